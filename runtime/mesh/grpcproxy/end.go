@@ -1,0 +1,92 @@
+package grpcproxy
+
+import (
+	"strconv"
+)
+
+// reset is an RST_STREAM from side i, or a GOAWAY that means one.
+func (s *stream) reset(i int, code uint32, b *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.finished.Load() {
+		return
+	}
+	h := &s.h[i]
+	whole := h.rdone
+	h.done, h.rdone = true, true
+	if i == 0 {
+		s.out.Reset, s.out.ByClient = code, true
+	} else if whole { // the response is all here; the server wants no more of the request
+		s.drop(1, b)
+	} else {
+		s.out.Reset = code
+		s.kill(0, code, b)
+	}
+	s.settle(b)
+}
+
+// reset0 ends the stream for a fault of the client. s.mu is held.
+func (s *stream) reset0(code uint32, b *batch) {
+	if !s.finished.Load() {
+		s.out.Reset, s.out.ByClient = code, true
+		s.kill(0, code, b)
+		s.settle(b)
+	}
+}
+
+// lost is the end of side i's connection.
+func (s *stream) lost(i int, err error, b *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := &s.h[i]
+	whole := h.rdone
+	h.done, h.rdone = true, true
+	if s.finished.Load() {
+		return
+	}
+	if i == 0 {
+		s.out.Reset, s.out.ByClient = codeCancel, true
+	} else if !whole {
+		s.reply(grpcUnavailable, "connection to "+h.c.up.Name+" lost: "+err.Error(), b)
+		return
+	}
+	s.settle(b)
+}
+
+// reply ends the stream with a status of our own, after the data that is here. s.mu is held.
+func (s *stream) reply(code int, msg string, b *batch) {
+	if s.finished.Load() || s.h[0].end && s.h[0].trailer != nil || s.h[0].done {
+		return
+	}
+	s.out.Status, s.out.Local = code, true
+	f := []Field{newField(":status", "200"), newField("content-type", "application/grpc"),
+		newField("grpc-status", strconv.Itoa(code)), newField("grpc-message", percentEncode(msg))}
+	if s.began {
+		f = f[2:]
+	}
+	s.kill(1, codeCancel, b)
+	if code == grpcDeadline {
+		s.drop(0, b) // nobody waits for the data
+	}
+	s.began = true
+	s.headers(0, f, true, b)
+	s.settle(b)
+}
+
+// kill sends RST_STREAM to side i unless it has ended. s.mu is held.
+func (s *stream) kill(i int, code uint32, b *batch) {
+	h := &s.h[i]
+	s.drop(i, b)
+	if h.c != nil && !(h.done && h.rdone) {
+		h.c.send(b, func(o []byte) []byte { return appendU32(o, fReset, h.id, code) })
+	}
+	h.done, h.rdone = true, true
+}
+
+// drop forgets what waits for side i. s.mu is held.
+func (s *stream) drop(i int, b *batch) {
+	h := &s.h[i]
+	s.unhold(i, len(h.pend)-h.off, b)
+	giveBuf(h.pend)
+	h.pend, h.off, h.trailer = nil, 0, nil
+}

@@ -1,0 +1,157 @@
+// Package grpcproxy carries gRPC (and other HTTP/2) streams from many downstream connections over a few upstream ones.
+// It works on frames: header blocks are decoded, routed and encoded again, DATA is copied from one connection's read
+// buffer into the other's write buffer, credit is given to a sender only as its receiver takes the bytes.
+//
+// There is one goroutine for each connection, its reader. It handles all frames of one read, which append to the write
+// buffers of whatever connections they concern, and then writes each of these once, without blocking. A goroutine that
+// writes is started only for a peer that does not keep up (and for connections that cannot be written without blocking).
+//
+// Memory is bounded for each connection and stream by the fields of Relay; a peer that breaks RFC 9113 or floods loses
+// its connection, never the others theirs.
+package grpcproxy
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Relay is set up by its fields, then fed with connections by Serve or ServeConn.
+type Relay struct {
+	// Route names the upstream of a request and may change its headers. An *Error is answered with its code, another
+	// error with UNAVAILABLE. It is called again, with Attempt counted up, when the upstream could not be reached and nothing was sent.
+	Route func(*Headers) (*Upstream, error)
+	// Response, if set, sees and may change the headers and trailers of a response.
+	Response func(h *Headers, trailers bool)
+	// Done, if set, is told how each request ended.
+	Done func(*Outcome)
+
+	MaxStreams    int           // concurrent streams of a downstream connection: 1000
+	MaxWaiting    int           // requests that wait for one upstream: 10000
+	MaxHeaderList int           // bytes as SETTINGS_MAX_HEADER_LIST_SIZE counts them: 16 KiB
+	MaxResets     int           // streams a client may reset in a second: 500
+	MaxAttempts   int           // times Route is asked for a request: 3
+	StreamWindow  int           // bytes held for one direction of a stream: 256 KiB
+	ConnWindow    int           // bytes in flight from one connection: 4 MiB
+	MaxHeld       int           // bytes held for one sending connection before its credit stops: 32 MiB
+	PingHold      time.Duration // how long answers to frequent PINGs may wait for a write to ride on: 5 ms; negative: none
+	WriteTimeout  time.Duration // a peer that takes nothing for so long is dropped: 1 minute
+
+	// Value, if set, answers a local call's context.
+	Value func(k *Call, key any) any
+	// Panic, if set, is told of a local handler's panic, which the client sees as INTERNAL.
+	Panic      func(k *Call, v any)
+	MaxWorkers int  // goroutines for blocking handlers: 1024
+	MaxLocal   int  // bytes of local requests that are not here whole: 256 MiB
+	NoYield    bool // for measurements: each blocking handler writes its own answer at once
+
+	methods map[string]*Method
+	work    workers
+	held    atomic.Int64
+
+	ctx    context.Context // of dialling: ends with Close
+	cancel context.CancelFunc
+	once   sync.Once
+	mu     sync.Mutex
+	conns  map[*conn]struct{}
+	drain  bool // no new downstream connections
+	closed bool
+}
+
+func (r *Relay) init() {
+	r.once.Do(func() {
+		def := func(p *int, v int) {
+			if *p == 0 {
+				*p = v
+			}
+		}
+		def(&r.MaxStreams, 1000)
+		def(&r.MaxWaiting, 10000)
+		def(&r.MaxHeaderList, 16<<10)
+		def(&r.MaxResets, 500)
+		def(&r.MaxAttempts, 3)
+		def(&r.StreamWindow, 256<<10)
+		def(&r.ConnWindow, 4<<20)
+		def(&r.MaxHeld, 32<<20)
+		def(&r.MaxWorkers, 1024)
+		def(&r.MaxLocal, 256<<20)
+		r.work.max, r.work.keep = r.MaxWorkers, 256
+		if r.PingHold == 0 {
+			r.PingHold = 5 * time.Millisecond
+		}
+		if r.WriteTimeout == 0 {
+			r.WriteTimeout = time.Minute
+		}
+		r.conns = map[*conn]struct{}{}
+		r.ctx, r.cancel = context.WithCancel(context.Background())
+	})
+}
+
+// Serve accepts connections until ln is closed.
+func (r *Relay) Serve(ln net.Listener) error {
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		go r.ServeConn(nc)
+	}
+}
+
+// ServeConn relays one downstream connection until it ends.
+func (r *Relay) ServeConn(nc net.Conn) {
+	r.init()
+	c := newConn(r, nc, nil)
+	if c != nil {
+		c.run()
+	}
+}
+
+// Shutdown tells clients to go elsewhere, and returns when the last stream has ended or ctx has.
+func (r *Relay) Shutdown(ctx context.Context) error {
+	r.init()
+	r.mu.Lock()
+	r.drain = true
+	for c := range r.conns {
+		if c.up == nil {
+			go c.goAwayGracefully()
+		}
+	}
+	r.mu.Unlock()
+	for {
+		r.mu.Lock()
+		n := 0
+		for c := range r.conns {
+			if c.up == nil {
+				n++
+			}
+		}
+		r.mu.Unlock()
+		if n == 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			r.Close()
+			return ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	r.Close()
+	return nil
+}
+
+// Close ends all connections at once.
+func (r *Relay) Close() {
+	r.init()
+	r.mu.Lock()
+	r.closed = true
+	r.cancel()
+	r.work.stop()
+	for c := range r.conns {
+		c.nc.Close()
+	}
+	r.mu.Unlock()
+}

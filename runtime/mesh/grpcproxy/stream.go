@@ -1,0 +1,252 @@
+package grpcproxy
+
+import (
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// stream is one request: h[0] is its half towards the client, h[1] towards the server.
+type stream struct {
+	r        *Relay
+	deadline int64 // since epoch; 0: none
+	call     *Call // answered here
+
+	mu       sync.Mutex
+	h        [2]half
+	head     []Field // the request's headers while it waits for a place upstream
+	began    bool    // the response has begun
+	finished atomic.Bool
+	out      Outcome
+}
+
+// half is what is to be sent to one side, and what that side may send.
+type half struct {
+	c       *conn
+	id      uint32
+	win     int64  // what we may send
+	pend    []byte // waits for window or room, from off on
+	off     int
+	end     bool    // END_STREAM follows pend
+	trailer []Field // so does this
+	credit  int     // what the peer may still send
+	unacked int     // what of it was passed on and not given back
+	done    bool    // we have sent END_STREAM or RST_STREAM
+	rdone   bool    // we have received one
+	queued  bool    // in c.blocked
+	out     bool    // no longer in c.streams
+}
+
+// request starts a stream with the header list in c.fields, or ends one with trailers.
+func (c *conn) request(id uint32, end, over bool, b *batch) error {
+	c.mu.Lock()
+	s, closed := c.streams[id], id <= c.last
+	if s == nil && !closed && !c.gone {
+		c.last = id
+	}
+	full := len(c.streams) >= c.r.MaxStreams
+	c.mu.Unlock()
+	switch {
+	case id&1 == 0:
+		return connError{codeProtocol, "stream id"}
+	case s != nil:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !end || s.h[0].rdone || over || malformed(c.fields, trailerList) {
+			s.reset0(codeProtocol, b)
+			return nil
+		}
+		if s.call != nil {
+			s.reply(grpcInternal, "trailers in a unary request", b)
+			return nil
+		}
+		s.h[0].rdone, s.h[1].end = true, true
+		s.headers(1, c.fields, true, b)
+		s.settle(b)
+		return nil
+	case closed || c.gone:
+		return nil
+	case full:
+		c.send(b, func(o []byte) []byte { return appendU32(o, fReset, id, codeRefused) })
+		return c.idle(b)
+	case !over && malformed(c.fields, requestList):
+		c.send(b, func(o []byte) []byte { return appendU32(o, fReset, id, codeProtocol) })
+		return c.idle(b)
+	}
+	h := &c.head
+	*h = Headers{Fields: c.fields, Conn: c.nc}
+	h.Timeout = parseTimeout(h.kind(kindTimeout))
+	if c.r.methods != nil && !over && !end {
+		if m := c.r.local(h); m != nil {
+			c.hold(id, m, h, b)
+			return nil
+		}
+	}
+	s = &stream{r: c.r}
+	s.out = Outcome{Path: h.Path(), Authority: h.Authority(), Status: -1, Start: epoch.Add(time.Duration(b.now))}
+	if h.Timeout > 0 {
+		s.deadline = b.now + int64(h.Timeout)
+	}
+	s.h[0] = half{c: c, id: id, credit: c.r.StreamWindow, rdone: end}
+	s.h[1].end = end
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.mu.Lock()
+	s.h[0].win = c.initWin
+	c.streams[id] = s
+	c.watch(s)
+	c.mu.Unlock()
+	if over {
+		s.reply(grpcExhausted, "header list too large", b)
+		return nil
+	}
+	s.route(h, b)
+	c.fields = h.Fields // may have grown
+	return nil
+}
+
+// route asks for an upstream and goes there. s.mu is held.
+func (s *stream) route(h *Headers, b *batch) {
+	s.out.Attempts++
+	up, err := s.r.Route(h)
+	s.out.Tag = h.Tag
+	if err == nil {
+		s.out.Upstream = up
+		if e := up.assign(s, h.Fields, b); e != nil {
+			err = e
+		}
+	}
+	if err != nil {
+		e, ok := err.(*Error)
+		if !ok {
+			e = &Error{grpcUnavailable, err.Error()}
+		}
+		s.reply(e.Code, e.Message, b)
+		return
+	}
+	s.settle(b)
+}
+
+// reroute is for a request of which nothing was sent.
+func (s *stream) reroute(why string, b *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.finished.Load() {
+		return
+	}
+	if s.out.Attempts >= s.r.MaxAttempts {
+		s.reply(grpcUnavailable, why, b)
+		return
+	}
+	s.route(&Headers{Fields: s.head, Attempt: s.out.Attempts, Last: s.out.Upstream, Conn: s.h[0].c.nc, Tag: s.out.Tag}, b)
+}
+
+// open takes a place on c and sends the request's headers, if there is one. s.mu is held.
+func (c *conn) open(s *stream, fields []Field, b *batch) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.draining || uint32(len(c.streams)) >= c.maxStreams || c.next >= 1<<31 {
+		return false
+	}
+	if s.deadline != 0 && s.head != nil { // it has waited
+		for i := range fields {
+			if fields[i].kind == kindTimeout {
+				fields[i].Value = formatTimeout(time.Duration(s.deadline - b.now))
+			}
+		}
+	}
+	h := &s.h[1]
+	h.c, h.id, h.win, h.credit = c, c.next, c.initWin, s.r.StreamWindow
+	c.next += 2
+	c.streams[h.id] = s
+	h.done = h.end && len(h.pend) == 0 && h.trailer == nil
+	c.putHeaders(h.id, fields, h.done)
+	b.touch(c)
+	return true
+}
+
+// response passes on what the server answers: headers or trailers.
+func (s *stream) response(h *Headers, end, over bool, b *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.finished.Load() || s.h[1].rdone {
+		return
+	}
+	h.Conn, h.Tag = s.h[0].c.nc, s.out.Tag
+	fields := h.Fields
+	switch {
+	case over:
+		s.reply(grpcExhausted, "response header list too large", b)
+		return
+	case s.began && !end || !s.began && malformed(fields, responseList) || s.began && malformed(fields, trailerList):
+		s.reply(grpcInternal, "malformed response", b)
+		return
+	}
+	if end {
+		s.h[1].rdone = true
+		if n, err := strconv.Atoi(h.kind(kindGRPCStatus)); err == nil {
+			s.out.Status = n
+		}
+	}
+	trailers := s.began
+	if v := h.kind(kindStatus); trailers || v[0] != '1' {
+		s.began = true
+	}
+	if s.r.Response != nil {
+		s.r.Response(h, trailers)
+	}
+	s.headers(0, h.Fields, end, b)
+	s.settle(b)
+}
+
+// headers sends a header list, after the data that waits. s.mu is held.
+func (s *stream) headers(i int, fields []Field, end bool, b *batch) {
+	h := &s.h[i]
+	if h.done {
+		return
+	}
+	if h.c == nil || len(h.pend) > 0 {
+		h.end, h.trailer = true, slices.Clone(fields)
+		return
+	}
+	h.c.mu.Lock()
+	if !h.c.closed {
+		h.c.putHeaders(h.id, fields, end)
+	}
+	h.c.mu.Unlock()
+	h.done = end
+	b.touch(h.c)
+}
+
+// settle ends what has come to its end: a half when both its directions have, the stream when the client has its answer. s.mu is held.
+func (s *stream) settle(b *batch) {
+	d, u := &s.h[0], &s.h[1]
+	if d.done && !s.finished.Load() {
+		s.finished.Store(true)
+		s.head = nil
+		s.kill(0, codeNo, b) // the request need not go on
+		s.kill(1, codeCancel, b)
+		if s.call != nil {
+			s.ended(b)
+		}
+		s.out.Duration = time.Duration(b.now) - s.out.Start.Sub(epoch)
+		b.done = append(b.done, s)
+	}
+	for _, h := range [...]*half{d, u} {
+		if h.done && h.rdone && h.c != nil && !h.out {
+			h.out = true
+			h.c.mu.Lock()
+			delete(h.c.streams, h.id)
+			over := h.c.draining && len(h.c.streams) == 0
+			h.c.mu.Unlock()
+			if over {
+				b.touch(h.c)
+			}
+			if up := h.c.up; up != nil && up.nwaiting.Load() > 0 {
+				b.wake = append(b.wake, up)
+			}
+		}
+	}
+}
