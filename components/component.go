@@ -1,0 +1,239 @@
+package components
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// Component is a configured, named instance of a driver, as the front before it sees it. It outlives its driver: it is
+// there before the driver is ready, and a reload puts another driver in while calls go on. Safe for concurrent use.
+type Component[D any] struct {
+	id      ID
+	limits  Limits
+	observe Observer
+
+	current atomic.Pointer[generation[D]]
+	failure atomic.Pointer[error] // why there is none
+	slots   chan struct{}         // one for each call under way
+	queued  atomic.Int64
+}
+
+// Limits keep a slow back end from holding more than its share of the sidecar.
+type Limits struct {
+	Concurrency int // calls under way at once; 0: 1024
+	Queue       int // calls that wait for one of those to end; 0: 4096
+}
+
+// Observer is told of each call's end. It must be fast and safe for concurrent use.
+type Observer interface {
+	Observe(ctx context.Context, id ID, op string, start time.Time, err error)
+}
+
+// generation is one driver between its start and its end. refs counts the calls that use it, and one for being current.
+type generation[D any] struct {
+	driver  D
+	refs    atomic.Int64
+	retired chan struct{} // closed when another has taken its place
+	idle    chan struct{} // closed when the last call has ended
+}
+
+// NewComponent makes one without a driver: until Set is called its calls fail with ErrUnavailable.
+func NewComponent[D any](id ID, limits Limits, observe Observer) *Component[D] {
+	if limits.Concurrency <= 0 {
+		limits.Concurrency = 1024
+	}
+	if limits.Queue <= 0 {
+		limits.Queue = 4096
+	}
+	return &Component[D]{id: id, limits: limits, observe: observe, slots: make(chan struct{}, limits.Concurrency)}
+}
+
+// ID tells who this is.
+func (c *Component[D]) ID() ID { return c.id }
+
+// Set puts a driver in place of the one before. Streams on the old one end with ErrUnavailable, reason RELOADED; retired
+// closes when its last call has ended, so that it can be closed then.
+func (c *Component[D]) Set(driver D) (retired <-chan struct{}) {
+	g := &generation[D]{driver: driver, retired: make(chan struct{}), idle: make(chan struct{})}
+	g.refs.Store(1)
+	c.failure.Store(nil)
+	return c.swap(g)
+}
+
+// Clear takes the driver out; calls fail with ErrUnavailable and the reason until there is another.
+func (c *Component[D]) Clear(why error) (retired <-chan struct{}) {
+	c.failure.Store(&why)
+	return c.swap(nil)
+}
+
+// Fail says why there is no driver yet.
+func (c *Component[D]) Fail(why error) { c.failure.Store(&why) }
+
+func (c *Component[D]) swap(g *generation[D]) <-chan struct{} {
+	old := c.current.Swap(g)
+	if old == nil {
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	close(old.retired)
+	old.release()
+	return old.idle
+}
+
+func (g *generation[D]) acquire() bool {
+	for {
+		n := g.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if g.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (g *generation[D]) release() {
+	if g.refs.Add(-1) == 0 {
+		close(g.idle)
+	}
+}
+
+// Call is one use of a driver. Driver must not be used after End.
+type Call[D any] struct {
+	Driver D
+	c      *Component[D]
+	g      *generation[D]
+	ctx    context.Context
+	op     string
+	start  time.Time
+	slot   bool
+	cancel context.CancelCauseFunc
+}
+
+// Begin starts a call of the driver: not if ctx is over already, not if there is no driver, and not before one of the
+// component's places is free. Each Begin that succeeds needs one End:
+//
+//	call, err := c.Begin(ctx, "get")
+//	if err != nil {
+//		return nil, err
+//	}
+//	defer call.End(&err)
+func (c *Component[D]) Begin(ctx context.Context, op string) (Call[D], error) {
+	call := Call[D]{c: c, ctx: ctx, op: op, start: time.Now()}
+	if err := ctx.Err(); err != nil {
+		return call, call.refuse(err)
+	}
+	select {
+	case c.slots <- struct{}{}:
+	default:
+		if err := c.wait(ctx); err != nil {
+			return call, call.refuse(err)
+		}
+	}
+	if call.g = c.acquire(); call.g == nil {
+		<-c.slots
+		return call, call.refuse(c.notReady())
+	}
+	call.slot, call.Driver = true, call.g.driver
+	return call, nil
+}
+
+// Stream starts a call that may last: it takes no place, and the context it returns ends, with the cause ErrUnavailable
+// and reason RELOADED, when the driver is replaced.
+func (c *Component[D]) Stream(ctx context.Context, op string) (Call[D], context.Context, error) {
+	call := Call[D]{c: c, ctx: ctx, op: op, start: time.Now()}
+	if err := ctx.Err(); err != nil {
+		return call, ctx, call.refuse(err)
+	}
+	if call.g = c.acquire(); call.g == nil {
+		return call, ctx, call.refuse(c.notReady())
+	}
+	call.Driver = call.g.driver
+	ctx, call.cancel = context.WithCancelCause(ctx)
+	stop, retired := call.cancel, call.g.retired
+	go func() {
+		select {
+		case <-retired:
+			stop(WithReason(fmt.Errorf("%w: the component was reloaded", ErrUnavailable), ReasonReloaded))
+		case <-ctx.Done():
+		}
+	}()
+	return call, ctx, nil
+}
+
+func (c *Component[D]) acquire() *generation[D] {
+	for {
+		g := c.current.Load()
+		if g == nil || g.acquire() {
+			return g
+		}
+	}
+}
+
+func (c *Component[D]) notReady() error {
+	why := "it is starting"
+	if p := c.failure.Load(); p != nil {
+		why = (*p).Error()
+	}
+	return &Detail{Err: fmt.Errorf("%w: not ready: %s", ErrUnavailable, why), Reason: ReasonComponentNotReady, RetryAfter: time.Second}
+}
+
+func (c *Component[D]) wait(ctx context.Context) error {
+	if c.queued.Add(1) > int64(c.limits.Queue) {
+		c.queued.Add(-1)
+		return &Detail{Err: fmt.Errorf("%w: %d calls are under way and %d wait", ErrExhausted, c.limits.Concurrency, c.limits.Queue),
+			Reason: ReasonOverloaded, Metadata: map[string]string{"limit": "concurrency"}, RetryAfter: 100 * time.Millisecond}
+	}
+	defer c.queued.Add(-1)
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// refuse ends a call that did not reach the driver.
+func (k *Call[D]) refuse(err error) error {
+	k.finish(err)
+	return k.named(err)
+}
+
+// End ends the call with what it came to: *err is observed, and told which component it is of.
+func (k *Call[D]) End(err *error) {
+	if k.cancel != nil {
+		k.cancel(nil)
+	}
+	k.g.release()
+	if k.slot {
+		<-k.c.slots
+	}
+	k.finish(*err)
+	if *err != nil {
+		*err = k.named(*err)
+	}
+}
+
+func (k *Call[D]) finish(err error) {
+	if k.c.observe != nil {
+		k.c.observe.Observe(k.ctx, k.c.id, k.op, k.start, err)
+	}
+}
+
+// named says in the text and in the metadata whose error it is.
+func (k *Call[D]) named(err error) error {
+	id := k.c.id
+	d := &Detail{Err: fmt.Errorf("%s %q: %w", id.Capability, id.Name, err),
+		Metadata: map[string]string{"capability": id.Capability, "component": id.Name, "driver": id.Driver}}
+	if inner := (*Detail)(nil); errors.As(err, &inner) {
+		d.Reason, d.RetryAfter = inner.Reason, inner.RetryAfter
+		for key, value := range inner.Metadata {
+			d.Metadata[key] = value
+		}
+	}
+	return d
+}

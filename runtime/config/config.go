@@ -1,0 +1,127 @@
+// Package config is the only reader of YAML. It is strict: what it does not know is a fault, and all faults of a file are
+// told at once, each with file, line and column, before anything is opened.
+package config
+
+import (
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+)
+
+// Config is a configuration without a fault, defaults filled in.
+type Config struct {
+	App          App         `yaml:"app"`
+	DataDir      string      `yaml:"data_dir"` // empty: the user's state folder
+	API          API         `yaml:"api"`
+	Admin        Admin       `yaml:"admin"`
+	Mesh         Mesh        `yaml:"mesh"`
+	Telemetry    Telemetry   `yaml:"telemetry"`
+	Drain        Drain       `yaml:"drain"`
+	Reload       Reload      `yaml:"reload"`
+	Components   []Component `yaml:"-"` // sorted by capability, then name
+	SourcePath   string      `yaml:"-"` // empty: the embedded defaults
+	SecretsFirst []string    `yaml:"-"` // secret components in the order they must be opened in
+}
+
+// App says which application stands beside the sidecar.
+type App struct {
+	ID        string    `yaml:"id" doc:"the application's name, a DNS label"`
+	Namespace string    `yaml:"namespace" doc:"a DNS label"`
+	Port      int       `yaml:"port" doc:"where the application listens on this machine; 0: it has no server"`
+	Protocol  string    `yaml:"protocol" doc:"what the application speaks on its port: http or grpc"`
+	Services  []Service `yaml:"services" doc:"what the sidecar publishes for the application, besides the service named like it"`
+}
+
+// Service is one that the sidecar publishes for its application.
+type Service struct {
+	Name     string            `yaml:"name"`
+	Protocol string            `yaml:"protocol"`
+	Port     int               `yaml:"port"`
+	Group    string            `yaml:"group"`
+	Version  string            `yaml:"version"`
+	Weight   int               `yaml:"weight"`
+	Zone     string            `yaml:"zone"`
+	Labels   map[string]string `yaml:"labels"`
+}
+
+// API is the door for the application.
+type API struct {
+	GRPC            string          `yaml:"grpc" doc:"address of the gRPC API; port 0 picks one"`
+	HTTP            string          `yaml:"http" doc:"address of the HTTP/JSON API"`
+	Socket          string          `yaml:"socket" doc:"unix socket; empty: data_dir/run/NAMESPACE/APP.sock; none: no socket"`
+	Access          string          `yaml:"access" doc:"who may call over TCP: same-user, token or any"`
+	MaxMessageBytes components.Size `yaml:"max_message_bytes" doc:"largest request or answer of a unary call, the same on each hop"`
+	MaxInFlight     components.Size `yaml:"max_in_flight_bytes" doc:"bytes of requests that are handled at once"`
+}
+
+// Admin is the door for operators.
+type Admin struct {
+	Address string `yaml:"address"`
+	Probes  string `yaml:"probes" doc:"another address that serves the probes and metrics, and nothing else; empty: none"`
+	Pprof   bool   `yaml:"pprof"`
+}
+
+// Mesh says how calls leave and come in.
+type Mesh struct {
+	Registry string   `yaml:"registry" doc:"the registry component that services are published in and found by"`
+	Inbound  Inbound  `yaml:"inbound"`
+	Outbound Outbound `yaml:"outbound"`
+	MaxHops  int      `yaml:"max_hops" doc:"sidecars that one call may pass before it is taken for a loop"`
+}
+
+// Inbound is the one port for calls from other sidecars.
+type Inbound struct {
+	Address     string `yaml:"address"`
+	Advertise   string `yaml:"advertise" doc:"HOST or HOST:PORT to announce instead of the address that leads to the registry"`
+	TLS         string `yaml:"tls" doc:"off lets an address other than loopback be bound without identity"`
+	Concurrency int    `yaml:"concurrency" doc:"calls that the application handles at once; more are refused"`
+}
+
+// Outbound is the port for the application's own calls in its own protocol.
+type Outbound struct {
+	Address string        `yaml:"address"`
+	Timeout time.Duration `yaml:"timeout" doc:"for calls that bring no deadline; 0: none"`
+}
+
+// Telemetry says what is told about the sidecar's work, and where.
+type Telemetry struct {
+	Log       Log    `yaml:"log"`
+	AccessLog string `yaml:"access_log" doc:"stdout, stderr, a file, or off"`
+	Tracing   Trace  `yaml:"tracing"`
+}
+
+type Log struct {
+	Level  string `yaml:"level" doc:"debug, info, warn or error"`
+	Format string `yaml:"format" doc:"text or json"`
+}
+
+// Trace sends spans over OTLP (gRPC) when there is an endpoint.
+type Trace struct {
+	Endpoint string  `yaml:"endpoint" doc:"HOST:PORT of an OTLP gRPC receiver; empty: no spans are made"`
+	Ratio    float64 `yaml:"ratio" doc:"share of new traces that are sampled; a caller's decision is kept"`
+	Insecure bool    `yaml:"insecure" doc:"no TLS towards the receiver"`
+}
+
+// Drain bounds the steps of an orderly end.
+type Drain struct {
+	Propagation time.Duration `yaml:"propagation" doc:"how long calls are still accepted after the service was unpublished"`
+	Max         time.Duration `yaml:"max" doc:"the whole of draining"`
+}
+
+type Reload struct {
+	Timeout time.Duration `yaml:"timeout" doc:"how long a changed component may take to become ready before the old one stays"`
+}
+
+// Component is one that the file (or the embedded defaults) names.
+type Component struct {
+	components.ID
+	Required bool              // the sidecar does not start without it
+	Limits   components.Limits // limits: {concurrency, queue}
+	Position string            // FILE:LINE:COLUMN of its name
+
+	// Secrets are the secret components that its options refer to.
+	Secrets []string
+	// Resolve answers the driver's options with each ${secret:component/key} replaced by what secret answers. Without any it
+	// never fails, since the options were checked before.
+	Resolve func(secret func(component, key string) (string, error)) (options any, err error)
+}

@@ -1,0 +1,75 @@
+// Package mesh decides where calls go, and which come in. It is plain data and decisions: no transport is here, and each
+// transport (gRPC, HTTP/1.1, binary RPC protocols) asks the same Engine and Inbound, so that a policy means the same in all of them.
+package mesh
+
+import (
+	"context"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+)
+
+// Service is what calls are addressed to. Group, Version and Protocol may be empty; a namespace never is.
+type Service struct {
+	Namespace, Name, Group, Version, Protocol string
+}
+
+// Instance is one address of a service, immutable once it is in a Snapshot.
+type Instance struct {
+	Address string // HOST:PORT, of the instance's sidecar
+	Weight  int    // relative to the others; 0 gets no calls
+	Zone    string
+	Labels  map[string]string
+}
+
+// Request is what an outbound decision is made from. It is valid during the call it is handed to.
+type Request struct {
+	Protocol string // grpc, http, bolt, dubbo
+	Service  Service
+	Method   string
+	Source   components.Caller
+	Hops     int                      // sidecars it has passed already
+	Timeout  time.Duration            // what the caller allows; 0: no bound
+	Header   func(name string) string // the first value of that name, or ""
+}
+
+// Outcome is how one attempt ended.
+type Outcome struct {
+	Flag     string // "", or why it failed: connect-failed, closed, timeout, limited, no-route
+	Failed   bool   // the instance is to blame: it could not be reached, broke off, or answered that it is unavailable
+	Duration time.Duration
+}
+
+// Plan is the engine's answer for one request. A transport calls Next for each attempt and Report when it has ended.
+type Plan interface {
+	// Rule names what decided, for the access log.
+	Rule() string
+	// Timeout bounds the request; 0: no bound.
+	Timeout() time.Duration
+	// Next picks the instance of the next attempt, never one that failed before while there is another. It fails with
+	// ErrUnavailable when attempts or instances are used up.
+	Next() (*Instance, error)
+	// Report tells how the attempt at in ended; once for each Next.
+	Report(in *Instance, o Outcome)
+}
+
+// Engine decides for outbound calls. Safe for concurrent use.
+type Engine interface {
+	// Route answers a plan or a refusal with one of the kinds of errors. It never waits: while a service's instances are
+	// not known yet it answers a *Pending error.
+	Route(r *Request) (Plan, error)
+}
+
+// Pending says that the answer is on its way. Wait calls resume once, from any goroutine, when it is worth asking again,
+// which is at the latest when ctx ends.
+type Pending struct {
+	Wait func(ctx context.Context, resume func())
+}
+
+func (*Pending) Error() string { return "the instances of the service are not known yet" }
+
+// Inbound decides for calls that come in for the application. Safe for concurrent use.
+type Inbound interface {
+	// Admit takes a call in, or refuses it with one of the kinds of errors. done must be called when the call has ended.
+	Admit(r *Request) (done func(), err error)
+}
