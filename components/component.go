@@ -34,6 +34,7 @@ type Observer interface {
 
 // generation is one driver between its start and its end. refs counts the calls that use it, and one for being current.
 type generation[D any] struct {
+	id      ID
 	driver  D
 	refs    atomic.Int64
 	retired chan struct{} // closed when another has taken its place
@@ -51,13 +52,25 @@ func NewComponent[D any](id ID, limits Limits, observe Observer) *Component[D] {
 	return &Component[D]{id: id, limits: limits, observe: observe, slots: make(chan struct{}, limits.Concurrency)}
 }
 
-// ID tells who this is.
-func (c *Component[D]) ID() ID { return c.id }
+// ID tells who this is now: a reload may have given the name to another driver.
+func (c *Component[D]) ID() ID {
+	if g := c.current.Load(); g != nil {
+		return g.id
+	}
+	return c.id
+}
 
-// Set puts a driver in place of the one before. Streams on the old one end with ErrUnavailable, reason RELOADED; retired
+// Set puts a driver in place of the one before, SetAs one of another kind under the same name. Streams on the old one end with ErrUnavailable, reason RELOADED; retired
 // closes when its last call has ended, so that it can be closed then.
 func (c *Component[D]) Set(driver D) (retired <-chan struct{}) {
-	g := &generation[D]{driver: driver, retired: make(chan struct{}), idle: make(chan struct{})}
+	return c.SetAs(c.id.Driver, driver)
+}
+
+// SetAs is Set for a driver that has another name than the component began with.
+func (c *Component[D]) SetAs(name string, driver D) (retired <-chan struct{}) {
+	id := c.id
+	id.Driver = name
+	g := &generation[D]{id: id, driver: driver, retired: make(chan struct{}), idle: make(chan struct{})}
 	g.refs.Store(1)
 	c.failure.Store(nil)
 	return c.swap(g)
@@ -220,13 +233,20 @@ func (k *Call[D]) End(err *error) {
 
 func (k *Call[D]) finish(err error) {
 	if k.c.observe != nil {
-		k.c.observe.Observe(k.ctx, k.c.id, k.op, k.start, err)
+		k.c.observe.Observe(k.ctx, k.id(), k.op, k.start, err)
 	}
+}
+
+func (k *Call[D]) id() ID {
+	if k.g != nil {
+		return k.g.id
+	}
+	return k.c.id
 }
 
 // named says in the text and in the metadata whose error it is.
 func (k *Call[D]) named(err error) error {
-	id := k.c.id
+	id := k.id()
 	d := &Detail{Err: fmt.Errorf("%s %q: %w", id.Capability, id.Name, err),
 		Metadata: map[string]string{"capability": id.Capability, "component": id.Name, "driver": id.Driver}}
 	if inner := (*Detail)(nil); errors.As(err, &inner) {
