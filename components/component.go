@@ -16,8 +16,9 @@ type Component[D any] struct {
 	observe Observer
 
 	current atomic.Pointer[generation[D]]
-	failure atomic.Pointer[error] // why there is none
-	slots   chan struct{}         // one for each call under way
+	arrival atomic.Pointer[chan struct{}] // closed and replaced when current changes
+	failure atomic.Pointer[error]         // why there is none
+	slots   chan struct{}                 // one for each call under way
 	queued  atomic.Int64
 }
 
@@ -49,7 +50,10 @@ func NewComponent[D any](id ID, limits Limits, observe Observer) *Component[D] {
 	if limits.Queue <= 0 {
 		limits.Queue = 4096
 	}
-	return &Component[D]{id: id, limits: limits, observe: observe, slots: make(chan struct{}, limits.Concurrency)}
+	c := &Component[D]{id: id, limits: limits, observe: observe, slots: make(chan struct{}, limits.Concurrency)}
+	arrival := make(chan struct{})
+	c.arrival.Store(&arrival)
+	return c
 }
 
 // ID tells who this is now: a reload may have given the name to another driver.
@@ -87,6 +91,8 @@ func (c *Component[D]) Fail(why error) { c.failure.Store(&why) }
 
 func (c *Component[D]) swap(g *generation[D]) <-chan struct{} {
 	old := c.current.Swap(g)
+	arrival := make(chan struct{})
+	close(*c.arrival.Swap(&arrival))
 	if old == nil {
 		done := make(chan struct{})
 		close(done)
@@ -95,6 +101,21 @@ func (c *Component[D]) swap(g *generation[D]) <-chan struct{} {
 	close(old.retired)
 	old.release()
 	return old.idle
+}
+
+// Ready waits until there is a driver, or until ctx has ended and then answers its error.
+func (c *Component[D]) Ready(ctx context.Context) error {
+	for {
+		arrival := *c.arrival.Load()
+		if c.current.Load() != nil {
+			return nil
+		}
+		select {
+		case <-arrival:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func (g *generation[D]) acquire() bool {
