@@ -80,7 +80,7 @@ func (k *keeper) openUntil(ctx context.Context) bool {
 		in, err := k.h.open(ctx, k.kind, conf)
 		if err != nil {
 			k.failed(err)
-		} else if open = k.installIf(edition, conf, in); !open {
+		} else if open = k.install(edition, conf, in); !open {
 			k.h.shut(ctx, in, k.log) // the configuration has changed meanwhile
 			continue
 		}
@@ -110,20 +110,14 @@ func (k *keeper) failed(err error) {
 	k.phase, k.err = "failing", err
 }
 
-// installIf installs what was opened for an edition of the configuration if that still stands.
-func (k *keeper) installIf(edition int, conf config.Component, in *instance) bool {
+// install puts an instance to use and closes the one before when its last call has ended. It does neither (false) if the
+// configuration is no longer of the edition that the instance was opened for.
+func (k *keeper) install(edition int, conf config.Component, in *instance) bool {
 	k.mu.Lock()
-	stands := k.edition == edition
-	k.mu.Unlock()
-	if stands {
-		k.install(conf, in)
+	if k.edition != edition {
+		k.mu.Unlock()
+		return false
 	}
-	return stands
-}
-
-// install puts an instance to use and closes the one before when its last call has ended.
-func (k *keeper) install(conf config.Component, in *instance) {
-	k.mu.Lock()
 	old := k.current
 	k.conf, k.current, k.options, k.phase, k.err = conf, in, in.options, "ready", nil
 	k.mu.Unlock()
@@ -135,6 +129,7 @@ func (k *keeper) install(conf config.Component, in *instance) {
 			k.h.shut(context.Background(), old, k.log)
 		}()
 	}
+	return true
 }
 
 // watch asks a driver that can tell whether it would serve. What fails stays in use: its calls say more than the check.

@@ -183,19 +183,17 @@ func (k *keeper) reopen() {
 
 func (p *plan) commit(ctx context.Context) error {
 	for _, r := range p.replace {
-		if r.in == nil {
-			r.k.mu.Lock()
-			r.k.conf = r.conf
-			r.k.edition++
-			r.k.mu.Unlock()
-			continue
-		}
+		r.k.mu.Lock()
+		r.k.conf = r.conf
+		r.k.edition++
+		edition := r.k.edition
 		if r.old != nil {
-			r.k.mu.Lock()
 			r.k.current = nil
-			r.k.mu.Unlock()
 		}
-		r.k.install(r.conf, r.in)
+		r.k.mu.Unlock()
+		if r.in != nil {
+			r.k.install(edition, r.conf, r.in)
+		}
 	}
 	err := p.h.begin(ctx, p.added)
 	p.h.remove(ctx, p.removed)
