@@ -3,7 +3,6 @@
 package mesh
 
 import (
-	"context"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -35,41 +34,53 @@ type Request struct {
 
 // Outcome is how one attempt ended.
 type Outcome struct {
-	Flag     string // "", or why it failed: connect-failed, closed, timeout, limited, no-route
-	Failed   bool   // the instance is to blame: it could not be reached, broke off, or answered that it is unavailable
-	Duration time.Duration
+	Flag   string // "", or why it failed: connect-failed, closed, timeout, limited
+	Failed bool   // the instance is to blame: it could not be reached or broke off
 }
 
-// Plan is the engine's answer for one request. A transport calls Next for each attempt and Report when it has ended.
+// Plan is the engine's answer for one request. A transport calls Next for each attempt and Report when it has ended. It is
+// used by one goroutine at a time.
 type Plan interface {
 	// Rule names what decided, for the access log.
 	Rule() string
 	// Timeout bounds the request; 0: no bound.
 	Timeout() time.Duration
-	// Next picks the instance of the next attempt, never one that failed before while there is another. It fails with
-	// ErrUnavailable when attempts or instances are used up.
+	// Next picks the instance of the next attempt, one that failed before only when there is no other. It fails with
+	// ErrUnavailable when there is no instance at all.
 	Next() (*Instance, error)
-	// Report tells how the attempt at in ended; once for each Next.
-	Report(in *Instance, o Outcome)
+	// Report tells how the attempt that Next began has ended; once for each.
+	Report(o Outcome)
 }
 
 // Engine decides for outbound calls. Safe for concurrent use.
 type Engine interface {
-	// Route answers a plan or a refusal with one of the kinds of errors. It never waits: while a service's instances are
+	// Route answers a plan, or a refusal with one of the kinds of errors. It never waits: while a service's instances are
 	// not known yet it answers a *Pending error.
 	Route(r *Request) (Plan, error)
 }
 
-// Pending says that the answer is on its way. Wait calls resume once, from any goroutine, when it is worth asking again,
-// which is at the latest when ctx ends.
+// Pending says that the answer is on its way. Wait has resume called once, from any goroutine, when it is worth asking
+// again; it does not block.
 type Pending struct {
-	Wait func(ctx context.Context, resume func())
+	Wait func(resume func())
 }
 
 func (*Pending) Error() string { return "the instances of the service are not known yet" }
 
 // Inbound decides for calls that come in for the application. Safe for concurrent use.
 type Inbound interface {
-	// Admit takes a call in, or refuses it with one of the kinds of errors. done must be called when the call has ended.
-	Admit(r *Request) (done func(), err error)
+	// Admit takes a call in, or refuses it with one of the kinds of errors. Each call that it takes in needs one Leave.
+	Admit(r *Request) error
+	Leave()
 }
+
+// Reasons of refusals.
+const (
+	ReasonNoService     components.Reason = "SERVICE_UNNAMED"   // the call does not say which service it is for
+	ReasonNoInstance    components.Reason = "NO_INSTANCE"       // nobody has published the service
+	ReasonTooManyHops   components.Reason = "TOO_MANY_HOPS"     // the call goes round in a circle
+	ReasonAppBusy       components.Reason = "APP_BUSY"          // the application handles as many calls as it may
+	ReasonNotForThisApp components.Reason = "SERVICE_NOT_HERE"  // the call is for a service of another application
+	ReasonRegistryAway  components.Reason = "REGISTRY_AWAY"     // the registry has not answered yet
+	ReasonNotFound      components.Reason = "SERVICE_NOT_FOUND" // for Resolve: nobody has published the service
+)

@@ -1,0 +1,291 @@
+package mesh
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Source is where the instances of services are learnt from.
+type Source interface {
+	// Watch reports the instances of a service as they are now, then again whenever they change, until ctx ends or the
+	// source fails.
+	Watch(ctx context.Context, s Service, report func([]Instance) error) error
+}
+
+// Directory knows the instances of each service that was asked for: one snapshot a service, replaced as a whole, read
+// without locks. A service is watched from the first question until nobody has asked for a while. Safe for concurrent use.
+type Directory struct {
+	source Source
+	log    *slog.Logger
+	limit  int           // services watched at once
+	forget time.Duration // since the last question
+
+	ctx   context.Context
+	stop  context.CancelFunc
+	tasks sync.WaitGroup
+
+	services sync.Map // Service -> *Entry
+	count    atomic.Int64
+	now      atomic.Int64 // a coarse clock, in seconds
+}
+
+// Entry is what the directory knows of one service.
+type Entry struct {
+	Service  Service
+	snapshot atomic.Pointer[Snapshot]
+	used     atomic.Int64
+	stop     context.CancelFunc
+
+	mu       sync.Mutex
+	waiting  []func()
+	watchers map[*watcher]struct{}
+}
+
+// Snapshot is the state of a service at one moment. It is never changed.
+type Snapshot struct {
+	Known     bool  // the source has answered at least once
+	Err       error // why it has not, or not lately
+	Endpoints []*Endpoint
+}
+
+// Endpoint is an instance with what calls have shown of it. It lives on from snapshot to snapshot.
+type Endpoint struct {
+	Instance *Instance
+
+	active   atomic.Int64 // calls under way
+	failures atomic.Int64 // in a row
+	ejected  atomic.Int64 // until then, in nanoseconds since the start
+}
+
+const (
+	maxServices   = 10_000
+	forgetService = 10 * time.Minute
+	sourceRetry   = time.Second
+)
+
+// NewDirectory makes a directory over source; Close ends its watches.
+func NewDirectory(source Source, log *slog.Logger) *Directory {
+	d := &Directory{source: source, log: log, limit: maxServices, forget: forgetService}
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	d.tasks.Go(d.clean)
+	return d
+}
+
+// Close ends all watches and waits for them.
+func (d *Directory) Close() {
+	d.stop()
+	d.tasks.Wait()
+}
+
+// Find answers what is known of a service and begins to watch it; nil when too many are watched already.
+func (d *Directory) Find(s Service) *Entry {
+	if e, ok := d.services.Load(s); ok {
+		e := e.(*Entry)
+		if now := d.now.Load(); e.used.Load() != now {
+			e.used.Store(now)
+		}
+		return e
+	}
+	if d.count.Load() >= int64(d.limit) {
+		return nil
+	}
+	s = Service{strings.Clone(s.Namespace), strings.Clone(s.Name), strings.Clone(s.Group), strings.Clone(s.Version), strings.Clone(s.Protocol)}
+	ctx, stop := context.WithCancel(d.ctx)
+	e := &Entry{Service: s, stop: stop, watchers: map[*watcher]struct{}{}}
+	e.snapshot.Store(&Snapshot{})
+	e.used.Store(d.now.Load())
+	if old, raced := d.services.LoadOrStore(s, e); raced {
+		stop()
+		return old.(*Entry)
+	}
+	d.count.Add(1)
+	d.tasks.Go(func() { d.follow(ctx, e) })
+	return e
+}
+
+// Snapshot is the newest one.
+func (e *Entry) Snapshot() *Snapshot { return e.snapshot.Load() }
+
+// follow keeps an entry current until ctx ends.
+func (d *Directory) follow(ctx context.Context, e *Entry) {
+	for ctx.Err() == nil {
+		err := d.source.Watch(ctx, e.Service, func(all []Instance) error {
+			e.update(all)
+			return ctx.Err()
+		})
+		if ctx.Err() != nil {
+			break
+		}
+		d.log.Warn("registry watch ended; trying again", "service", e.Service.Name, "namespace", e.Service.Namespace, "err", err)
+		e.fail(err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(sourceRetry/2 + rand.N(sourceRetry)):
+		}
+	}
+	e.wake(nil)
+}
+
+func (e *Entry) update(all []Instance) {
+	before := map[string]*Endpoint{}
+	for _, p := range e.Snapshot().Endpoints {
+		before[p.Instance.Address] = p
+	}
+	next := &Snapshot{Known: true, Endpoints: make([]*Endpoint, 0, len(all))}
+	for i := range all {
+		next.Endpoints = append(next.Endpoints, carry(before[all[i].Address], &all[i]))
+	}
+	e.wake(next)
+}
+
+// carry keeps what was learnt of an endpoint whose instance may have changed its weight or labels. The counters are the
+// endpoint's, so one that calls still use must stay the same object: only an unchanged instance keeps it.
+func carry(old *Endpoint, in *Instance) *Endpoint {
+	if old == nil {
+		return &Endpoint{Instance: in}
+	}
+	if old.Instance.Weight == in.Weight && old.Instance.Zone == in.Zone && maps.Equal(old.Instance.Labels, in.Labels) {
+		return old
+	}
+	fresh := &Endpoint{Instance: in}
+	fresh.failures.Store(old.failures.Load())
+	fresh.ejected.Store(old.ejected.Load())
+	return fresh
+}
+
+func (e *Entry) fail(err error) {
+	now := *e.Snapshot()
+	now.Err = err
+	e.wake(&now)
+}
+
+// wake makes next the snapshot and lets those go on that wait for it.
+func (e *Entry) wake(next *Snapshot) {
+	e.mu.Lock()
+	if next != nil {
+		e.snapshot.Store(next)
+	}
+	waiting := e.waiting
+	e.waiting = nil
+	for w := range e.watchers {
+		w.poke()
+	}
+	e.mu.Unlock()
+	for _, resume := range waiting {
+		resume()
+	}
+}
+
+// Wait has resume called at the next change, or at once if the source has answered meanwhile.
+func (e *Entry) Wait(resume func()) {
+	e.mu.Lock()
+	if s := e.Snapshot(); s.Known || s.Err != nil {
+		e.mu.Unlock()
+		resume()
+		return
+	}
+	e.waiting = append(e.waiting, resume)
+	e.mu.Unlock()
+}
+
+type watcher struct{ changed chan struct{} }
+
+func (w *watcher) poke() {
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Watch reports the newest snapshot of a service, then again whenever it has changed, until ctx ends. Changes that come faster
+// than report returns are reported as one.
+func (d *Directory) Watch(ctx context.Context, s Service, report func(*Snapshot) error) error {
+	e := d.Find(s)
+	if e == nil {
+		return errTooManyServices
+	}
+	w := &watcher{changed: make(chan struct{}, 1)}
+	e.mu.Lock()
+	e.watchers[w] = struct{}{}
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		delete(e.watchers, w)
+		e.mu.Unlock()
+	}()
+	w.poke()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-d.ctx.Done():
+			return errClosed
+		case <-w.changed:
+		}
+		if now := e.Snapshot(); now.Known {
+			if err := report(now); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// clean forgets services that nobody asks for.
+func (d *Directory) clean() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := d.now.Add(1)
+		if now%10 == 0 {
+			d.sweep(now)
+		}
+	}
+}
+
+func (d *Directory) sweep(now int64) {
+	d.services.Range(func(s, v any) bool {
+		e := v.(*Entry)
+		idle := time.Duration(now-e.used.Load()) * time.Second
+		unknown := len(e.Snapshot().Endpoints) == 0 && idle > time.Minute
+		e.mu.Lock()
+		watched := len(e.watchers) > 0
+		e.mu.Unlock()
+		if !watched && (unknown || idle > d.forget) {
+			d.services.Delete(s)
+			d.count.Add(-1)
+			e.stop()
+		}
+		return true
+	})
+}
+
+// Services tells how many instances each watched service has, sorted by namespace and name.
+func (d *Directory) Services() []ServiceState {
+	var all []ServiceState
+	d.services.Range(func(s, v any) bool {
+		all = append(all, ServiceState{s.(Service), len(v.(*Entry).Snapshot().Endpoints)})
+		return true
+	})
+	slices.SortFunc(all, func(a, b ServiceState) int {
+		return strings.Compare(a.Service.Namespace+"/"+a.Service.Name, b.Service.Namespace+"/"+b.Service.Name)
+	})
+	return all
+}
+
+// ServiceState is a line of Services.
+type ServiceState struct {
+	Service   Service
+	Instances int
+}

@@ -1,0 +1,194 @@
+package mesh
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+)
+
+var (
+	errTooManyServices = fmt.Errorf("%w: too many services are watched", components.ErrExhausted)
+	errClosed          = fmt.Errorf("%w: the sidecar is ending", components.ErrUnavailable)
+)
+
+// Router is the Engine over a Directory: it spreads calls over a service's instances by weight and load, keeps away from those
+// that just failed, and ends circles.
+type Router struct {
+	Directory *Directory
+	MaxHops   int           // sidecars that a call may pass
+	Timeout   time.Duration // for calls that bring no deadline; 0: none
+}
+
+var _ Engine = (*Router)(nil)
+
+const (
+	ejectAfter = 3                      // failures in a row
+	ejectFirst = 500 * time.Millisecond // doubled at each failure more
+	ejectMost  = 30 * time.Second
+)
+
+var started = time.Now()
+
+// Route plans one request. See Engine.
+func (e *Router) Route(r *Request) (Plan, error) {
+	if r.Hops >= e.MaxHops {
+		return nil, components.WithReason(fmt.Errorf("%w: the call has passed %d sidecars: it goes round in a circle",
+			components.ErrPrecondition, r.Hops), ReasonTooManyHops, "limit", "max_hops")
+	}
+	entry := e.Directory.Find(r.Service)
+	if entry == nil {
+		return nil, errTooManyServices
+	}
+	s := entry.Snapshot()
+	switch {
+	case s.Known && len(s.Endpoints) > 0:
+	case s.Known:
+		return nil, noInstance(r.Service)
+	case s.Err != nil:
+		return nil, components.WithReason(fmt.Errorf("%w: the registry cannot be asked for %s/%s: %w", components.ErrUnavailable,
+			r.Service.Namespace, r.Service.Name, s.Err), ReasonRegistryAway)
+	default:
+		return nil, &Pending{Wait: entry.Wait}
+	}
+	p := &plan{endpoints: s.Endpoints, service: r.Service}
+	if r.Timeout == 0 {
+		p.timeout = e.Timeout
+	}
+	return p, nil
+}
+
+func noInstance(s Service) error {
+	return components.WithReason(fmt.Errorf("%w: service %s/%s has no instance: nobody has published it", components.ErrUnavailable,
+		s.Namespace, s.Name), ReasonNoInstance)
+}
+
+// plan is a request's way over the endpoints of one snapshot.
+type plan struct {
+	endpoints []*Endpoint
+	service   Service
+	timeout   time.Duration
+	current   *Endpoint
+	tried     []*Endpoint
+}
+
+func (p *plan) Rule() string           { return "default" }
+func (p *plan) Timeout() time.Duration { return p.timeout }
+
+func (p *plan) Next() (*Instance, error) {
+	if p.current != nil {
+		p.tried = append(p.tried, p.current)
+	}
+	e := p.pick(int64(time.Since(started)))
+	if e == nil {
+		return nil, noInstance(p.service)
+	}
+	e.active.Add(1)
+	p.current = e
+	return e.Instance, nil
+}
+
+// pick draws two endpoints by weight and takes the one with less to do. Ejected ones, then those tried before, come into play
+// only when there are no others.
+func (p *plan) pick(now int64) *Endpoint {
+	for _, usable := range [...]func(*Endpoint) bool{
+		func(e *Endpoint) bool { return e.ejected.Load() <= now && !slices.Contains(p.tried, e) },
+		func(e *Endpoint) bool { return !slices.Contains(p.tried, e) },
+		func(*Endpoint) bool { return true },
+	} {
+		a := p.draw(usable)
+		if a == nil {
+			continue
+		}
+		if b := p.draw(usable); b != nil && b.load() < a.load() {
+			return b
+		}
+		return a
+	}
+	return nil
+}
+
+func (e *Endpoint) load() float64 {
+	return float64(e.active.Load()+1) / float64(max(e.Instance.Weight, 1))
+}
+
+// draw takes one of the usable endpoints at random, each with a chance as its weight.
+func (p *plan) draw(usable func(*Endpoint) bool) *Endpoint {
+	total := 0
+	for _, e := range p.endpoints {
+		if usable(e) {
+			total += max(e.Instance.Weight, 0)
+		}
+	}
+	if total == 0 {
+		return nil
+	}
+	at := rand.IntN(total)
+	for _, e := range p.endpoints {
+		if usable(e) {
+			if at -= max(e.Instance.Weight, 0); at < 0 {
+				return e
+			}
+		}
+	}
+	return nil // weights never change within a snapshot; an ejection that began just now ends up here
+}
+
+func (p *plan) Report(o Outcome) {
+	e := p.current
+	if e == nil {
+		return
+	}
+	e.active.Add(-1)
+	if !o.Failed {
+		if e.failures.Load() != 0 {
+			e.failures.Store(0)
+			e.ejected.Store(0)
+		}
+		return
+	}
+	if n := e.failures.Add(1); n >= ejectAfter {
+		e.ejected.Store(int64(time.Since(started) + min(ejectFirst<<min(n-ejectAfter, 10), ejectMost)))
+	}
+}
+
+// Gate is the Inbound of a sidecar: it bounds what the application handles at once and ends circles.
+type Gate struct {
+	Concurrency int // calls at once
+	MaxHops     int
+
+	active atomic.Int64
+}
+
+var _ Inbound = (*Gate)(nil)
+
+// Admit takes a call in. See Inbound.
+func (g *Gate) Admit(r *Request) error {
+	if r.Hops > g.MaxHops {
+		return components.WithReason(fmt.Errorf("%w: the call has passed %d sidecars: it goes round in a circle",
+			components.ErrPrecondition, r.Hops), ReasonTooManyHops, "limit", "max_hops")
+	}
+	if g.active.Add(1) > int64(g.Concurrency) {
+		g.active.Add(-1)
+		return &components.Detail{Err: fmt.Errorf("%w: the application handles %d calls already", components.ErrExhausted, g.Concurrency),
+			Reason: ReasonAppBusy, Metadata: map[string]string{"limit": "mesh.inbound.concurrency"}, RetryAfter: 100 * time.Millisecond}
+	}
+	return nil
+}
+
+// Leave ends a call that Admit took in.
+func (g *Gate) Leave() { g.active.Add(-1) }
+
+// Active is how many calls the application handles now.
+func (g *Gate) Active() int { return int(g.active.Load()) }
+
+// IsPending answers the Pending in err, if it is one.
+func IsPending(err error) (*Pending, bool) {
+	var p *Pending
+	ok := errors.As(err, &p)
+	return p, ok
+}
