@@ -9,7 +9,16 @@ type batch struct {
 	now   int64
 	dirty []*conn
 	wake  []*Upstream
+	tried []tried
 	done  []*stream
+}
+
+// tried is an attempt that did not decide how its request ended.
+type tried struct {
+	r   *Relay
+	tag any
+	up  *Upstream
+	err *Error
 }
 
 var epoch = time.Now()
@@ -38,8 +47,28 @@ func (b *batch) end() {
 		b.dirty = b.dirty[:n]
 		c.flush(b)
 	}
+	if len(b.tried)+len(b.done) > 0 {
+		b.report()
+	}
+}
+
+// report calls the hooks that are told of what has ended.
+func (b *batch) report() {
+	for _, t := range b.tried {
+		t.r.Attempted(t.tag, t.up, t.err.Flag, t.err)
+	}
+	clear(b.tried)
+	b.tried = b.tried[:0]
 	for i, s := range b.done {
-		if b.done[i] = nil; s.r.Done != nil {
+		b.done[i] = nil
+		if s.trying && s.r.Attempted != nil {
+			var err error
+			if s.out.Err != nil {
+				err = s.out.Err
+			}
+			s.r.Attempted(s.out.Tag, s.out.Upstream, s.out.Flag, err)
+		}
+		if s.r.Done != nil {
 			s.r.Done(&s.out)
 		}
 	}

@@ -53,7 +53,12 @@ func (k *Call) Metadata(name string) string {
 // Fields are the request's headers, valid during the call.
 func (k *Call) Fields() []Field { return k.fields }
 
-func (k *Call) Headers() Headers { return Headers{Fields: k.fields, Conn: k.c.nc} }
+func (k *Call) Headers() Headers {
+	return Headers{Fields: k.fields, Conn: k.c.nc, ConnTag: k.c.tag, Tag: k.tag, c: k.c}
+}
+
+// ConnTag is what OnConn said of the connection.
+func (k *Call) ConnTag() any { return k.c.tag }
 
 func (k *Call) SetTag(v any) { k.tag = v }
 

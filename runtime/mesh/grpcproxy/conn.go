@@ -1,6 +1,7 @@
 package grpcproxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -28,6 +29,15 @@ type conn struct {
 	try interface{ TryWrite([]byte) (int, error) } // can, in memory
 	inl *inline                                    // TLS over raw
 	up  *Upstream
+
+	// What is known once the connection is made; constant then.
+	tls     *tls.ConnectionState
+	tag     any
+	refusal *Error // the answer to all requests
+
+	admitted     bool // by OnConn
+	refused      int
+	refusedTimer *time.Timer
 
 	// The reader's own.
 	in          []byte
@@ -88,8 +98,12 @@ func (c *conn) side() int {
 }
 
 func newConn(r *Relay, nc net.Conn, up *Upstream) *conn {
+	nc, head := unwrap(nc)
 	c := &conn{r: r, nc: nc, up: up, in: make([]byte, firstBuffer), streams: map[uint32]*stream{},
 		win: 65535, initWin: 65535, maxStreams: 100, next: 1, begun: up != nil, writing: true}
+	if c.rw = len(head); c.rw > 0 {
+		c.in = append(head, make([]byte, max(firstBuffer, frameHeader+maxFrame))...)
+	}
 	c.dec.max = tableMax
 	c.enc.init()
 	c.credit.Store(int64(r.ConnWindow))
@@ -123,6 +137,9 @@ func (c *conn) run() {
 	b := newBatch()
 	c.nc.SetReadDeadline(time.Now().Add(helloTime)) // for the handshake and the first SETTINGS
 	err := c.handshake()
+	if err == nil {
+		err = c.admit()
+	}
 	c.mu.Lock()
 	c.writing = false
 	c.mu.Unlock()
@@ -130,11 +147,13 @@ func (c *conn) run() {
 		b.touch(c)
 		b.end()
 	}
-	for err == nil {
-		var n int
-		n, err = c.nc.Read(c.in[c.rw:])
-		if n > 0 {
+	for n := c.rw; err == nil; {
+		if n == 0 {
+			n, err = c.nc.Read(c.in[c.rw:])
 			c.rw += n
+		}
+		if n > 0 {
+			n = 0
 			b.now = int64(time.Since(epoch))
 			c.reading.Store(true)
 			if e := c.readFrames(b); e != nil {
@@ -147,6 +166,7 @@ func (c *conn) run() {
 		}
 	}
 	c.close(err, b)
+	c.dismiss()
 }
 
 func (c *conn) close(err error, b *batch) {

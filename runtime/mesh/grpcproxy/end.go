@@ -1,9 +1,5 @@
 package grpcproxy
 
-import (
-	"strconv"
-)
-
 // reset is an RST_STREAM from side i, or a GOAWAY that means one.
 func (s *stream) reset(i int, code uint32, b *batch) {
 	s.mu.Lock()
@@ -19,7 +15,9 @@ func (s *stream) reset(i int, code uint32, b *batch) {
 	} else if whole { // the response is all here; the server wants no more of the request
 		s.drop(1, b)
 	} else {
-		s.out.Reset = code
+		if s.out.Reset, s.out.Flag = code, FlagReset; code == codeRefused {
+			s.out.Flag = FlagRefused
+		}
 		s.kill(0, code, b)
 	}
 	s.settle(b)
@@ -28,7 +26,7 @@ func (s *stream) reset(i int, code uint32, b *batch) {
 // reset0 ends the stream for a fault of the client. s.mu is held.
 func (s *stream) reset0(code uint32, b *batch) {
 	if !s.finished.Load() {
-		s.out.Reset, s.out.ByClient = code, true
+		s.out.Reset, s.out.ByClient, s.out.Flag = code, true, FlagProtocol
 		s.kill(0, code, b)
 		s.settle(b)
 	}
@@ -47,25 +45,25 @@ func (s *stream) lost(i int, err error, b *batch) {
 	if i == 0 {
 		s.out.Reset, s.out.ByClient = codeCancel, true
 	} else if !whole {
-		s.reply(grpcUnavailable, "connection to "+h.c.up.Name+" lost: "+err.Error(), b)
+		s.reply(fault(FlagClosed, grpcUnavailable, ReasonConnectionLost, "connection to "+h.c.up.Name+" lost: "+err.Error()), b)
 		return
 	}
 	s.settle(b)
 }
 
 // reply ends the stream with a status of our own, after the data that is here. s.mu is held.
-func (s *stream) reply(code int, msg string, b *batch) {
+func (s *stream) reply(e *Error, b *batch) {
 	if s.finished.Load() || s.h[0].end && s.h[0].trailer != nil || s.h[0].done {
 		return
 	}
-	s.out.Status, s.out.Local = code, true
-	f := []Field{newField(":status", "200"), newField("content-type", "application/grpc"),
-		newField("grpc-status", strconv.Itoa(code)), newField("grpc-message", percentEncode(msg))}
-	if s.began {
-		f = f[2:]
+	s.out.Status, s.out.Local, s.out.Flag, s.out.Err = e.Code, true, e.Flag, e
+	var f []Field
+	if !s.began {
+		f = append(f, okHeaders...)
 	}
+	f = e.trailer(f, s.r.Origin)
 	s.kill(1, codeCancel, b)
-	if code == grpcDeadline {
+	if e.Flag == FlagTimeout {
 		s.drop(0, b) // nobody waits for the data
 	}
 	s.began = true

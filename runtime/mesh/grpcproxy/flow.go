@@ -16,7 +16,7 @@ func (s *stream) data(i int, p []byte, flow int, end bool, b *batch) {
 		if i == 0 {
 			s.reset0(codeFlowControl, b)
 		} else {
-			s.reply(grpcInternal, "upstream overran its window", b)
+			s.reply(fault(FlagProtocol, grpcInternal, ReasonMalformed, "upstream overran its window"), b)
 		}
 		return
 	}
@@ -137,7 +137,7 @@ func (s *stream) window(i int, n int64, b *batch) {
 		if i == 0 {
 			s.reset0(codeFlowControl, b)
 		} else {
-			s.reply(grpcInternal, "upstream window overflow", b)
+			s.reply(fault(FlagProtocol, grpcInternal, ReasonMalformed, "upstream window overflow"), b)
 		}
 		return
 	}

@@ -1,23 +1,37 @@
 package grpcproxy
 
 import (
+	"crypto/tls"
 	"net"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 )
 
-// Headers is a request's (or response's) header list. It is valid only during the call it is handed to.
+// Headers is a request's (or response's) header list and what is known of its sender. It is valid only during the call
+// it is handed to, and not safe for concurrent use.
 type Headers struct {
 	Fields  []Field
-	Attempt int           // 0 at first
-	Last    *Upstream     // where the attempt before failed
-	Timeout time.Duration // from grpc-timeout; 0: none
-	Conn    net.Conn      // the downstream connection: its addresses and TLS state
-	Tag     any           // the caller's; goes to Outcome.Tag
+	Attempt int       // how many attempts there were before: 0 at first
+	Last    *Upstream // where the attempt before failed
+	Resumed bool      // Route had asked to be asked later, and this is later
+	End     bool      // of a response: it ends with this list
+
+	// Timeout is how long the request may take in all, counted from its arrival: what grpc-timeout says; 0: no limit.
+	// Route may change it. PerTry, which Route may set, bounds this attempt alone, its wait for a connection included.
+	// The upstream is told the smaller of what is left.
+	Timeout time.Duration
+	PerTry  time.Duration
+
+	Conn    net.Conn // the downstream connection
+	ConnTag any      // what OnConn said of it
+	Tag     any      // the caller's; kept over attempts, goes to Outcome.Tag
+
+	c     *conn // the downstream one
+	s     *stream
+	later *parking
 }
 
+// Get returns the first value of that (lower case) name, or nothing.
 func (h *Headers) Get(name string) string {
 	for i := range h.Fields {
 		if h.Fields[i].Name == name {
@@ -27,7 +41,7 @@ func (h *Headers) Get(name string) string {
 	return ""
 }
 
-// Set replaces the first field of that name, or adds one.
+// Set replaces the first field of that (lower case) name, or adds one.
 func (h *Headers) Set(name, value string) {
 	for i := range h.Fields {
 		if h.Fields[i].Name == name {
@@ -38,8 +52,23 @@ func (h *Headers) Set(name, value string) {
 	h.Fields = append(h.Fields, newField(name, value))
 }
 
+// Del removes all fields of that (lower case) name.
 func (h *Headers) Del(name string) {
 	h.Fields = slices.DeleteFunc(h.Fields, func(f Field) bool { return f.Name == name })
+}
+
+// Path is the request's :path, which in gRPC is /service/method.
+func (h *Headers) Path() string { return h.kind(kindPath) }
+
+// Authority is the request's :authority.
+func (h *Headers) Authority() string { return h.kind(kindAuthority) }
+
+// TLS is the state of the downstream connection, its client certificates included; nil without TLS.
+func (h *Headers) TLS() *tls.ConnectionState {
+	if h.c == nil {
+		return nil
+	}
+	return h.c.tls
 }
 
 func (h *Headers) kind(k kind) string {
@@ -49,32 +78,4 @@ func (h *Headers) kind(k kind) string {
 		}
 	}
 	return ""
-}
-
-func (h *Headers) Path() string { return h.kind(kindPath) }
-
-func (h *Headers) Authority() string { return h.kind(kindAuthority) }
-
-func parseTimeout(s string) time.Duration {
-	if len(s) < 2 || len(s) > 9 {
-		return 0
-	}
-	n, err := strconv.ParseUint(s[:len(s)-1], 10, 32)
-	i := strings.IndexByte("numSMH", s[len(s)-1])
-	if err != nil || i < 0 {
-		return 0
-	}
-	d := [...]time.Duration{1, time.Microsecond, time.Millisecond, time.Second, time.Minute, time.Hour}[i] * time.Duration(n)
-	return max(d, 1)
-}
-
-func formatTimeout(d time.Duration) string {
-	d = max(d, 1)
-	switch {
-	case d < 100*time.Second:
-		return strconv.FormatInt(int64((d+999)/1000), 10) + "u"
-	case d < 24*time.Hour:
-		return strconv.FormatInt(int64(d/time.Millisecond), 10) + "m"
-	}
-	return strconv.FormatInt(int64(d/time.Minute), 10) + "M"
 }

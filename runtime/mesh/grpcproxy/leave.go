@@ -28,8 +28,8 @@ func (c *conn) goAway(b *batch) {
 	b.touch(c)
 }
 
-// refused handles a server's GOAWAY: no new streams, and those above last were not touched.
-func (c *conn) refused(last uint32, b *batch) {
+// peerLeaves handles a server's GOAWAY: no new streams, and those above last were not touched.
+func (c *conn) peerLeaves(last uint32, b *batch) {
 	c.mu.Lock()
 	c.draining = true
 	var above []*stream
@@ -45,44 +45,6 @@ func (c *conn) refused(last uint32, b *batch) {
 	}
 	b.touch(c)
 	b.wake = append(b.wake, c.up)
-}
-
-// expire ends streams past their deadline whose ends have not done so themselves.
-func (c *conn) expire() {
-	b := newBatch()
-	c.mu.Lock()
-	var late []*stream
-	more := false
-	for _, s := range c.streams {
-		if s.deadline != 0 {
-			more = true
-			if s.deadline+int64(20*time.Millisecond) < b.now {
-				late = append(late, s)
-			}
-		}
-	}
-	if c.sweeping = more && !c.closed; c.sweeping {
-		c.sweep.Reset(50 * time.Millisecond)
-	}
-	c.mu.Unlock()
-	for _, s := range late {
-		s.mu.Lock()
-		s.reply(grpcDeadline, "deadline exceeded", b)
-		s.mu.Unlock()
-	}
-	b.end()
-}
-
-// watch sees to it that s ends by its deadline. c.mu is held.
-func (c *conn) watch(s *stream) {
-	if s.deadline != 0 && !c.sweeping {
-		c.sweeping = true
-		if c.sweep == nil {
-			c.sweep = time.AfterFunc(50*time.Millisecond, c.expire)
-		} else {
-			c.sweep.Reset(50 * time.Millisecond)
-		}
-	}
 }
 
 // hangUp closes so that what was written last still arrives.

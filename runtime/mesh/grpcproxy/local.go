@@ -204,7 +204,7 @@ func (c *conn) inline(k *Call, req []byte, b *batch) bool {
 	b.touch(c)
 	if c.r.Done != nil {
 		o := &c.outcome
-		*o = Outcome{Path: k.Path(), Tag: k.tag, Attempts: 1, Local: true, Sent: int64(len(req) + 5), Received: int64(len(resp)), Start: epoch.Add(time.Duration(k.start)), Duration: time.Since(epoch) - time.Duration(k.start)}
+		*o = Outcome{Path: k.Path(), Tag: k.tag, ConnTag: c.tag, Attempts: 1, Local: true, Sent: int64(len(req) + 5), Received: int64(len(resp)), Start: epoch.Add(time.Duration(k.start)), Duration: time.Since(epoch) - time.Duration(k.start)}
 		if st != nil {
 			o.Status, o.Received = st.Code, 0
 		}
@@ -212,6 +212,11 @@ func (c *conn) inline(k *Call, req []byte, b *batch) bool {
 	}
 	c.recycle(k)
 	return true
+}
+
+// broken ends a unary request that is none. s.mu is held.
+func (s *stream) broken(why string, b *batch) {
+	s.reply(fault(FlagProtocol, grpcInternal, ReasonMalformed, why), b)
 }
 
 // streamData is localData for what did not come whole at once.
@@ -233,7 +238,7 @@ func (c *conn) streamData(s *stream, p []byte, flow int, end bool, b *batch) {
 	}
 	k.sent += len(p)
 	if c.r.held.Add(int64(len(p))) > int64(c.r.MaxLocal) {
-		s.reply(grpcExhausted, "too many large requests", b)
+		s.reply(fault(FlagLimited, grpcExhausted, ReasonOverloaded, "too many large requests"), b)
 		s.mu.Unlock()
 		return
 	}
@@ -243,16 +248,16 @@ func (c *conn) streamData(s *stream, p []byte, flow int, end bool, b *batch) {
 		n := int(binary.BigEndian.Uint32(k.body[1:]))
 		switch {
 		case k.body[0] != 0:
-			s.reply(grpcInternal, "compressed message without grpc-encoding", b)
+			s.broken("compressed message without grpc-encoding", b)
 		case n > k.m.MaxRequest:
-			s.reply(grpcExhausted, fmt.Sprintf("received message larger than max (%d vs. %d)", n, k.m.MaxRequest), b)
+			s.reply(fault(FlagLimited, grpcExhausted, ReasonTooLarge, fmt.Sprintf("received message larger than max (%d vs. %d)", n, k.m.MaxRequest)), b)
 		case len(k.body) > n+5:
-			s.reply(grpcInternal, "more than one message in a unary request", b)
+			s.broken("more than one message in a unary request", b)
 		case end && len(k.body) < n+5:
-			s.reply(grpcInternal, io.ErrUnexpectedEOF.Error(), b)
+			s.broken(io.ErrUnexpectedEOF.Error(), b)
 		}
 	} else if end {
-		s.reply(grpcInternal, "no message in a unary request", b)
+		s.broken("no message in a unary request", b)
 	}
 	if s.finished.Load() {
 		s.mu.Unlock()

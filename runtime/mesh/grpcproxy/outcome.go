@@ -1,18 +1,19 @@
 package grpcproxy
 
 import (
-	"strconv"
-	"strings"
 	"time"
 )
 
-// Outcome tells how a request ended.
+// Outcome tells how a request ended. It is valid only during the call it is handed to.
 type Outcome struct {
 	Path, Authority string
-	Upstream        *Upstream // nil: it got to none
-	Tag             any
+	Upstream        *Upstream // where the last attempt went; nil: it got to none
+	Tag             any       // what Route left in Headers.Tag
+	ConnTag         any       // what OnConn said of the downstream connection
 	Attempts        int
 	Status          int    // grpc-status; -1: it ended without one
+	Flag            string // why it did not go well, as far as the relay can tell: one of the Flag constants
+	Err             *Error // the relay's own answer, if Local and an error
 	Reset           uint32 // the RST_STREAM code it ended with, if it did
 	ByClient        bool   // the client reset it or went away
 	Local           bool   // the answer is the relay's, not the upstream's
@@ -21,31 +22,15 @@ type Outcome struct {
 	Duration        time.Duration
 }
 
-// Error is an answer of the relay's own.
-type Error struct {
-	Code    int // a gRPC status code
-	Message string
-}
-
-func (e *Error) Error() string { return "grpc status " + strconv.Itoa(e.Code) + ": " + e.Message }
-
+// Flags of an Outcome and of an attempt. An empty flag says that the upstream answered, whatever it said.
 const (
-	grpcDeadline    = 4
-	grpcExhausted   = 8
-	grpcInternal    = 13
-	grpcUnavailable = 14
+	FlagNoRoute       = "no-route"       // Route refused
+	FlagConnectFailed = "connect-failed" // no connection to the instance could be made
+	FlagClosed        = "closed"         // its connection ended before the answer did, or the instance was taken away
+	FlagRefused       = "refused"        // it answered REFUSED_STREAM, or left with GOAWAY before it had begun
+	FlagReset         = "reset"          // it ended the stream with another RST_STREAM
+	FlagTimeout       = "timeout"        // the deadline, or that of the attempt, passed
+	FlagLimited       = "limited"        // a limit of the relay's was reached
+	FlagProtocol      = "protocol"       // one side broke HTTP/2 or gRPC
+	FlagDenied        = "denied"         // OnConn did not let the connection in
 )
-
-// percentEncode is the form of grpc-message.
-func percentEncode(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < ' ' || c > '~' || c == '%' {
-			const hex = "0123456789ABCDEF"
-			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
-}

@@ -3,6 +3,7 @@ package grpcproxy
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/binary"
 	"io"
 	"net"
@@ -10,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/net/http2/hpack"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // raw is a client that can be rude.
@@ -98,6 +102,33 @@ func (c *raw) status(id uint32) string {
 			}
 		}
 	}
+}
+
+// answer is the grpc-status of stream id and the reason it carries.
+func (c *raw) answer(id uint32) (code, why string) {
+	for code == "" {
+		typ, _, p := c.until(id)
+		if typ != fHeaders {
+			c.t.Fatal("frame type ", typ)
+		}
+		fs, err := c.dec.DecodeFull(p)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for _, f := range fs {
+			switch f.Name {
+			case "grpc-status":
+				code = f.Value
+			case "grpc-status-details-bin":
+				var st rpcstatus.Status
+				b, _ := base64.RawStdEncoding.DecodeString(f.Value)
+				if proto.Unmarshal(b, &st) == nil {
+					why = reason(status.FromProto(&st).Err())
+				}
+			}
+		}
+	}
+	return code, why
 }
 
 func (c *raw) goAway(code uint32) {

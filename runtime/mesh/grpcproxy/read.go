@@ -147,7 +147,7 @@ func (c *conn) frame(typ, flags byte, id uint32, p []byte, b *batch) error {
 			return connError{codeFrameSize, "GOAWAY"}
 		}
 		if c.up != nil {
-			c.refused(binary.BigEndian.Uint32(p)&math.MaxInt32, b)
+			c.peerLeaves(binary.BigEndian.Uint32(p)&math.MaxInt32, b)
 		}
 	case fWindow:
 		if len(p) != 4 {

@@ -20,16 +20,32 @@ import (
 
 // Relay is set up by its fields, then fed with connections by Serve or ServeConn.
 type Relay struct {
-	// Route names the upstream of a request and may change its headers. An *Error is answered with its code, another
-	// error with UNAVAILABLE. It is called again, with Attempt counted up, when the upstream could not be reached and nothing was sent.
+	// Route names the upstream of a request and may change its headers and timeouts. An *Error is answered as it says,
+	// another error with UNAVAILABLE. It is called again, with Attempt counted up, when the upstream could not be reached
+	// and nothing was sent, and with Resumed set when it said ErrLater (see Headers.Later). Like all hooks it is called
+	// by many goroutines at once, runs on a connection's reader and must not wait; it must not call into the Relay.
 	Route func(*Headers) (*Upstream, error)
-	// Response, if set, sees and may change the headers and trailers of a response.
+	// Response, if set, sees and may change the headers and trailers of an upstream's response. A relay whose upstreams
+	// are relays tells their answers from the applications' by outrigger-origin, and may set it to "peer".
 	Response func(h *Headers, trailers bool)
+	// Attempted, if set, is told how each attempt ended that had an upstream, the last one included: flag is one of the
+	// Flag constants, or empty if the upstream answered or the client gave up; err is the relay's own answer or why there
+	// was another attempt. tag is Headers.Tag.
+	Attempted func(tag any, up *Upstream, flag string, err error)
 	// Done, if set, is told how each request ended.
 	Done func(*Outcome)
+	// OnConn, if set, is called once for each downstream connection, after the TLS handshake and before any request. The
+	// tag it returns is in Headers.ConnTag and Call.ConnTag. If it returns an error, each request of the connection is
+	// answered with it (PERMISSION_DENIED unless it is an *Error) and the connection ends soon. It may wait.
+	OnConn func(nc net.Conn) (tag any, err error)
+	// OnClose, if set, is called when a connection has ended for which OnConn returned no error.
+	OnClose func(tag any)
+
+	Origin string // the trailer outrigger-origin of the relay's own answers: "sidecar"
 
 	MaxStreams    int           // concurrent streams of a downstream connection: 1000
 	MaxWaiting    int           // requests that wait for one upstream: 10000
+	MaxParked     int           // requests that wait for their route: 4096
 	MaxHeaderList int           // bytes as SETTINGS_MAX_HEADER_LIST_SIZE counts them: 16 KiB
 	MaxResets     int           // streams a client may reset in a second: 500
 	MaxAttempts   int           // times Route is asked for a request: 3
@@ -50,6 +66,10 @@ type Relay struct {
 	methods map[string]*Method
 	work    workers
 	held    atomic.Int64
+	parked  atomic.Int64
+
+	resuming sync.Mutex
+	resumed  []*parking
 
 	ctx    context.Context // of dialling: ends with Close
 	cancel context.CancelFunc
@@ -69,6 +89,7 @@ func (r *Relay) init() {
 		}
 		def(&r.MaxStreams, 1000)
 		def(&r.MaxWaiting, 10000)
+		def(&r.MaxParked, 4096)
 		def(&r.MaxHeaderList, 16<<10)
 		def(&r.MaxResets, 500)
 		def(&r.MaxAttempts, 3)
@@ -78,6 +99,9 @@ func (r *Relay) init() {
 		def(&r.MaxWorkers, 1024)
 		def(&r.MaxLocal, 256<<20)
 		r.work.max, r.work.keep = r.MaxWorkers, 256
+		if r.Origin == "" {
+			r.Origin = "sidecar"
+		}
 		if r.PingHold == 0 {
 			r.PingHold = 5 * time.Millisecond
 		}

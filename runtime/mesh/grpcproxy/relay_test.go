@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
@@ -35,6 +36,7 @@ type msg = wrapperspb.BytesValue
 // service is the server side of the tests: what a call does is asked for by metadata.
 type service struct {
 	cancelled, running, most atomic.Int64
+	seen                     func(metadata.MD, context.Context)
 	t                        testing.TB
 }
 
@@ -42,6 +44,9 @@ func (v *service) stream(_ any, ss grpc.ServerStream) error {
 	ctx := ss.Context()
 	md, _ := metadata.FromIncomingContext(ctx)
 	get := func(k string) string { return strings.Join(md.Get(k), ",") }
+	if v.seen != nil {
+		v.seen(md, ctx)
+	}
 	n := v.running.Add(1)
 	defer v.running.Add(-1)
 	for {
@@ -780,14 +785,32 @@ func TestTLS(t *testing.T) {
 	t.Run("inline", func(t *testing.T) { testTLS(t, true) })
 }
 
-func testTLS(t *testing.T, inl bool) {
-	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	tpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
-	der, _ := x509.CreateCertificate(rand.Reader, tpl, tpl, &key.PublicKey, key)
+// newTLS makes a configuration for both sides: one certificate that vouches for itself.
+func newTLS(t testing.TB) *tls.Config {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, tpl, tpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	leaf, _ := x509.ParseCertificate(der)
 	pool := x509.NewCertPool()
 	pool.AddCert(leaf)
-	conf := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, RootCAs: pool, NextProtos: []string{"h2"}}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}}, RootCAs: pool, NextProtos: []string{"h2"}}
+}
+
+func clientTLS(conf *tls.Config) credentials.TransportCredentials {
+	conf = conf.Clone()
+	conf.ServerName = "127.0.0.1"
+	return credentials.NewTLS(conf)
+}
+
+func testTLS(t *testing.T, inl bool) {
+	conf := newTLS(t)
 	sln, ln := listen(t), listen(t)
 	v := &service{t: t}
 	s := v.serve(sln, grpc.Creds(credentials.NewTLS(conf)))

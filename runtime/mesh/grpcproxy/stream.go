@@ -10,14 +10,20 @@ import (
 
 // stream is one request: h[0] is its half towards the client, h[1] towards the server.
 type stream struct {
-	r        *Relay
-	deadline int64 // since epoch; 0: none
-	call     *Call // answered here
+	r    *Relay
+	call *Call // answered here
+	// Since epoch; 0: none. Written with both mu and the downstream connection's lock held.
+	deadline, tryDeadline int64
 
 	mu       sync.Mutex
 	h        [2]half
-	head     []Field // the request's headers while it waits for a place upstream
-	began    bool    // the response has begun
+	head     []Field // the request's headers while it waits, for a route or a place upstream
+	timeout  time.Duration
+	retime   bool      // grpc-timeout is no longer what the client said
+	waitsFor *Upstream // for a place there
+	parked   *parking  // for its route
+	trying   bool      // the attempt that runs was not reported
+	began    bool      // the response has begun
 	finished atomic.Bool
 	out      Outcome
 }
@@ -59,7 +65,7 @@ func (c *conn) request(id uint32, end, over bool, b *batch) error {
 			return nil
 		}
 		if s.call != nil {
-			s.reply(grpcInternal, "trailers in a unary request", b)
+			s.reply(fault(FlagProtocol, grpcInternal, ReasonMalformed, "trailers in a unary request"), b)
 			return nil
 		}
 		s.h[0].rdone, s.h[1].end = true, true
@@ -76,16 +82,16 @@ func (c *conn) request(id uint32, end, over bool, b *batch) error {
 		return c.idle(b)
 	}
 	h := &c.head
-	*h = Headers{Fields: c.fields, Conn: c.nc}
+	*h = Headers{Fields: c.fields}
 	h.Timeout = parseTimeout(h.kind(kindTimeout))
-	if c.r.methods != nil && !over && !end {
+	if c.r.methods != nil && !over && !end && c.refusal == nil {
 		if m := c.r.local(h); m != nil {
 			c.hold(id, m, h, b)
 			return nil
 		}
 	}
-	s = &stream{r: c.r}
-	s.out = Outcome{Path: h.Path(), Authority: h.Authority(), Status: -1, Start: epoch.Add(time.Duration(b.now))}
+	s = &stream{r: c.r, timeout: h.Timeout}
+	s.out = Outcome{Path: h.Path(), Authority: h.Authority(), ConnTag: c.tag, Status: -1, Start: epoch.Add(time.Duration(b.now))}
 	if h.Timeout > 0 {
 		s.deadline = b.now + int64(h.Timeout)
 	}
@@ -99,48 +105,15 @@ func (c *conn) request(id uint32, end, over bool, b *batch) error {
 	c.watch(s)
 	c.mu.Unlock()
 	if over {
-		s.reply(grpcExhausted, "header list too large", b)
+		s.reply(fault(FlagLimited, grpcExhausted, ReasonHeadersTooBig, "header list too large"), b)
 		return nil
+	}
+	if c.refusal != nil {
+		return c.refuse(s, b)
 	}
 	s.route(h, b)
 	c.fields = h.Fields // may have grown
 	return nil
-}
-
-// route asks for an upstream and goes there. s.mu is held.
-func (s *stream) route(h *Headers, b *batch) {
-	s.out.Attempts++
-	up, err := s.r.Route(h)
-	s.out.Tag = h.Tag
-	if err == nil {
-		s.out.Upstream = up
-		if e := up.assign(s, h.Fields, b); e != nil {
-			err = e
-		}
-	}
-	if err != nil {
-		e, ok := err.(*Error)
-		if !ok {
-			e = &Error{grpcUnavailable, err.Error()}
-		}
-		s.reply(e.Code, e.Message, b)
-		return
-	}
-	s.settle(b)
-}
-
-// reroute is for a request of which nothing was sent.
-func (s *stream) reroute(why string, b *batch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.finished.Load() {
-		return
-	}
-	if s.out.Attempts >= s.r.MaxAttempts {
-		s.reply(grpcUnavailable, why, b)
-		return
-	}
-	s.route(&Headers{Fields: s.head, Attempt: s.out.Attempts, Last: s.out.Upstream, Conn: s.h[0].c.nc, Tag: s.out.Tag}, b)
 }
 
 // open takes a place on c and sends the request's headers, if there is one. s.mu is held.
@@ -150,13 +123,7 @@ func (c *conn) open(s *stream, fields []Field, b *batch) bool {
 	if c.closed || c.draining || uint32(len(c.streams)) >= c.maxStreams || c.next >= 1<<31 {
 		return false
 	}
-	if s.deadline != 0 && s.head != nil { // it has waited
-		for i := range fields {
-			if fields[i].kind == kindTimeout {
-				fields[i].Value = formatTimeout(time.Duration(s.deadline - b.now))
-			}
-		}
-	}
+	fields = s.remaining(fields, b)
 	h := &s.h[1]
 	h.c, h.id, h.win, h.credit = c, c.next, c.initWin, s.r.StreamWindow
 	c.next += 2
@@ -174,14 +141,15 @@ func (s *stream) response(h *Headers, end, over bool, b *batch) {
 	if s.finished.Load() || s.h[1].rdone {
 		return
 	}
-	h.Conn, h.Tag = s.h[0].c.nc, s.out.Tag
+	h.c = s.h[0].c
+	h.Conn, h.ConnTag, h.Tag, h.End = h.c.nc, h.c.tag, s.out.Tag, end
 	fields := h.Fields
 	switch {
 	case over:
-		s.reply(grpcExhausted, "response header list too large", b)
+		s.reply(fault(FlagLimited, grpcExhausted, ReasonHeadersTooBig, "response header list too large"), b)
 		return
 	case s.began && !end || !s.began && malformed(fields, responseList) || s.began && malformed(fields, trailerList):
-		s.reply(grpcInternal, "malformed response", b)
+		s.reply(fault(FlagProtocol, grpcInternal, ReasonMalformed, "malformed response"), b)
 		return
 	}
 	if end {
@@ -225,7 +193,8 @@ func (s *stream) settle(b *batch) {
 	d, u := &s.h[0], &s.h[1]
 	if d.done && !s.finished.Load() {
 		s.finished.Store(true)
-		s.head = nil
+		s.head, s.waitsFor = nil, nil
+		s.unpark()
 		s.kill(0, codeNo, b) // the request need not go on
 		s.kill(1, codeCancel, b)
 		if s.call != nil {

@@ -78,6 +78,8 @@ func (c *conn) handshake() error {
 	if err := t.Handshake(); err != nil {
 		return err
 	}
+	state := t.ConnectionState()
+	c.tls = &state
 	if l, ok := t.NetConn().(*inline); ok {
 		l.mu.Lock()
 		l.on = true

@@ -52,7 +52,7 @@ func (u *Upstream) Close() {
 	u.mu.Unlock()
 	b := newBatch()
 	for _, s := range waiting {
-		s.reroute("upstream "+u.Name+" is closed", b)
+		s.reroute(u, u.gone(), b)
 	}
 	for _, c := range u.list() {
 		c.mu.Lock()
@@ -92,7 +92,7 @@ func (u *Upstream) try(s *stream, fields []Field, b *batch) bool {
 	}
 	for i := range l {
 		if l[(int(at)+i)%len(l)].open(s, fields, b) {
-			s.head = nil
+			s.head, s.waitsFor = nil, nil
 			s.push(1, writeHigh, b)
 			return true
 		}
@@ -105,19 +105,20 @@ func (u *Upstream) assign(s *stream, fields []Field, b *batch) *Error {
 	if u.nwaiting.Load() == 0 && u.try(s, fields, b) {
 		return nil
 	}
-	s.head = slices.Clone(fields)
+	s.head, s.retime = slices.Clone(fields), true
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.closed {
-		return &Error{grpcUnavailable, "upstream " + u.Name + " is closed"}
+		return u.gone()
 	}
 	if len(u.waiting) >= u.sweepAt { // those that gave up
 		u.waiting = slices.DeleteFunc(u.waiting, func(s *stream) bool { return s.finished.Load() })
 		u.sweepAt = max(64, 2*len(u.waiting))
 	}
 	if len(u.waiting) >= u.r.MaxWaiting {
-		return &Error{grpcExhausted, "too many requests wait for " + u.Name}
+		return fault(FlagLimited, grpcExhausted, ReasonOverloaded, "too many requests wait for "+u.Name)
 	}
+	s.waitsFor = u
 	u.waiting = append(u.waiting, s)
 	u.nwaiting.Store(int32(len(u.waiting)))
 	b.wake = append(b.wake, u) // a place may have become free meanwhile
@@ -138,7 +139,7 @@ func (u *Upstream) start(b *batch) {
 		u.waiting = u.waiting[1:]
 		u.mu.Unlock()
 		s.mu.Lock()
-		ok := s.finished.Load() || u.try(s, s.head, b)
+		ok := s.finished.Load() || s.waitsFor != u || u.try(s, s.head, b)
 		if ok {
 			s.settle(b)
 		}
@@ -191,11 +192,19 @@ func (u *Upstream) connect() {
 	}
 	u.mu.Unlock()
 	for _, s := range failed {
-		s.reroute("cannot connect to "+u.Name+": "+err.Error(), b)
+		s.reroute(u, u.unreachable(err), b)
 	}
 	if c != nil {
 		go c.run()
 		b.wake = append(b.wake, u)
 	}
 	b.end()
+}
+
+func (u *Upstream) gone() *Error {
+	return fault(FlagClosed, grpcUnavailable, ReasonUpstreamClosed, "upstream "+u.Name+" is closed")
+}
+
+func (u *Upstream) unreachable(err error) *Error {
+	return fault(FlagConnectFailed, grpcUnavailable, ReasonConnectFailed, "cannot connect to "+u.Name+": "+err.Error())
 }
