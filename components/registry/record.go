@@ -1,0 +1,104 @@
+package registry
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/outrigger-mesh/outrigger/components"
+)
+
+const (
+	maxName     = 512
+	maxMetadata = 64 << 10
+)
+
+// Check refuses with ErrInvalid what cannot be a service.
+func (s Service) Check() error {
+	if s.Namespace == "" || s.Name == "" {
+		return fmt.Errorf("%w: a service needs a namespace and a name", components.ErrInvalid)
+	}
+	for _, name := range []string{s.Namespace, s.Group, s.Name} {
+		if len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+			return fmt.Errorf("%w: %q is not a name of up to %d bytes without control characters", components.ErrInvalid, name, maxName)
+		}
+	}
+	return nil
+}
+
+// Check refuses with ErrInvalid what cannot be a record.
+func (r Record) Check() error {
+	if err := r.Service.Check(); err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(r.Address)
+	if err != nil || host == "" || strings.ContainsFunc(host, notHost) {
+		return fmt.Errorf("%w: address %q is not HOST:PORT", components.ErrInvalid, r.Address)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%w: address %q has no port between 1 and 65535", components.ErrInvalid, r.Address)
+	}
+	if r.Weight < 0 {
+		return fmt.Errorf("%w: weight %d is negative", components.ErrInvalid, r.Weight)
+	}
+	size := 0
+	for k, v := range r.Metadata {
+		if k == "" || !utf8.ValidString(k) || !utf8.ValidString(v) {
+			return fmt.Errorf("%w: metadata %q is not text with a name", components.ErrInvalid, k)
+		}
+		size += len(k) + len(v)
+	}
+	if size > maxMetadata {
+		return fmt.Errorf("%w: %d bytes of metadata are more than %d", components.ErrInvalid, size, maxMetadata)
+	}
+	return nil
+}
+
+func notHost(r rune) bool { return r <= ' ' || r == '/' || r == utf8.RuneError || unicode.IsControl(r) }
+
+func (r Record) clone() Record {
+	r.Metadata = maps.Clone(r.Metadata)
+	return r
+}
+
+// orderly sorts records by address, keeps one of each, and drops what is not a record: others write into a registry too.
+func orderly(s Service, records []Record) []Record {
+	good := make([]Record, 0, len(records))
+	for _, r := range records {
+		if r.Service == s && r.Check() == nil {
+			good = append(good, r.clone())
+		}
+	}
+	slices.SortFunc(good, compare)
+	return slices.CompactFunc(good, func(a, b Record) bool { return a.Address == b.Address })
+}
+
+func compare(a, b Record) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Group, b.Group),
+		cmp.Compare(a.Address, b.Address), cmp.Compare(a.Weight, b.Weight), compareMetadata(a.Metadata, b.Metadata))
+}
+
+// compareMetadata gives the same order each time, so that of two records with one address always the same is kept.
+func compareMetadata(a, b map[string]string) int {
+	if c := slices.Compare(slices.Sorted(maps.Keys(a)), slices.Sorted(maps.Keys(b))); c != 0 {
+		return c
+	}
+	for _, k := range slices.Sorted(maps.Keys(a)) {
+		if c := cmp.Compare(a[k], b[k]); c != 0 {
+			return c
+		}
+	}
+	return 0
+}
+
+func same(a, b []Record) bool {
+	return slices.EqualFunc(a, b, func(a, b Record) bool {
+		return a.Address == b.Address && a.Weight == b.Weight && maps.Equal(a.Metadata, b.Metadata)
+	})
+}
