@@ -1,0 +1,139 @@
+// Package proxy binds the transports to the mesh's decisions: it asks the engine where a call of the application goes, lets
+// calls for the application in, and tells the monitor of each.
+package proxy
+
+import (
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
+)
+
+// The headers that sidecars speak to each other with. All others that begin with "outrigger-" are taken out of what
+// applications send.
+const (
+	HeaderService = "outrigger-service" // NAME or NAMESPACE/NAME
+	HeaderHops    = "outrigger-hops"    // sidecars passed; applications may hand it on, so that circles are found
+	HeaderSource  = "outrigger-source"  // NAMESPACE/APP of the caller's sidecar, for logs: no identity
+	HeaderOrigin  = "outrigger-origin"  // of an answer: app, sidecar or peer
+	headerPrefix  = "outrigger-"
+)
+
+// Record is one proxied request, as the monitor sees it.
+type Record struct {
+	Direction   string // outbound or inbound
+	Protocol    string
+	Service     mesh.Service
+	Method      string
+	Source      string // NAMESPACE/APP
+	Rule        string
+	Upstream    string // HOST:PORT
+	Attempts    int
+	Flag        string // "" or why it failed
+	Code        int    // a gRPC status code
+	Sent        int64  // bytes to the upstream
+	Received    int64
+	Start       time.Time
+	Duration    time.Duration
+	Traceparent string // as it came; Begin may replace it by what is sent on
+	Tracestate  string
+	Span        any // the monitor's own
+}
+
+// Monitor is told of each request. It must be fast and safe for concurrent use.
+type Monitor interface {
+	Begin(r *Record)
+	End(r *Record)
+}
+
+// Refuse makes the status of an error, the same that the API answers with.
+type Refuse func(error) *status.Status
+
+// call is a request between Route and Done.
+type call struct {
+	Record
+	plan     mesh.Plan
+	hops     int  // sidecars passed before this one
+	attempt  bool // an attempt is under way and must be reported
+	admitted bool // the gate must hear of the end
+}
+
+// hopsOf reads how many sidecars a request has passed.
+func hopsOf(h *grpcproxy.Headers) int { return parseHops(h.Get(HeaderHops)) }
+
+// parseHops takes what is no small number for many.
+func parseHops(text string) int {
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 1 << 20
+	}
+	return n
+}
+
+// clean takes out what only sidecars may say.
+func clean(h *grpcproxy.Headers) {
+	kept := h.Fields[:0]
+	for _, f := range h.Fields {
+		if !strings.HasPrefix(f.Name, headerPrefix) {
+			kept = append(kept, f)
+		}
+	}
+	h.Fields = kept
+}
+
+// trace hands the request's trace context to the monitor and sends on what it made of it.
+func (c *call) trace(h *grpcproxy.Headers, m Monitor) {
+	c.Traceparent, c.Tracestate = h.Get("traceparent"), h.Get("tracestate")
+	came := c.Traceparent
+	m.Begin(&c.Record)
+	if c.Traceparent != came {
+		h.Set("traceparent", c.Traceparent)
+	}
+}
+
+// finish tells the monitor how the request ended.
+func (c *call) finish(o *grpcproxy.Outcome, m Monitor) {
+	c.Attempts, c.Flag, c.Code = o.Attempts, o.Flag, o.Status
+	if o.Status < 0 { // it ended without a status: cancelled, or broken off
+		c.Code = 1
+		if !o.ByClient {
+			c.Code = 14
+		}
+	}
+	c.Sent, c.Received, c.Duration = o.Sent, o.Received, o.Duration
+	m.End(&c.Record)
+}
+
+// serviceOf reads the service that a request names: by its metadata, or by an authority that is not an address.
+func serviceOf(h *grpcproxy.Headers, caller components.Caller) (mesh.Service, bool) {
+	if name := h.Get(HeaderService); name != "" {
+		return ParseService(name, caller.Namespace)
+	}
+	host := h.Authority()
+	if strings.Contains(host, ":") || host == "localhost" || net.ParseIP(host) != nil {
+		return mesh.Service{}, false
+	}
+	name, namespace, found := strings.Cut(host, ".")
+	if !found {
+		namespace = caller.Namespace
+	}
+	return mesh.Service{Namespace: namespace, Name: name}, name != "" && namespace != ""
+}
+
+// ParseService reads NAME or NAMESPACE/NAME.
+func ParseService(text, namespace string) (mesh.Service, bool) {
+	if ns, name, found := strings.Cut(text, "/"); found {
+		namespace, text = ns, name
+	}
+	ok := text != "" && namespace != "" && len(text) <= 255 && len(namespace) <= 63 && !strings.ContainsAny(text, "/\x00")
+	return mesh.Service{Namespace: namespace, Name: text}, ok
+}

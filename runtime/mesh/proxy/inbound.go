@@ -1,0 +1,122 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
+)
+
+// Inbound lets the calls of other sidecars in and sends them to the application. Set its fields, then Bind it to a relay.
+type Inbound struct {
+	Gate    mesh.Inbound
+	Monitor Monitor
+	Refuse  Refuse
+	App     components.Caller
+	// Port is where the application serves a service, named without its namespace; false if it does not.
+	Port func(service string) (port int, ok bool)
+
+	relay *grpcproxy.Relay
+	mu    sync.RWMutex
+	apps  map[int]*grpcproxy.Upstream
+}
+
+// Bind makes r the relay of this inbound side. What local takes first (true) is served by the sidecar itself.
+func (i *Inbound) Bind(r *grpcproxy.Relay, local func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error, bool)) {
+	i.relay, i.apps = r, map[int]*grpcproxy.Upstream{}
+	r.MaxAttempts = 1 // there is one application
+	r.Route = func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
+		if up, err, taken := local(h); taken {
+			return up, err
+		}
+		up, err := i.route(h)
+		if err != nil {
+			return nil, refusal(i.Refuse(err))
+		}
+		return up, nil
+	}
+	r.Response, r.Done = i.response, i.done
+}
+
+func (i *Inbound) route(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
+	s := mesh.Service{Namespace: i.App.Namespace, Name: i.App.App}
+	if name := h.Get(HeaderService); name != "" {
+		s, _ = ParseService(name, i.App.Namespace)
+	}
+	c := &call{Record: Record{Direction: "inbound", Protocol: "grpc", Service: s, Method: strings.TrimPrefix(h.Path(), "/"),
+		Source: h.Get(HeaderSource), Rule: "default", Start: time.Now()}}
+	h.Tag = c
+	hops := hopsOf(h)
+	clean(h)
+	c.trace(h, i.Monitor)
+	port, err := i.admit(s, &mesh.Request{Protocol: c.Protocol, Service: s, Method: c.Method, Hops: hops, Timeout: h.Timeout, Header: h.Get})
+	if err != nil {
+		return nil, err
+	}
+	c.admitted = true
+	h.Set(HeaderHops, strconv.Itoa(hops))
+	up := i.app(port)
+	c.Upstream = up.Name
+	return up, nil
+}
+
+// Admit lets a call in that is for one of the application's services; the gate must be left when it has ended.
+func (i *Inbound) Admit(s mesh.Service, r *mesh.Request) error {
+	_, err := i.admit(s, r)
+	return err
+}
+
+func (i *Inbound) admit(s mesh.Service, r *mesh.Request) (port int, err error) {
+	port, ok := i.Port(s.Name)
+	if !ok || s.Namespace != i.App.Namespace {
+		return 0, components.WithReason(fmt.Errorf("%w: %s/%s is not served by the application here, %s", components.ErrNotFound,
+			s.Namespace, s.Name, i.App), mesh.ReasonNotForThisApp)
+	}
+	return port, i.Gate.Admit(r)
+}
+
+// app is the connection to a port of the application.
+func (i *Inbound) app(port int) *grpcproxy.Upstream {
+	i.mu.RLock()
+	up := i.apps[port]
+	i.mu.RUnlock()
+	if up != nil {
+		return up
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if up = i.apps[port]; up == nil {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		up = i.relay.NewUpstream(address, connsEach, func(ctx context.Context) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		})
+		i.apps[port] = up
+	}
+	return up
+}
+
+// response takes out what only sidecars may say, and says that the application has spoken.
+func (i *Inbound) response(h *grpcproxy.Headers, trailers bool) {
+	clean(h)
+	if h.End {
+		h.Set(HeaderOrigin, "app")
+	}
+}
+
+func (i *Inbound) done(o *grpcproxy.Outcome) {
+	c, ok := o.Tag.(*call)
+	if !ok {
+		return
+	}
+	if c.admitted {
+		i.Gate.Leave()
+	}
+	c.finish(o, i.Monitor)
+}

@@ -1,0 +1,96 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
+)
+
+// Invoker sends Invoke calls through an outbound side of its own: as a call of the same method to the peer's sidecar, which
+// calls its application.
+type Invoker struct {
+	relay  *grpcproxy.Relay
+	listen *grpcproxy.MemListener
+	conn   *grpc.ClientConn
+	client invocationv1.InvocationClient
+}
+
+// NewInvoker binds out to a relay in memory. Messages over limit bytes are refused.
+func NewInvoker(out *Outbound, limit int) (*Invoker, error) {
+	i := &Invoker{relay: &grpcproxy.Relay{}, listen: grpcproxy.NewMemListener()}
+	out.Bind(i.relay, nil)
+	conn, err := grpc.NewClient("passthrough:///outbound", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return i.listen.Dial() }),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(limit), grpc.MaxCallSendMsgSize(limit)))
+	if err != nil {
+		return nil, err
+	}
+	i.conn, i.client = conn, invocationv1.NewInvocationClient(conn)
+	go i.relay.Serve(i.listen)
+	return i, nil
+}
+
+// Close lets calls under way end until ctx does.
+func (i *Invoker) Close(ctx context.Context) error {
+	i.conn.Close()
+	i.listen.Close()
+	return i.relay.Shutdown(ctx)
+}
+
+const idempotentAttempts = 3
+
+// Invoke calls a method of another application. See invocation.v1.
+func (i *Invoker) Invoke(ctx context.Context, caller components.Caller, in *invocationv1.InvokeRequest) (*invocationv1.InvokeResponse, error) {
+	s, ok := ParseService(in.GetService(), caller.Namespace)
+	switch {
+	case !ok:
+		return nil, components.WithReason(fmt.Errorf("%w: service %q: write NAME or NAMESPACE/NAME", components.ErrInvalid, in.GetService()), mesh.ReasonNoService)
+	case in.GetMethod() == "":
+		return nil, fmt.Errorf("%w: method is empty", components.ErrInvalid)
+	}
+	ctx = metadata.NewOutgoingContext(ctx, along(ctx, s))
+	for attempt := 1; ; attempt++ {
+		var trailer metadata.MD
+		out, err := i.client.Invoke(ctx, in, grpc.Trailer(&trailer))
+		if err == nil {
+			return out, grpc.SetTrailer(ctx, metadata.Pairs(HeaderOrigin, "app"))
+		}
+		if in.GetIdempotent() && attempt < idempotentAttempts && status.Code(err) == codes.Unavailable && ctx.Err() == nil {
+			select {
+			case <-time.After(time.Duration(attempt) * 50 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if origin := trailer.Get(HeaderOrigin); len(origin) > 0 {
+			if e := grpc.SetTrailer(ctx, metadata.Pairs(HeaderOrigin, origin[0])); e != nil {
+				return nil, e
+			}
+		}
+		return nil, err
+	}
+}
+
+// along is what goes with the call: whom it is for, and what the caller handed on.
+func along(ctx context.Context, s mesh.Service) metadata.MD {
+	md := metadata.Pairs(HeaderService, s.Namespace+"/"+s.Name)
+	came, _ := metadata.FromIncomingContext(ctx)
+	for _, name := range [...]string{HeaderHops, "traceparent", "tracestate", "baggage"} {
+		if v := came.Get(name); len(v) > 0 {
+			md.Set(name, v...)
+		}
+	}
+	return md
+}

@@ -1,0 +1,201 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/status"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
+)
+
+// Outbound sends the application's gRPC calls where the engine says. Set its fields, then Bind it to a relay.
+type Outbound struct {
+	Engine  mesh.Engine
+	Monitor Monitor
+	Refuse  Refuse
+	Caller  components.Caller // the application beside this sidecar
+	// Dial connects to an instance.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+
+	relay     *grpcproxy.Relay
+	upstreams sync.Map // address -> *pooled
+}
+
+// pooled is the connections to one address.
+type pooled struct {
+	up   *grpcproxy.Upstream
+	idle atomic.Int32 // sweeps since its last use
+}
+
+const (
+	connsEach  = 4  // connections to one instance, made as needed
+	idleSweeps = 10 // sweeps, a minute each, after which an unused address is forgotten
+)
+
+// Bind makes r the relay of this outbound side: its hooks are set, save OnConn, and r serves nothing else but what
+// route, if it is not nil, takes first (true).
+func (o *Outbound) Bind(r *grpcproxy.Relay, route func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error, bool)) {
+	o.relay = r
+	r.Route = func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
+		if route != nil && h.Tag == nil {
+			if up, err, taken := route(h); taken {
+				return up, err
+			}
+		}
+		return o.route(h)
+	}
+	r.Response, r.Attempted, r.Done = response, o.attempted, o.done
+}
+
+// route answers where one attempt goes.
+func (o *Outbound) route(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
+	c, again := h.Tag.(*call)
+	if !again {
+		var err error
+		if c, err = o.plan(h); err != nil {
+			return nil, o.refusal(err)
+		}
+	}
+	if c.plan == nil {
+		if err := o.ask(c, h); err != nil {
+			if pending, ok := mesh.IsPending(err); ok {
+				pending.Wait(h.Later())
+				return nil, grpcproxy.ErrLater
+			}
+			return nil, o.refusal(err)
+		}
+	}
+	in, err := c.plan.Next()
+	if err != nil {
+		return nil, o.refusal(err)
+	}
+	c.attempt, c.Upstream = true, in.Address
+	return o.upstream(in.Address), nil
+}
+
+// plan begins a request: it reads what it is for and makes its headers what the peer is to see.
+func (o *Outbound) plan(h *grpcproxy.Headers) (*call, error) {
+	s, ok := serviceOf(h, o.Caller)
+	c := &call{Record: Record{Direction: "outbound", Protocol: "grpc", Service: s, Method: strings.TrimPrefix(h.Path(), "/"),
+		Source: o.Caller.String(), Start: time.Now()}}
+	h.Tag = c
+	if !ok {
+		o.Monitor.Begin(&c.Record)
+		return nil, components.WithReason(fmt.Errorf("%w: %s is no method of the sidecar's own, and the call does not say which service it is for: "+
+			"send the metadata %q, or the service's name as authority", components.ErrInvalid, h.Path(), HeaderService), mesh.ReasonNoService)
+	}
+	c.hops = hopsOf(h)
+	clean(h)
+	h.Set(HeaderService, s.Namespace+"/"+s.Name)
+	h.Set(HeaderSource, c.Source)
+	h.Set(HeaderHops, strconv.Itoa(c.hops+1))
+	c.trace(h, o.Monitor)
+	return c, nil
+}
+
+// ask has the engine plan the request.
+func (o *Outbound) ask(c *call, h *grpcproxy.Headers) error {
+	plan, err := o.Engine.Route(&mesh.Request{Protocol: c.Protocol, Service: c.Service, Method: c.Method, Source: o.Caller,
+		Hops: c.hops, Timeout: h.Timeout, Header: h.Get})
+	if err != nil {
+		return err
+	}
+	c.plan, c.Rule = plan, plan.Rule()
+	if t := plan.Timeout(); t > 0 {
+		h.Timeout = t
+	}
+	return nil
+}
+
+func (o *Outbound) upstream(address string) *grpcproxy.Upstream {
+	if p, ok := o.upstreams.Load(address); ok {
+		p := p.(*pooled)
+		if p.idle.Load() != 0 {
+			p.idle.Store(0)
+		}
+		return p.up
+	}
+	fresh := &pooled{up: o.relay.NewUpstream(address, connsEach, func(ctx context.Context) (net.Conn, error) { return o.Dial(ctx, address) })}
+	p, raced := o.upstreams.LoadOrStore(address, fresh)
+	if raced {
+		fresh.up.Close()
+	}
+	return p.(*pooled).up
+}
+
+// Sweep closes the connections to addresses that have not been called for a while, until ctx ends.
+func (o *Outbound) Sweep(ctx context.Context) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		o.upstreams.Range(func(address, p any) bool {
+			if p := p.(*pooled); p.idle.Add(1) > idleSweeps {
+				o.upstreams.Delete(address)
+				p.up.Close()
+			}
+			return true
+		})
+	}
+}
+
+// attempted reports an attempt to the engine.
+func (o *Outbound) attempted(tag any, _ *grpcproxy.Upstream, flag string, _ error) {
+	c, ok := tag.(*call)
+	if !ok || !c.attempt {
+		return
+	}
+	c.attempt = false
+	c.plan.Report(mesh.Outcome{Flag: flag, Failed: flag == grpcproxy.FlagConnectFailed || flag == grpcproxy.FlagClosed})
+}
+
+func (o *Outbound) done(out *grpcproxy.Outcome) {
+	c, ok := out.Tag.(*call)
+	if !ok {
+		return
+	}
+	c.finish(out, o.Monitor)
+}
+
+// response says whose answer it is: a sidecar's own answer was the peer's.
+func response(h *grpcproxy.Headers, trailers bool) {
+	if !h.End {
+		return
+	}
+	switch h.Get(HeaderOrigin) {
+	case "":
+		h.Set(HeaderOrigin, "app")
+	case "sidecar":
+		h.Set(HeaderOrigin, "peer")
+	}
+}
+
+func (o *Outbound) refusal(err error) error { return refusal(o.Refuse(err)) }
+
+// refusal is a status as the relay answers it.
+func refusal(s *status.Status) *grpcproxy.Error {
+	e := &grpcproxy.Error{Code: int(s.Code()), Message: s.Message()}
+	for _, d := range s.Details() {
+		switch d := d.(type) {
+		case *errdetails.ErrorInfo:
+			e.Reason, e.Metadata = d.GetReason(), d.GetMetadata()
+		case *errdetails.RetryInfo:
+			e.RetryDelay = d.GetRetryDelay().AsDuration()
+		}
+	}
+	return e
+}
