@@ -20,6 +20,7 @@ type Call struct {
 	tag      any
 	start    int64
 	sent     int
+	slow     bool // it is the Slow handler's now
 
 	mu    sync.Mutex
 	done  chan struct{}
@@ -63,6 +64,9 @@ func (k *Call) ConnTag() any { return k.c.tag }
 func (k *Call) SetTag(v any) { k.tag = v }
 
 func (k *Call) Blocking() bool { return k.m.Blocking }
+
+// MayWait tells whether the handler has a goroutine of its own; else it is the connection's reader that runs it.
+func (k *Call) MayWait() bool { return k.m.Blocking || k.slow }
 
 func (k *Call) Tag() any { return k.tag }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -28,6 +29,7 @@ type Method struct {
 	Blocking   bool    // on a goroutine of its own; else on the connection's reader: it must not wait for anything
 	Slow       Handler // runs, on a goroutine, when Handler did not want to wait and returned WouldBlock
 	MaxRequest int     // bytes: 4 MiB
+	Hop, Limit string  // what MaxRequest is called, and where, in the answer to a request that is larger
 	r          *Relay
 }
 
@@ -219,6 +221,16 @@ func (s *stream) broken(why string, b *batch) {
 	s.reply(fault(FlagProtocol, grpcInternal, ReasonMalformed, why), b)
 }
 
+// tooLarge answers a request of n bytes.
+func (m *Method) tooLarge(n int) *Error {
+	e := fault(FlagLimited, grpcExhausted, ReasonTooLarge, fmt.Sprintf("received message larger than max (%d vs. %d)", n, m.MaxRequest))
+	if m.Limit != "" {
+		e.Message += ": " + m.Limit + " at hop " + m.Hop
+		e.Metadata = map[string]string{"hop": m.Hop, "limit": m.Limit, "max": strconv.Itoa(m.MaxRequest)}
+	}
+	return e
+}
+
 // streamData is localData for what did not come whole at once.
 func (c *conn) streamData(s *stream, p []byte, flow int, end bool, b *batch) {
 	k := s.call
@@ -250,7 +262,7 @@ func (c *conn) streamData(s *stream, p []byte, flow int, end bool, b *batch) {
 		case k.body[0] != 0:
 			s.broken("compressed message without grpc-encoding", b)
 		case n > k.m.MaxRequest:
-			s.reply(fault(FlagLimited, grpcExhausted, ReasonTooLarge, fmt.Sprintf("received message larger than max (%d vs. %d)", n, k.m.MaxRequest)), b)
+			s.reply(k.m.tooLarge(n), b)
 		case len(k.body) > n+5:
 			s.broken("more than one message in a unary request", b)
 		case end && len(k.body) < n+5:

@@ -7,14 +7,16 @@ import (
 	"time"
 )
 
+const keepWorkers = 256
+
 // workers run blocking handlers: their stacks have grown already. What is more than max waits.
 type workers struct {
-	max, keep int
-	mu        sync.Mutex
-	idle      []*worker
-	n         int
-	queue     []*stream
-	stopped   bool
+	r       *Relay
+	mu      sync.Mutex
+	idle    []*worker
+	n       int
+	queue   []*stream
+	stopped bool
 }
 
 type worker struct {
@@ -32,7 +34,7 @@ func (w *workers) run(s *stream) {
 		k.ch <- s
 		return
 	}
-	if w.n >= w.max {
+	if w.n >= w.r.MaxWorkers {
 		w.queue = append(w.queue, s)
 		w.mu.Unlock()
 		return
@@ -65,7 +67,7 @@ func (w *workers) loop(k *worker, s *stream) {
 			w.mu.Unlock()
 			continue
 		}
-		if w.stopped || len(w.idle) >= w.keep {
+		if w.stopped || len(w.idle) >= keepWorkers {
 			w.n--
 			w.mu.Unlock()
 			return
@@ -85,7 +87,7 @@ func (w *worker) do(s *stream) {
 	}
 	h := k.m.Handler
 	if k.m.Slow != nil {
-		h = k.m.Slow
+		h, k.slow = k.m.Slow, true
 	}
 	resp, st := k.m.call(h, k, k.body[5:], append(w.resp[:0], 0, 0, 0, 0, 0))
 	b := &w.b
