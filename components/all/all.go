@@ -1,0 +1,6 @@
+// Package all is the standard build: it registers every driver, a line each.
+package all
+
+import (
+	_ "github.com/outrigger-mesh/outrigger/components/cache/memory"
+)
