@@ -3,6 +3,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -21,6 +22,11 @@ type Config struct {
 	Components   []Component `yaml:"-"` // sorted by capability, then name
 	SourcePath   string      `yaml:"-"` // empty: the embedded defaults
 	SecretsFirst []string    `yaml:"-"` // secret components in the order they must be opened in
+
+	file   string            // how faults name the source
+	tree   *tree             // what was read
+	flags  map[string]string // path of a setting -> the flag that gave it
+	digest [32]byte          // of what was read
 }
 
 // App says which application stands beside the sidecar.
@@ -124,4 +130,26 @@ type Component struct {
 	// Resolve answers the driver's options with each ${secret:component/key} replaced by what secret answers. Without any it
 	// never fails, since the options were checked before.
 	Resolve func(secret func(component, key string) (string, error)) (options any, err error)
+
+	options *optionsOf
 }
+
+// Defaults are the settings of a file that says nothing.
+func Defaults() Config {
+	return Config{
+		App:   App{Namespace: "default", Protocol: "http", Services: []Service{}},
+		API:   API{GRPC: "127.0.0.1:7070", HTTP: "127.0.0.1:7071", Access: "same-user", MaxMessageBytes: 4 << 20, MaxInFlight: 256 << 20},
+		Admin: Admin{Address: "127.0.0.1:7072"},
+		Mesh: Mesh{
+			Inbound:  Inbound{Address: "127.0.0.1:7080", Concurrency: 1024},
+			Outbound: Outbound{Address: "127.0.0.1:7090", Timeout: 30 * time.Second},
+			MaxHops:  16,
+		},
+		Telemetry: Telemetry{Log: Log{Level: "info", Format: "text"}, AccessLog: "off", Tracing: Trace{Ratio: 0.01}},
+		Drain:     Drain{Propagation: 2 * time.Second, Max: 30 * time.Second},
+		Reload:    Reload{Timeout: 10 * time.Second},
+	}
+}
+
+// digest tells one text from another.
+func digest(data []byte) [sha256.Size]byte { return sha256.Sum256(data) }

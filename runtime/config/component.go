@@ -1,0 +1,149 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/outrigger-mesh/outrigger/components"
+)
+
+var componentName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+
+// written is a component as the file has it.
+type written struct {
+	Driver   string    `yaml:"driver" doc:"which implementation it is"`
+	Required bool      `yaml:"required" doc:"the sidecar does not start without it"`
+	Limits   limits    `yaml:"limits"`
+	Options  yaml.Node `yaml:"options"`
+}
+
+type limits struct {
+	Concurrency int `yaml:"concurrency" doc:"calls under way at once; 0: 1024"`
+	Queue       int `yaml:"queue" doc:"calls that wait for one of those to end; 0: 4096"`
+}
+
+// section reads the components of one capability.
+func (l *loader) section(s [2]*yaml.Node) []Component {
+	capability := s[0].Value
+	if s[1].Kind != yaml.MappingNode {
+		l.fault(s[1].Line, "%s: expected a map of components by name, found %s", capability, shape(s[1]))
+		return nil
+	}
+	var all []Component
+	for name, body := range pairs(s[1]) {
+		if !componentName.MatchString(name.Value) {
+			l.fault(name.Line, "%s: the name has letters other than a-z, 0-9 and -, or more than 63 of them", l.subject(name.Line))
+		}
+		all = append(all, l.component(capability, name, body)) // also with faults: others may refer to it
+	}
+	return all
+}
+
+func (l *loader) component(capability string, name, body *yaml.Node) Component {
+	place := l.tree.places[name.Line]
+	c := Component{ID: components.ID{Capability: capability, Name: name.Value},
+		Position: fmt.Sprintf("%s:%d:%d", l.file, place.line, place.column)}
+	if body.Kind != yaml.MappingNode {
+		l.fault(body.Line, "%s: expected a map with driver and options, found %s", l.subject(name.Line), shape(body))
+		return c
+	}
+	var w written
+	if ok := l.decode(body, &w); w.Driver == "" {
+		if ok {
+			l.fault(name.Line, "%s: driver is missing%s", l.subject(name.Line), suggest("", l.catalogs[capability].Drivers()))
+		}
+		return c
+	}
+	l.noSecrets(body, "options")
+	c.Driver, c.Required, c.Limits = w.Driver, w.Required, components.Limits(w.Limits)
+	for i, limit := range []int{w.Limits.Concurrency, w.Limits.Queue} {
+		if limit < 0 {
+			_, n := find(body, "limits", []string{"concurrency", "queue"}[i])
+			l.fault(n.Line, "%s: %d is negative", l.subject(n.Line), limit)
+		}
+	}
+	l.options(&c, body)
+	return c
+}
+
+// options checks what the driver is given, and leaves c.Resolve to make it anew.
+func (l *loader) options(c *Component, body *yaml.Node) {
+	catalog := l.catalogs[c.Capability]
+	if _, ok := catalog.Defaults(c.Driver); !ok {
+		_, n := find(body, "driver")
+		l.fault(n.Line, "%s %q: unknown driver %q%s", c.Capability, c.Name, clip(c.Driver), suggest(c.Driver, catalog.Drivers()))
+		return
+	}
+	key, node := find(body, "options")
+	if node == nil {
+		key, node = find(l.tree.root, c.Capability, c.Name)
+		node = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: key.Line, Column: 1}
+	}
+	if node.Kind != yaml.MappingNode {
+		l.fault(node.Line, "%s %q: options: expected a map, found %s", c.Capability, c.Name, shape(node))
+		return
+	}
+	options, err := catalog.Decode(c.Driver, func(into any) error {
+		detach(into)
+		if !l.decode(node, into) {
+			return errFaulty
+		}
+		return nil
+	})
+	o := &optionsOf{driver: c.Driver, catalog: catalog, node: node, tree: &l.tree}
+	c.Secrets, o.secrets = o.collect()
+	if err == nil {
+		l.notNegative(c, node, options)
+	} else if !errors.Is(err, errFaulty) && !o.broken() {
+		l.invalid(c, key, o, err)
+	}
+	c.options, c.Resolve = o, o.resolve
+}
+
+// errFaulty stops a decoding whose faults are noted.
+var errFaulty = errors.New("faults were found")
+
+// invalid notes what Validate refuses. While a secret is not known, what quotes its reference may be right once it is.
+func (l *loader) invalid(c *Component, key *yaml.Node, o *optionsOf, err error) {
+	for _, one := range parts(err) {
+		text := one.Error()
+		if len(o.secrets) > 0 && strings.Contains(text, "${secret:") {
+			continue
+		}
+		l.fault(key.Line, "%s %q: %s", c.Capability, c.Name, o.redact(text, nil))
+	}
+}
+
+// parts answers the errors that errors.Join put together.
+func parts(err error) []error {
+	many, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	if all := many.Unwrap(); errors.Join(all...).Error() == err.Error() {
+		return all
+	}
+	return []error{err} // fmt.Errorf with several %w, which is one
+}
+
+// noSecrets refuses references to secrets below n, but for what is under the key except.
+func (l *loader) noSecrets(n *yaml.Node, except string) {
+	if ref := l.tree.places[n.Line].ref; ref != nil && slices.ContainsFunc(ref.parts, func(p part) bool { return p.secret != nil }) {
+		l.fault(n.Line, "%s: %s: a secret can be referred to only in the options of a component", l.subject(n.Line), clip(ref.raw))
+	}
+	if n.Kind == yaml.SequenceNode {
+		for _, child := range n.Content {
+			l.noSecrets(child, "")
+		}
+	}
+	for k, v := range pairs(n) {
+		if k.Value != except {
+			l.noSecrets(v, "")
+		}
+	}
+}

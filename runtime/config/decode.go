@@ -1,0 +1,84 @@
+package config
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// decode fills into, which has the defaults, from a part of the tree, and tells whether there was no fault.
+func (l *loader) decode(n *yaml.Node, into any) bool {
+	faults := l.attempt(n, into)
+	known := typesOf(into)
+	for _, f := range faults {
+		at := f.Mark.Line
+		if at < 0 || at >= len(l.tree.places) {
+			l.faultAt(1, 1, "%s", f.Message)
+		} else if ref := l.tree.places[at].ref; ref == nil || !ref.broken {
+			l.fault(at, "%s", l.explain(at, f, known))
+		}
+	}
+	return len(faults) == 0
+}
+
+// attempt is decode without words. A value from a reference is a text first; where no text fits, it is tried as what
+// it looks like, and where that does not fit either, it is put back as it was written, so that no fault can show it.
+func (l *loader) attempt(n *yaml.Node, into any) []*yaml.LoadError {
+	faults := l.load1(n, into)
+	if !l.change(faults, func(n *yaml.Node) bool {
+		if !looksTyped(n.Value) {
+			return false
+		}
+		n.Tag, n.Style = "", 0
+		return true
+	}) && len(faults) == 0 {
+		return nil
+	}
+	faults = l.load1(n, into)
+	if l.change(faults, func(n *yaml.Node) bool {
+		n.Value, n.Tag = l.tree.places[n.Line].ref.raw, "!!str"
+		return true
+	}) {
+		faults = l.load1(n, into)
+	}
+	return faults
+}
+
+// change alters the nodes with references among those that faults name.
+func (l *loader) change(faults []*yaml.LoadError, alter func(*yaml.Node) bool) (any bool) {
+	for _, f := range faults {
+		if at := f.Mark.Line; at >= 0 && at < len(l.tree.places) {
+			if p := l.tree.places[at]; p.ref != nil && p.ref.refers() && alter(p.node) {
+				any = true
+			}
+		}
+	}
+	return any
+}
+
+func (l *loader) load1(n *yaml.Node, into any) []*yaml.LoadError {
+	err := n.Load(into, yaml.WithKnownFields())
+	if err == nil {
+		return nil
+	}
+	if many := (*yaml.LoadErrors)(nil); errors.As(err, &many) {
+		return many.Errors
+	}
+	if one := (*yaml.LoadError)(nil); errors.As(err, &one) {
+		return []*yaml.LoadError{one}
+	}
+	return []*yaml.LoadError{{Message: err.Error(), Mark: yaml.Mark{Line: n.Line}}}
+}
+
+// looksTyped says whether a text could be a number or a bool. Nothing else of what YAML makes of a bare word is wanted.
+func looksTyped(s string) bool {
+	if _, err := strconv.ParseFloat(s, 64); err == nil {
+		return true
+	}
+	if _, err := strconv.ParseInt(s, 0, 64); err == nil {
+		return true
+	}
+	return slices.Contains([]string{"true", "True", "TRUE", "false", "False", "FALSE"}, s)
+}

@@ -1,0 +1,110 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// The wording of the library, which has no fields for what it says.
+var (
+	unknownField = regexp.MustCompile(`(?s)^field (.*) not found in type (\S+)$`)
+	wrongType    = regexp.MustCompile("(?s)^cannot construct (\\S+)(?: `.*`)? into (.+?)(?: \\(TextUnmarshaler\\))?$")
+)
+
+// explain puts a fault of the library into the user's terms.
+func (l *loader) explain(at int, f *yaml.LoadError, known map[string]reflect.Type) string {
+	if m := unknownField.FindStringSubmatch(f.Message); m != nil {
+		return l.explainField(at, known[m[2]])
+	}
+	subject := l.subject(at)
+	if m := wrongType.FindStringSubmatch(f.Message); m != nil {
+		return subject + ": " + l.explainType(at, m[1], m[2], known[m[2]])
+	}
+	return subject + ": " + f.Message
+}
+
+func (l *loader) explainField(at int, in reflect.Type) string {
+	path := l.tree.path(at)
+	name := path[len(path)-1]
+	names := fieldNames(in)
+	if len(path) == 1 {
+		names = slices.Concat(names, slices.Collect(maps.Keys(l.catalogs)))
+	}
+	slices.Sort(names)
+	full := l.subject(at)
+	head, tail := "", full
+	if i := strings.LastIndex(full, `": `); i >= 0 {
+		head, tail = full[:i+3], full[i+3:]
+	}
+	return fmt.Sprintf("%sunknown field %q%s", head, tail, suggest(name, names))
+}
+
+func (l *loader) explainType(at int, tag, name string, want reflect.Type) string {
+	n := l.tree.places[at].node
+	if ref := l.tree.places[at].ref; ref != nil && ref.refers() && slices.ContainsFunc(ref.parts, func(p part) bool { return p.secret != nil }) {
+		return fmt.Sprintf("%s: a secret can stand only where a text is expected", clip(ref.raw))
+	}
+	value := fmt.Sprintf("%q", clip(n.Value))
+	if n.Kind != yaml.ScalarNode {
+		return fmt.Sprintf("expected %s, found %s", wanted(want), shape(n))
+	}
+	if want == nil {
+		return fmt.Sprintf("%s does not fit here", value)
+	}
+	switch kind := want.Kind(); {
+	case want == reflect.TypeFor[time.Duration]():
+		if n.Value != "" && strings.Trim(n.Value, "0123456789") == "" {
+			return fmt.Sprintf("%s is not a duration: write %ss or %sms", value, clip(n.Value), clip(n.Value))
+		}
+		return fmt.Sprintf("%s is not a duration: write 5s, 500ms or 1h30m", value)
+	case kind >= reflect.Int && kind <= reflect.Uint64 && (tag == "!!int" || tag == "!!float" && looksTyped(n.Value) && !strings.ContainsAny(n.Value, ".eE")):
+		return fmt.Sprintf("%s is out of range", value)
+	case kind == reflect.Struct || kind == reflect.Map || kind == reflect.Slice || kind == reflect.Array:
+		return fmt.Sprintf("expected %s, found %s", wanted(want), value)
+	}
+	return fmt.Sprintf("%s is not %s", value, wanted(want))
+}
+
+// wanted names what a type is written as.
+func wanted(t reflect.Type) string {
+	if t == nil {
+		return "a single value"
+	}
+	switch kind := t.Kind(); {
+	case t == reflect.TypeFor[time.Duration]():
+		return "a duration such as 5s"
+	case isText(t) || kind == reflect.String:
+		return "a text"
+	case kind == reflect.Bool:
+		return "true or false"
+	case kind >= reflect.Int && kind <= reflect.Uint64:
+		return "a whole number"
+	case kind == reflect.Float32 || kind == reflect.Float64:
+		return "a number"
+	case kind == reflect.Slice || kind == reflect.Array:
+		return "a list"
+	case kind == reflect.Struct || kind == reflect.Map:
+		return "a map"
+	}
+	return "a single value"
+}
+
+// shape names what a node is.
+func shape(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a map"
+	case yaml.SequenceNode:
+		return "a list"
+	case yaml.ScalarNode:
+		return fmt.Sprintf("%q", clip(n.Value))
+	}
+	return "something else"
+}

@@ -1,0 +1,105 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+)
+
+// listener is an address that the sidecar binds.
+type listener struct {
+	path, host string
+	port       int
+}
+
+// listeners checks the addresses that are bound, and that no two want one port.
+func (k *check) listeners(c *Config) {
+	var all []listener
+	for _, a := range []struct {
+		path, address string
+		anywhere      bool // may be bound to another address than loopback
+	}{
+		{"api.grpc", c.API.GRPC, false},
+		{"api.http", c.API.HTTP, false},
+		{"admin.address", c.Admin.Address, false},
+		{"admin.probes", c.Admin.Probes, true},
+		{"mesh.inbound.address", c.Mesh.Inbound.Address, true},
+		{"mesh.outbound.address", c.Mesh.Outbound.Address, false},
+	} {
+		if a.path == "admin.probes" && a.address == "" {
+			continue
+		}
+		l, err := parseListener(a.path, a.address)
+		switch {
+		case err != nil:
+			k.fault(a.path, "%v", err)
+			continue
+		case !a.anywhere && !isLoopback(l.host):
+			k.fault(a.path, "%q is not a loopback address: only admin.probes and mesh.inbound.address can be bound elsewhere", clip(a.address))
+		}
+		all = append(all, l)
+	}
+	if c.Mesh.Inbound.TLS != "off" {
+		for _, l := range all {
+			if l.path == "mesh.inbound.address" && !isLoopback(l.host) {
+				k.fault(l.path, "%q is not a loopback address, and there is no identity to ask callers for: write tls: off beside it to let anyone in", clip(c.Mesh.Inbound.Address))
+			}
+		}
+	}
+	for i, l := range all {
+		for _, earlier := range all[:i] {
+			if l.port != 0 && l.port == earlier.port && overlap(l.host, earlier.host) {
+				k.taken(l.path, earlier.path, l.port)
+			}
+		}
+		if c.App.Port == l.port && l.port != 0 && overlap(l.host, "127.0.0.1") {
+			k.taken("app.port", l.path, l.port)
+		}
+	}
+}
+
+// taken blames the one of two that the user wrote.
+func (k *check) taken(path, other string, port int) {
+	if !k.written(path) && k.written(other) {
+		path, other = other, path
+	}
+	k.fault(path, "port %d is that of %s already", port, other)
+}
+
+func parseListener(path, address string) (listener, error) {
+	host, digits, err := net.SplitHostPort(address)
+	if err != nil {
+		return listener{}, fmt.Errorf("%q is not an address: write HOST:PORT", clip(address))
+	}
+	port, err := strconv.Atoi(digits)
+	if err != nil || port < 0 || port > 65535 {
+		return listener{}, fmt.Errorf("%q is not an address: the port is a number from 0 to 65535", clip(address))
+	}
+	if _, err := netip.ParseAddr(host); err != nil && host != "" && host != "localhost" {
+		return listener{}, fmt.Errorf("%q is not an address to listen on: the host is an IP address, localhost, or empty for all", clip(address))
+	}
+	return listener{path: path, host: host, port: port}, nil
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
+// overlap tells whether two hosts cannot be bound on one port: they are the same, or one stands for all.
+func overlap(a, b string) bool {
+	x, y := hostAddress(a), hostAddress(b)
+	return x == y || x.IsUnspecified() || y.IsUnspecified()
+}
+
+func hostAddress(host string) netip.Addr {
+	switch host {
+	case "":
+		return netip.IPv6Unspecified()
+	case "localhost":
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	ip, _ := netip.ParseAddr(host)
+	return ip.Unmap().WithZone("")
+}

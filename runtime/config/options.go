@@ -1,0 +1,220 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/outrigger-mesh/outrigger/components"
+)
+
+// optionsOf is what a component's options are made from, as often as they are needed. It is only read after Load.
+type optionsOf struct {
+	driver  string
+	catalog components.Catalog
+	node    *yaml.Node
+	tree    *tree
+	secrets []secretRef
+}
+
+// collect finds the secrets that the options refer to, and the components that hold them, sorted.
+func (o *optionsOf) collect() (holders []string, secrets []secretRef) {
+	o.references(func(t *template) {
+		for _, p := range t.parts {
+			if p.secret != nil && !slices.Contains(secrets, *p.secret) {
+				secrets = append(secrets, *p.secret)
+				holders = append(holders, p.secret.component)
+			}
+		}
+	})
+	slices.Sort(holders)
+	return slices.Compact(holders), secrets
+}
+
+// references calls each for the values that hold one.
+func (o *optionsOf) references(each func(*template)) {
+	var visit func(*yaml.Node)
+	visit = func(n *yaml.Node) {
+		if ref := o.tree.places[n.Line].ref; ref != nil && n.Kind == yaml.ScalarNode && ref.refers() {
+			each(ref)
+		}
+		for _, child := range n.Content {
+			visit(child)
+		}
+	}
+	visit(o.node)
+}
+
+// broken tells whether a reference failed, so that what is there is not what was meant.
+func (o *optionsOf) broken() (any bool) {
+	o.references(func(t *template) { any = any || t.broken })
+	return any
+}
+
+// resolve is Component.Resolve.
+func (o *optionsOf) resolve(secret func(component, key string) (string, error)) (any, error) {
+	values := make(map[secretRef]string, len(o.secrets))
+	var failed []error
+	for _, ref := range o.secrets {
+		value, err := secret(ref.component, ref.key)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", ref, err))
+		}
+		values[ref] = value
+	}
+	if err := errors.Join(failed...); err != nil {
+		return nil, err
+	}
+	node := clone(o.node)
+	o.put(node, values)
+	options, err := o.catalog.Decode(o.driver, func(into any) error {
+		detach(into)
+		if err := node.Load(into, yaml.WithKnownFields()); err != nil {
+			return o.misfit(err)
+		}
+		return nil
+	})
+	if bad := (*misfit)(nil); err != nil && !errors.As(err, &bad) {
+		err = fmt.Errorf("%w: %s", components.ErrInvalid, o.redact(err.Error(), values)) // it may quote a secret
+	}
+	return options, err
+}
+
+// put writes the secrets where they are referred to.
+func (o *optionsOf) put(n *yaml.Node, secrets map[secretRef]string) {
+	if ref := o.tree.places[n.Line].ref; ref != nil && n.Kind == yaml.ScalarNode {
+		n.Value = ref.render(secrets)
+	}
+	for _, child := range n.Content {
+		o.put(child, secrets)
+	}
+}
+
+// misfit is a secret's value that its field does not take. The library's words for it would show it.
+type misfit struct{ text string }
+
+func (m *misfit) Error() string { return m.text }
+func (m *misfit) Unwrap() error { return components.ErrInvalid }
+
+func (o *optionsOf) misfit(err error) error {
+	var one *yaml.LoadError
+	if errors.As(err, &one) && one.Mark.Line >= 0 && one.Mark.Line < len(o.tree.places) {
+		if ref := o.tree.places[one.Mark.Line].ref; ref != nil {
+			return &misfit{fmt.Sprintf("%s: the value of %s does not fit", strings.Join(o.tree.path(one.Mark.Line)[3:], "."), clip(ref.raw))}
+		}
+	}
+	return &misfit{"the value of a secret does not fit"}
+}
+
+// redact replaces what came from references in a text that others wrote.
+func (o *optionsOf) redact(text string, secrets map[secretRef]string) string {
+	o.references(func(t *template) {
+		for _, value := range append(t.values(secrets), t.render(secrets)) {
+			text = hide(text, value, t.raw)
+		}
+	})
+	return text
+}
+
+// values are those of a template's references.
+func (t *template) values(secrets map[secretRef]string) []string {
+	var all []string
+	for _, p := range t.parts {
+		if p.referred {
+			all = append(all, p.text)
+		} else if p.secret != nil && secrets[*p.secret] != "" {
+			all = append(all, secrets[*p.secret])
+		}
+	}
+	return all
+}
+
+// hide replaces a value by what stands for it, as it is and as %q writes it. A short one is replaced only where it is
+// a word of its own: it would take the letters out of the sentence otherwise.
+func hide(text, value, by string) string {
+	quoted := strings.Trim(strconv.Quote(value), `"`)
+	for _, v := range []string{value, quoted} {
+		if len(v) >= 4 {
+			text = strings.ReplaceAll(text, v, by)
+		} else if v != "" {
+			words := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" :,()\"'\n", r) })
+			if slices.Contains(words, v) {
+				return "the options do not fit together, by the value of " + by
+			}
+		}
+	}
+	return text
+}
+
+// detach gives a copy of a driver's defaults maps and pointers of its own: decoding writes into those it finds.
+func detach(into any) {
+	var visit func(reflect.Value)
+	visit = func(v reflect.Value) {
+		switch v.Kind() {
+		case reflect.Pointer:
+			if !v.IsNil() && v.CanSet() {
+				own := reflect.New(v.Type().Elem())
+				own.Elem().Set(v.Elem())
+				v.Set(own)
+			}
+			if !v.IsNil() {
+				visit(v.Elem())
+			}
+		case reflect.Map:
+			if !v.IsNil() && v.CanSet() {
+				own := reflect.MakeMap(v.Type())
+				for _, k := range v.MapKeys() {
+					own.SetMapIndex(k, v.MapIndex(k))
+				}
+				v.Set(own)
+			}
+		case reflect.Struct:
+			for i := range v.NumField() {
+				visit(v.Field(i))
+			}
+		}
+	}
+	visit(reflect.ValueOf(into))
+}
+
+// notNegative refuses negative durations, which no option has a meaning for.
+func (l *loader) notNegative(c *Component, node *yaml.Node, options any) {
+	durations(reflect.ValueOf(options), nil, func(path []string, d time.Duration) {
+		if _, n := find(node, path...); n != nil && d < 0 {
+			shown := d.String()
+			if ref := l.tree.places[n.Line].ref; ref != nil {
+				shown = clip(ref.raw)
+			}
+			l.fault(n.Line, "%s: duration %s is negative", l.subject(n.Line), shown)
+		}
+	})
+}
+
+// durations calls each for the durations of a value that YAML can name.
+func durations(v reflect.Value, path []string, each func(path []string, d time.Duration)) {
+	switch {
+	case !v.IsValid():
+	case v.Type() == reflect.TypeFor[time.Duration]():
+		each(path, time.Duration(v.Int()))
+	case v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface:
+		durations(v.Elem(), path, each)
+	case v.Kind() == reflect.Struct && !isText(v.Type()):
+		for _, f := range fieldsOf(v.Type()) {
+			durations(v.FieldByIndex(f.index), append(slices.Clip(path), f.name), each)
+		}
+	case v.Kind() == reflect.Slice || v.Kind() == reflect.Array:
+		for i := range v.Len() {
+			durations(v.Index(i), append(slices.Clip(path), strconv.Itoa(i)), each)
+		}
+	case v.Kind() == reflect.Map:
+		for _, k := range v.MapKeys() {
+			durations(v.MapIndex(k), append(slices.Clip(path), fmt.Sprint(k.Interface())), each)
+		}
+	}
+}
