@@ -1,53 +1,118 @@
-// Package fastgrpc serves generated gRPC services: unary methods at frame level, by grpcproxy, everything else by a grpc-go server in
-// the same process, on the same port and connections. Handlers, metadata, peer, SetHeader/SetTrailer, status details and unary
-// interceptors are grpc-go's.
+// Package fastgrpc serves generated gRPC services: unary methods at frame level, by grpcproxy, everything else (streams,
+// compressed requests, health, reflection) by a grpc-go server in the same process, on the same port and connections.
+//
+// Handlers are unmodified. Metadata, deadlines, peer, SetHeader, SetTrailer, status details and interceptors are as in
+// grpc-go on both paths, and ConnTag tells who calls. What grpc-go alone offers does not exist at frame level: stats
+// handlers, channelz, binary logs, compressed answers; SendHeader sends with the answer.
 package fastgrpc
 
 import (
 	"context"
-	"encoding/base64"
 	"net"
-	"strings"
 	"sync"
-
-	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	_ "google.golang.org/grpc/encoding/gzip"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
+	_ "google.golang.org/grpc/encoding/gzip" // clients may compress
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 )
 
-// Server is a grpc.ServiceRegistrar.
-type Server struct {
-	Relay       *grpcproxy.Relay
-	GRPC        *grpc.Server
-	Interceptor grpc.UnaryServerInterceptor // of the methods served at frame level; give GRPC the same
-	Inline      func(method string) bool    // true: the method never waits
-	mem         *grpcproxy.MemListener
-	once        sync.Once
-	up          *grpcproxy.Upstream
+// Options say how a Server serves; the zero value does.
+type Options struct {
+	// Unary and Stream are interceptors, the first one outermost. They run on both paths.
+	Unary  []grpc.UnaryServerInterceptor
+	Stream []grpc.StreamServerInterceptor
+	// OnConn is asked about each connection; see grpcproxy.Relay. ConnTag returns what it said.
+	OnConn func(nc net.Conn) (tag any, err error)
+	// Inline says which methods (/service/method) never wait: they run on the connection's reader, and one that waits
+	// stalls its connection. If nil, none do.
+	Inline func(method string) bool
+	// Panic is told of a handler's panic, which the client sees as INTERNAL.
+	Panic func(ctx context.Context, v any)
+	// Relayed has the in-process grpc-go answer all methods: to compare, and to be safe.
+	Relayed    bool
+	MaxRequest int                 // bytes of a message: 4 MiB
+	GRPC       []grpc.ServerOption // more options of the in-process grpc-go, but no interceptors
 }
 
-func New(opts ...grpc.ServerOption) *Server {
-	s := &Server{Relay: &grpcproxy.Relay{Value: value}, GRPC: grpc.NewServer(opts...), mem: grpcproxy.NewMemListener()}
+// Server is a grpc.ServiceRegistrar. Services are registered before it serves. Fields of Relay may be set before it
+// serves, except those that Options speak of.
+type Server struct {
+	Relay *grpcproxy.Relay
+	GRPC  *grpc.Server // for what needs the grpc-go server itself, as reflection does
+
+	opts    Options
+	unary   grpc.UnaryServerInterceptor
+	callers callers
+	mem     *grpcproxy.MemListener
+	once    sync.Once
+	up      *grpcproxy.Upstream
+}
+
+// New makes a server without services.
+func New(o Options) *Server {
+	if o.MaxRequest == 0 {
+		o.MaxRequest = 4 << 20
+	}
+	s := &Server{opts: o, unary: chain(o.Unary), mem: grpcproxy.NewMemListener()}
+	s.GRPC = grpc.NewServer(append([]grpc.ServerOption{
+		grpc.MaxRecvMsgSize(o.MaxRequest),
+		grpc.ChainUnaryInterceptor(append([]grpc.UnaryServerInterceptor{s.enterUnary}, o.Unary...)...),
+		grpc.ChainStreamInterceptor(append([]grpc.StreamServerInterceptor{s.enterStream}, o.Stream...)...),
+	}, o.GRPC...)...)
+	s.Relay = &grpcproxy.Relay{Value: value, Route: s.Route, OnConn: s.onConn, OnClose: s.callers.remove}
+	if o.Panic != nil {
+		s.Relay.Panic = func(k *grpcproxy.Call, v any) { o.Panic(k, v) }
+	}
 	s.up = s.Relay.NewUpstream("grpc-go", 1, func(context.Context) (net.Conn, error) {
 		s.once.Do(func() { go s.GRPC.Serve(s.mem) })
 		return s.mem.Dial()
 	})
-	s.Relay.Route = func(*grpcproxy.Headers) (*grpcproxy.Upstream, error) { return s.up, nil }
 	return s
 }
 
+// RegisterService registers a generated service on both paths.
 func (s *Server) RegisterService(d *grpc.ServiceDesc, impl any) {
 	s.GRPC.RegisterService(d, impl)
+	if s.opts.Relayed {
+		return
+	}
 	for _, m := range d.Methods {
 		path := "/" + d.ServiceName + "/" + m.MethodName
-		s.Relay.Unary(path, grpcproxy.Method{Blocking: s.Inline == nil || !s.Inline(path), Handler: s.handler(impl, m.Handler)})
+		blocking := s.opts.Inline == nil || !s.opts.Inline(path)
+		s.Relay.Unary(path, grpcproxy.Method{Blocking: blocking, Handler: s.handler(impl, m.Handler), MaxRequest: s.opts.MaxRequest})
 	}
+}
+
+// Route sends a request to the in-process grpc-go. It is the Relay's unless that is given another, which calls this
+// one for what belongs here.
+func (s *Server) Route(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
+	h.Del(callerHeader)
+	h.Set(callerHeader, s.callers.id(h.Conn))
+	return s.up, nil
+}
+
+// Serve accepts connections until ln is closed.
+func (s *Server) Serve(ln net.Listener) error { return s.Relay.Serve(ln) }
+
+// ServeConn serves one connection until it ends.
+func (s *Server) ServeConn(nc net.Conn) { s.Relay.ServeConn(nc) }
+
+// Shutdown has clients go elsewhere, waits for running calls until ctx ends, and closes.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.Relay.Shutdown(ctx)
+	s.Close()
+	return err
+}
+
+// Close ends all calls at once.
+func (s *Server) Close() {
+	s.Relay.Close()
+	s.GRPC.Stop()
+	s.mem.Close()
 }
 
 type request struct {
@@ -66,11 +131,12 @@ var requests = sync.Pool{New: func() any {
 	return r
 }}
 
+// handler calls a generated handler. Its request is decoded within the call, its answer is encoded into resp.
 func (s *Server) handler(impl any, h grpc.MethodHandler) grpcproxy.Handler {
 	return func(ctx context.Context, req, resp []byte) ([]byte, *grpcproxy.Status) {
 		r := requests.Get().(*request)
 		r.b = req
-		v, err := h(impl, ctx, r.dec, s.Interceptor)
+		v, err := h(impl, ctx, r.dec, s.unary)
 		r.b = nil
 		requests.Put(r)
 		if err == nil {
@@ -95,76 +161,16 @@ func Status(err error) *grpcproxy.Status {
 	return out
 }
 
-// value makes what grpc-go's helpers look for in a context only when they look. Their keys are private: probes learn them.
-func value(k *grpcproxy.Call, key any) any {
-	switch key {
-	case mdKey:
-		md := metadata.MD{}
-		for _, f := range k.Fields() {
-			if f.Name[0] == ':' && f.Name != ":authority" || reserved[f.Name] {
-				continue
-			}
-			if strings.HasSuffix(f.Name, "-bin") {
-				for v := range strings.SplitSeq(f.Value, ",") {
-					b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(v, "="))
-					if err == nil {
-						md[f.Name] = append(md[f.Name], string(b))
-					}
-				}
-				continue
-			}
-			md[f.Name] = append(md[f.Name], f.Value)
+// chain makes one interceptor of several, as grpc-go does: nil of none.
+func chain(all []grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
+	if len(all) < 2 {
+		if len(all) == 1 {
+			return all[0]
 		}
-		return md
-	case peerKey:
-		h := k.Headers()
-		return &peer.Peer{Addr: h.Conn.RemoteAddr(), LocalAddr: h.Conn.LocalAddr()}
-	case streamKey:
-		return transport{k}
+		return nil
 	}
-	return nil
-}
-
-var reserved = map[string]bool{"te": true, "grpc-timeout": true, "grpc-encoding": true, "grpc-accept-encoding": true, "grpc-status": true, "grpc-message": true}
-
-type probe struct {
-	context.Context
-	key any
-}
-
-func (p *probe) Value(key any) any { p.key = key; return nil }
-
-func learn(f func(context.Context)) any {
-	p := &probe{Context: context.Background()}
-	f(p)
-	return p.key
-}
-
-var (
-	mdKey     = learn(func(c context.Context) { metadata.FromIncomingContext(c) })
-	peerKey   = learn(func(c context.Context) { peer.FromContext(c) })
-	streamKey = learn(func(c context.Context) { grpc.ServerTransportStreamFromContext(c) })
-)
-
-// transport is what grpc.SetHeader and the like write to.
-type transport struct{ k *grpcproxy.Call }
-
-func (t transport) Method() string                  { return t.k.Path() }
-func (t transport) SetHeader(md metadata.MD) error  { each(md, t.k.SetHeader); return nil }
-func (t transport) SendHeader(md metadata.MD) error { return t.SetHeader(md) } // goes out with the answer
-func (t transport) SetTrailer(md metadata.MD) error { each(md, t.k.SetTrailer); return nil }
-
-func each(md metadata.MD, set func(n, v string)) {
-	for n, vs := range md {
-		n = strings.ToLower(n)
-		if strings.HasPrefix(n, "grpc-") || strings.HasPrefix(n, ":") || n == "content-type" {
-			continue
-		}
-		for _, v := range vs {
-			if strings.HasSuffix(n, "-bin") {
-				v = base64.RawStdEncoding.EncodeToString([]byte(v))
-			}
-			set(n, v)
-		}
+	first, rest := all[0], chain(all[1:])
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+		return first(ctx, req, info, func(ctx context.Context, req any) (any, error) { return rest(ctx, req, info, h) })
 	}
 }

@@ -107,26 +107,37 @@ func desc() *grpc.ServiceDesc {
 		}}}}
 }
 
-func start(t testing.TB, network string, set func(*Server), opts ...grpc.DialOption) (*Server, *svc, *grpc.ClientConn, string) {
+func start(t testing.TB, network string, set func(*Options), opts ...grpc.DialOption) (*Server, *svc, *grpc.ClientConn, string) {
+	return startWith(t, network, set, nil, opts...)
+}
+
+func startWith(t testing.TB, network string, set func(*Options), more func(*Server), opts ...grpc.DialOption) (*Server, *svc, *grpc.ClientConn, string) {
 	addr := "127.0.0.1:0"
 	if network == "unix" {
-		d, _ := os.MkdirTemp("", "fg")
+		d, err := os.MkdirTemp("", "api") // short, and without the marks of a test's name
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(d) })
 		addr = d + "/s"
 	}
 	ln, err := net.Listen(network, addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(grpc.MaxRecvMsgSize(4 << 20))
-	s.Inline = func(m string) bool { return strings.HasSuffix(m, "Inline") }
+	o := Options{Inline: inline}
 	if set != nil {
-		set(s)
+		set(&o)
+	}
+	s := New(o)
+	if more != nil {
+		more(s)
 	}
 	v := &svc{}
 	s.RegisterService(desc(), v)
 	healthpb.RegisterHealthServer(s, health.NewServer())
 	reflection.Register(s.GRPC)
-	go s.Relay.Serve(ln)
+	go s.Serve(ln)
 	target := "passthrough:///" + ln.Addr().String()
 	if network == "unix" {
 		target = "unix://" + addr
@@ -136,9 +147,11 @@ func start(t testing.TB, network string, set func(*Server), opts ...grpc.DialOpt
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cc.Close(); s.Relay.Close(); ln.Close(); s.GRPC.Stop() })
+	t.Cleanup(func() { cc.Close(); s.Close(); ln.Close() })
 	return s, v, cc, ln.Addr().String()
 }
+
+func inline(m string) bool { return strings.HasSuffix(m, "Inline") }
 
 func do(kv ...string) context.Context {
 	return metadata.NewOutgoingContext(context.Background(), metadata.Pairs(kv...))
@@ -391,7 +404,7 @@ func TestKeepaliveAndWindows(t *testing.T) {
 }
 
 func TestStorm(t *testing.T) {
-	_, v, cc, _ := start(t, "tcp", func(s *Server) { s.Relay.MaxWorkers = 8 })
+	_, v, cc, _ := startWith(t, "tcp", nil, func(s *Server) { s.Relay.MaxWorkers = 8 })
 	var wg sync.WaitGroup
 	var n atomic.Int64
 	for w := range 32 {
@@ -434,7 +447,7 @@ func TestShutdown(t *testing.T) {
 	time.Sleep(15 * time.Millisecond)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	if err := s.Relay.Shutdown(ctx); err != nil {
+	if err := s.Shutdown(ctx); err != nil {
 		t.Fatal(err)
 	}
 	for range 10 {
@@ -446,14 +459,14 @@ func TestShutdown(t *testing.T) {
 
 func TestInterceptor(t *testing.T) {
 	var n atomic.Int64
-	_, _, cc, _ := start(t, "tcp", func(s *Server) {
-		s.Interceptor = func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+	_, _, cc, _ := start(t, "tcp", func(o *Options) {
+		o.Unary = append(o.Unary, func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
 			n.Add(1)
 			if md, _ := metadata.FromIncomingContext(ctx); len(md.Get("token")) == 0 {
 				return nil, status.Error(codes.Unauthenticated, "no token")
 			}
 			return h(ctx, req)
-		}
+		})
 	})
 	if _, err := unary(context.Background(), cc, "Inline", nil); status.Code(err) != codes.Unauthenticated {
 		t.Fatal(err)
@@ -465,7 +478,7 @@ func TestInterceptor(t *testing.T) {
 
 func TestWouldBlock(t *testing.T) {
 	var fast, slow atomic.Int64
-	_, _, cc, addr := start(t, "tcp", func(s *Server) {
+	_, _, cc, addr := startWith(t, "tcp", nil, func(s *Server) {
 		s.Relay.Unary("/t.T/Try", grpcproxy.Method{Handler: func(ctx context.Context, req, resp []byte) ([]byte, *grpcproxy.Status) {
 			if fast.Add(1); len(req) > 10 {
 				return append(resp, "junk"...), grpcproxy.WouldBlock
@@ -501,8 +514,7 @@ func TestWouldBlock(t *testing.T) {
 func TestRotate(t *testing.T) {
 	var cur atomic.Pointer[Server]
 	next := func() *Server {
-		s := New()
-		s.Inline = func(m string) bool { return strings.HasSuffix(m, "Inline") }
+		s := New(Options{Inline: inline})
 		s.RegisterService(desc(), &svc{})
 		return s
 	}
@@ -518,7 +530,7 @@ func TestRotate(t *testing.T) {
 			if err != nil {
 				return
 			}
-			go cur.Load().Relay.ServeConn(nc)
+			go cur.Load().ServeConn(nc)
 		}
 	}()
 	cc, err := grpc.NewClient("passthrough:///"+ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -544,7 +556,7 @@ func TestRotate(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 		old := cur.Swap(next())
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-		if err := old.Relay.Shutdown(ctx); err != nil {
+		if err := old.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
 		cancel()
@@ -552,6 +564,6 @@ func TestRotate(t *testing.T) {
 	stop.Store(true)
 	wg.Wait()
 	cc.Close()
-	cur.Load().Relay.Close()
+	cur.Load().Close()
 	t.Log(n.Load(), "calls")
 }

@@ -45,6 +45,6 @@ func (c *conn) dismiss() {
 		c.refusedTimer.Stop()
 	}
 	if c.admitted && c.r.OnClose != nil {
-		c.r.OnClose(c.tag)
+		c.r.OnClose(c.nc, c.tag)
 	}
 }

@@ -16,7 +16,7 @@ func TestOnConn(t *testing.T) {
 	closed := make(chan any, 9)
 	e := newEnv(t, func(r *Relay) {
 		r.OnConn = func(nc net.Conn) (any, error) { return nc.RemoteAddr().String(), nil }
-		r.OnClose = func(tag any) { closed <- tag }
+		r.OnClose = func(_ net.Conn, tag any) { closed <- tag }
 	})
 	route := e.r.Route
 	e.r.Route = func(h *Headers) (*Upstream, error) {

@@ -39,7 +39,7 @@ type Relay struct {
 	// answered with it (PERMISSION_DENIED unless it is an *Error) and the connection ends soon. It may wait.
 	OnConn func(nc net.Conn) (tag any, err error)
 	// OnClose, if set, is called when a connection has ended for which OnConn returned no error.
-	OnClose func(tag any)
+	OnClose func(nc net.Conn, tag any)
 
 	Origin string // the trailer outrigger-origin of the relay's own answers: "sidecar"
 
@@ -98,7 +98,7 @@ func (r *Relay) init() {
 		def(&r.MaxHeld, 32<<20)
 		def(&r.MaxWorkers, 1024)
 		def(&r.MaxLocal, 256<<20)
-		r.work.max, r.work.keep = r.MaxWorkers, 256
+		r.work.r = r
 		if r.Origin == "" {
 			r.Origin = "sidecar"
 		}

@@ -128,16 +128,24 @@ func (c *conn) expire() {
 func (s *stream) expired(b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.finished.Load() || s.due() == 0 || s.due() > b.now {
+	if s.finished.Load() || !s.overdue(b) {
 		return
 	}
+	e := s.tooLate(b)
+	if e.Metadata != nil && s.waitsFor != nil && s.out.Attempts < s.r.MaxAttempts {
+		s.again(e, b)
+		return
+	}
+	s.reply(e, b)
+}
+
+// overdue and tooLate are called with s.mu held.
+func (s *stream) overdue(b *batch) bool { return s.due() != 0 && s.due() <= b.now }
+
+func (s *stream) tooLate(b *batch) *Error {
 	e := fault(FlagTimeout, grpcDeadline, ReasonTimeout, "deadline exceeded")
 	if s.deadline == 0 || s.deadline > b.now {
 		e.Message, e.Metadata = "the attempt took too long", map[string]string{"limit": "attempt"}
-		if s.waitsFor != nil && s.out.Attempts < s.r.MaxAttempts {
-			s.again(e, b)
-			return
-		}
 	}
-	s.reply(e, b)
+	return e
 }
