@@ -96,7 +96,7 @@ func (p *plan) Next() (*Instance, error) {
 // only when there are no others.
 func (p *plan) pick(now int64) *Endpoint {
 	for _, usable := range [...]func(*Endpoint) bool{
-		func(e *Endpoint) bool { return e.ejected.Load() <= now && !slices.Contains(p.tried, e) },
+		func(e *Endpoint) bool { return e.usable(now) && !slices.Contains(p.tried, e) },
 		func(e *Endpoint) bool { return !slices.Contains(p.tried, e) },
 		func(*Endpoint) bool { return true },
 	} {
@@ -110,6 +110,11 @@ func (p *plan) pick(now int64) *Endpoint {
 		return a
 	}
 	return nil
+}
+
+func (e *Endpoint) usable(now int64) bool {
+	until := e.ejected.Load()
+	return until == 0 || until <= now
 }
 
 func (e *Endpoint) load() float64 {

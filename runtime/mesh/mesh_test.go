@@ -1,0 +1,304 @@
+package mesh_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+)
+
+// source is a registry in the hands of a test.
+type source struct {
+	mu      sync.Mutex
+	all     []mesh.Instance
+	err     error
+	changed chan struct{}
+	asked   int
+}
+
+func newSource() *source { return &source{changed: make(chan struct{})} }
+
+func (s *source) set(err error, addresses ...string) {
+	s.mu.Lock()
+	s.all, s.err = nil, err
+	for _, a := range addresses {
+		s.all = append(s.all, mesh.Instance{Address: a, Weight: 100})
+	}
+	close(s.changed)
+	s.changed = make(chan struct{})
+	s.mu.Unlock()
+}
+
+func (s *source) Watch(ctx context.Context, _ mesh.Service, report func([]mesh.Instance) error) error {
+	s.mu.Lock()
+	s.asked++
+	s.mu.Unlock()
+	for {
+		s.mu.Lock()
+		all, err, changed := s.all, s.err, s.changed
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if all != nil {
+			if err := report(all); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+var stock = mesh.Service{Namespace: "shop", Name: "stock"}
+
+func router(t *testing.T, s mesh.Source) *mesh.Router {
+	d := mesh.NewDirectory(s, slog.New(slog.DiscardHandler))
+	t.Cleanup(d.Close)
+	return &mesh.Router{Directory: d, MaxHops: 8}
+}
+
+// plan routes, and waits if the engine says so.
+func plan(e mesh.Engine, r mesh.Request) (mesh.Plan, error) {
+	r.Service = stock
+	for {
+		p, err := e.Route(&r)
+		pending, ok := mesh.IsPending(err)
+		if !ok {
+			return p, err
+		}
+		resumed := make(chan struct{})
+		pending.Wait(func() { close(resumed) })
+		<-resumed
+	}
+}
+
+func TestFirstRequestWaitsForTheDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		e := router(t, s)
+		if _, err := e.Route(&mesh.Request{Service: stock}); err == nil {
+			t.Fatal("routed before anything is known")
+		} else if _, ok := mesh.IsPending(err); !ok {
+			t.Fatalf("got %v, want Pending", err)
+		}
+		go func() { time.Sleep(time.Second); s.set(nil, "127.0.0.1:1") }()
+		p, err := plan(e, mesh.Request{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := p.Next()
+		if err != nil || in.Address != "127.0.0.1:1" {
+			t.Fatalf("got %v, %v", in, err)
+		}
+	})
+}
+
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		prepare func(*source)
+		request mesh.Request
+		kind    error
+		reason  components.Reason
+	}{
+		{"nobody has published it", func(s *source) { s.set(nil); s.all = []mesh.Instance{} }, mesh.Request{}, components.ErrUnavailable, mesh.ReasonNoInstance},
+		{"the registry is away", func(s *source) { s.set(errors.New("connection refused")) }, mesh.Request{}, components.ErrUnavailable, mesh.ReasonRegistryAway},
+		{"a circle", func(s *source) { s.set(nil, "127.0.0.1:1") }, mesh.Request{Hops: 8}, components.ErrPrecondition, mesh.ReasonTooManyHops},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSource()
+				c.prepare(s)
+				_, err := plan(router(t, s), c.request)
+				var d *components.Detail
+				if !errors.Is(err, c.kind) || !errors.As(err, &d) || d.Reason != c.reason {
+					t.Fatalf("got %v, want %v with reason %s", err, c.kind, c.reason)
+				}
+			})
+		})
+	}
+}
+
+func TestSpreadsByWeight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		s.all = []mesh.Instance{{Address: "a", Weight: 300}, {Address: "b", Weight: 100}, {Address: "c", Weight: 0}}
+		e := router(t, s)
+		got := map[string]int{}
+		for range 4000 {
+			p, err := plan(e, mesh.Request{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, err := p.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[in.Address]++
+			p.Report(mesh.Outcome{})
+		}
+		if got["c"] != 0 || got["a"] < 2*got["b"] || got["b"] < 100 {
+			t.Fatalf("weights 300, 100, 0 got %v", got)
+		}
+	})
+}
+
+func TestBusyInstanceGetsLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		s.set(nil, "a", "b")
+		e := router(t, s)
+		held := map[string]int{}
+		for range 100 { // none of these ends
+			p, err := plan(e, mesh.Request{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, _ := p.Next()
+			held[in.Address]++
+		}
+		if d := held["a"] - held["b"]; d < -20 || d > 20 {
+			t.Fatalf("100 calls that do not end were spread %v", held)
+		}
+	})
+}
+
+func TestSecondAttemptGoesElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		s.set(nil, "a", "b")
+		e := router(t, s)
+		for range 100 {
+			p, err := plan(e, mesh.Request{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			one, _ := p.Next()
+			p.Report(mesh.Outcome{}) // not to blame: nothing is ejected
+			two, _ := p.Next()
+			p.Report(mesh.Outcome{})
+			if one.Address == two.Address {
+				t.Fatal("the second attempt went where the first had failed")
+			}
+		}
+	})
+}
+
+func TestFailingInstanceIsEjectedAndComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		s.set(nil, "good", "bad")
+		e := router(t, s)
+		count := func(n int) (bad int) {
+			for range n {
+				p, err := plan(e, mesh.Request{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				in, _ := p.Next()
+				if in.Address == "bad" {
+					bad++
+				}
+				p.Report(mesh.Outcome{Failed: in.Address == "bad"})
+			}
+			return bad
+		}
+		if bad := count(200); bad < 3 || bad > 10 {
+			t.Fatalf("%d of 200 calls went to an instance that always fails", bad)
+		}
+		s.set(nil, "good", "bad") // the registry's word alone does not bring it back
+		synctest.Wait()
+		if bad := count(50); bad != 0 {
+			t.Fatalf("%d calls went to an ejected instance after an unrelated push", bad)
+		}
+		time.Sleep(time.Minute)
+		if bad := count(50); bad == 0 {
+			t.Fatal("an ejected instance never gets another chance")
+		}
+	})
+}
+
+func TestWatchReportsTheNewest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		s.set(nil, "a")
+		d := router(t, s).Directory
+		ctx, cancel := context.WithCancel(t.Context())
+		var seen []int
+		done := make(chan error)
+		go func() {
+			done <- d.Watch(ctx, stock, func(now *mesh.Snapshot) error {
+				seen = append(seen, len(now.Endpoints))
+				time.Sleep(time.Second) // slow
+				return nil
+			})
+		}()
+		synctest.Wait()
+		for n := range 20 {
+			var all []string
+			for i := range n + 1 {
+				all = append(all, fmt.Sprint(i))
+			}
+			s.set(nil, all...)
+			synctest.Wait()
+		}
+		time.Sleep(5 * time.Second)
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		if len(seen) > 4 || seen[len(seen)-1] != 20 {
+			t.Fatalf("a slow watcher saw %v, want few and 20 at last", seen)
+		}
+	})
+}
+
+func TestUnusedServiceIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		s.set(nil, "a")
+		e := router(t, s)
+		if _, err := plan(e, mesh.Request{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		if len(e.Directory.Services()) != 1 {
+			t.Fatal("forgotten too early")
+		}
+		time.Sleep(7 * time.Minute)
+		if got := e.Directory.Services(); len(got) != 0 {
+			t.Fatalf("still watched: %v", got)
+		}
+	})
+}
+
+func TestGate(t *testing.T) {
+	g := &mesh.Gate{Concurrency: 2, MaxHops: 4}
+	r := &mesh.Request{Hops: 4}
+	for range 2 {
+		if err := g.Admit(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Admit(r); !errors.Is(err, components.ErrExhausted) {
+		t.Fatalf("third of two calls: %v", err)
+	}
+	g.Leave()
+	if err := g.Admit(r); err != nil {
+		t.Fatalf("after one has left: %v", err)
+	}
+	if err := g.Admit(&mesh.Request{Hops: 5}); !errors.Is(err, components.ErrPrecondition) {
+		t.Fatalf("a circle: %v", err)
+	}
+}
