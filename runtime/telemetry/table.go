@@ -1,0 +1,38 @@
+package telemetry
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+)
+
+// table is a map that only grows, and whose readers take no lock and allocate nothing.
+type table[K comparable, V any] struct {
+	mu  sync.Mutex
+	all atomic.Pointer[map[K]V]
+}
+
+// get finds the value of k. Where there is none, make answers it, and whether to keep it under k.
+func (t *table[K, V]) get(k K, make func(K, int) (v V, keep bool)) V {
+	if m := t.all.Load(); m != nil {
+		if v, ok := (*m)[k]; ok {
+			return v
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := map[K]V{}
+	if m := t.all.Load(); m != nil {
+		if v, ok := (*m)[k]; ok {
+			return v
+		}
+		old = *m
+	}
+	v, keep := make(k, len(old))
+	if keep {
+		grown := maps.Clone(old)
+		grown[k] = v
+		t.all.Store(&grown)
+	}
+	return v
+}
