@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -139,9 +140,14 @@ func (a *App) unreachable(ctx context.Context, err error) error {
 
 // httpFailure is the error of an HTTP status; the application's body is its message as far as it is short text.
 func httpFailure(res *http.Response, body []byte) error {
-	text := strings.ToValidUTF8(string(body[:min(len(body), 4<<10)]), "\uFFFD")
-	return components.WithReason(status.Errorf(codeOf(res.StatusCode), "the application answered %s: %s", res.Status, text),
-		ReasonAppHTTPStatus, "http_status", strconv.Itoa(res.StatusCode))
+	text := strings.ToValidUTF8(string(body[:min(len(body), 1<<10)]), "\uFFFD")
+	plain := status.Newf(codeOf(res.StatusCode), "the application answered %s: %s", res.Status, text)
+	told, err := plain.WithDetails(&errdetails.ErrorInfo{Reason: string(ReasonAppHTTPStatus), Domain: "outrigger",
+		Metadata: map[string]string{"http_status": strconv.Itoa(res.StatusCode), "hop": "app"}})
+	if err != nil {
+		return plain.Err()
+	}
+	return told.Err()
 }
 
 // codeOf is the gRPC code for an HTTP status, as gRPC's own mapping and google.rpc.Code have it.

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime"
+	"github.com/outrigger-mesh/outrigger/runtime/config"
+)
+
+func checkCommand(args []string, out, errs io.Writer) int {
+	f := flagSet("check", errs)
+	path := f.String("config", "", "configuration file")
+	dial := f.Bool("dial", false, "also open each component: DNS, TCP, TLS, sign-in and permission")
+	overrides := overrideFlags(f)
+	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	} else if err != nil {
+		return exitStart
+	}
+	if *path == "" {
+		fmt.Fprintln(errs, "outrigger check: give the file with -config")
+		return exitStart
+	}
+	c, err := config.Load(*path, *overrides, config.Environment{})
+	if err != nil {
+		fmt.Fprintln(out, err)
+		return exitFaults
+	}
+	if *dial {
+		return dialAll(c, out, errs)
+	}
+	fmt.Fprintf(out, "%s: ok: %d components\n", *path, len(c.Components))
+	return exitOK
+}
+
+const dialTime = 30 * time.Second
+
+// dialAll prints a line a component, in the order of the configuration.
+func dialAll(c *config.Config, out, errs io.Writer) int {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
+	defer cancel()
+	results, err := runtime.Dial(ctx, c)
+	if err != nil {
+		fmt.Fprintln(errs, "outrigger check:", err)
+		return exitStart
+	}
+	code := exitOK
+	for _, comp := range c.Components {
+		if err := results[comp.ID]; err != nil {
+			fmt.Fprintf(out, "%s: %s %q (%s): %v\n", comp.Position, comp.Capability, comp.Name, comp.Driver, err)
+			code = exitFaults
+			continue
+		}
+		fmt.Fprintf(out, "%s: %s %q (%s): ok\n", comp.Position, comp.Capability, comp.Name, comp.Driver)
+	}
+	return code
+}
+
+func schemaCommand(_ []string, out, errs io.Writer) int {
+	text, err := config.Schema(components.Catalogs())
+	if err != nil {
+		fmt.Fprintln(errs, "outrigger schema:", err)
+		return exitStart
+	}
+	fmt.Fprintln(out, string(text))
+	return exitOK
+}
+
+// outputFlag is -o, on commands whose answer a program may read.
+func outputFlag(f *flag.FlagSet) *string { return f.String("o", "text", "text or json") }
+
+func versionCommand(args []string, out, errs io.Writer) int {
+	f := flagSet("version", errs)
+	format := outputFlag(f)
+	if f.Parse(args) != nil {
+		return exitStart
+	}
+	if *format == "json" {
+		return printJSON(out, map[string]string{"version": version()})
+	}
+	fmt.Fprintln(out, "outrigger", version())
+	return exitOK
+}
+
+// version is the module's, or the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return strings.TrimPrefix(v, "v")
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return "devel-" + s.Value[:min(len(s.Value), 12)]
+		}
+	}
+	return "devel"
+}
+
+func printJSON(out io.Writer, v any) int {
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		return exitFaults
+	}
+	return exitOK
+}

@@ -1,0 +1,62 @@
+// Command outrigger is the sidecar and the tools around it.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	_ "github.com/outrigger-mesh/outrigger/components/all"
+)
+
+// Exit codes, the same for each command.
+const (
+	exitOK     = 0
+	exitFaults = 1 // faults were found, or a check or a call failed
+	exitStart  = 2 // it could not start, or was called wrongly
+)
+
+type command struct {
+	name, usage, what string
+	run               func(args []string, out, errs io.Writer) int
+}
+
+func commands() []command {
+	return []command{
+		{"run", "[-config F] [-app-id ID] [-app-port N] [flags] [-- CMD ARGS...]", "run the sidecar, and CMD beside it", runCommand},
+		{"check", "-config F [-dial]", "find all faults of a configuration", checkCommand},
+		{"components", "[NAME] [-o json]", "show drivers, their options, defaults and guarantees", componentsCommand},
+		{"call", "SERVICE/METHOD JSON", "call the sidecar's API, e.g. Cache/Get '{\"key\":\"a\"}'", callCommand},
+		{"status", "[-o json]", "show how the sidecar is doing", statusCommand},
+		{"schema", "", "print the JSON schema of the configuration", schemaCommand},
+		{"version", "[-o json]", "print the version", versionCommand},
+	}
+}
+
+func main() { os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func dispatch(args []string, out, errs io.Writer) int {
+	if len(args) == 0 || slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
+		usage(out)
+		return exitOK
+	}
+	names := []string{}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			return c.run(args[1:], out, errs)
+		}
+		names = append(names, c.name)
+	}
+	fmt.Fprintf(errs, "outrigger: unknown command %q (have %s)\n", args[0], strings.Join(names, ", "))
+	return exitStart
+}
+
+func usage(out io.Writer) {
+	fmt.Fprintln(out, "outrigger: a sidecar that does an application's middleware and its service mesh")
+	for _, c := range commands() {
+		fmt.Fprintf(out, "  outrigger %-10s %s\n      %s\n", c.name, c.usage, c.what)
+	}
+	fmt.Fprintln(out, "Exit codes: 0 all is well; 1 faults were found or a check failed; 2 it could not start.")
+}

@@ -1,0 +1,34 @@
+package runtime
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// DataDir is the folder of the sidecar's state: what is configured, or else /var/lib/outrigger for root and
+// $XDG_STATE_HOME/outrigger (~/.local/state/outrigger) for others. It is made when it is not there.
+func DataDir(configured string) (string, error) {
+	dir := configured
+	if dir == "" {
+		if os.Geteuid() == 0 {
+			dir = "/var/lib/outrigger"
+		} else if state := os.Getenv("XDG_STATE_HOME"); state != "" {
+			dir = filepath.Join(state, "outrigger")
+		} else {
+			home, err := os.UserHomeDir()
+			if err != nil {
+				return "", fmt.Errorf("no data folder: %w; give one with -data-dir", err)
+			}
+			dir = filepath.Join(home, ".local", "state", "outrigger")
+		}
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("data folder: %w; give another with -data-dir", err)
+	}
+	return dir, nil
+}

@@ -1,0 +1,35 @@
+package runtime
+
+import (
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/proxy"
+	"github.com/outrigger-mesh/outrigger/runtime/telemetry"
+)
+
+// monitor tells telemetry of each proxied request: its metrics, its line in the access log, its span.
+type monitor struct{ t *telemetry.Telemetry }
+
+func (m monitor) Begin(r *proxy.Record) {
+	if m.t.Tracer == nil {
+		return // the trace context passes as it came
+	}
+	span := m.t.Tracer.StartMesh(r.Direction, telemetry.Request{Protocol: r.Protocol, Service: r.Service.Name, Method: r.Method,
+		Traceparent: r.Traceparent, Tracestate: r.Tracestate, Start: r.Start})
+	r.Traceparent, r.Tracestate = span.Traceparent, span.Tracestate
+	if span.Sampled() {
+		r.Span = span
+	}
+}
+
+func (m monitor) End(r *proxy.Record) {
+	service := r.Service.Name
+	if r.Upstream == "" {
+		service = "" // it led nowhere: its name may be made up
+	}
+	m.t.Metrics.Mesh(r.Direction, r.Protocol, service, r.Service.Version).Observe(r.Code, r.Duration)
+	m.t.Access.Write(&telemetry.Entry{Time: r.Start, Direction: r.Direction, Protocol: r.Protocol, Service: r.Service.Namespace + "/" + r.Service.Name,
+		Method: r.Method, Source: r.Source, Rule: r.Rule, Upstream: r.Upstream, Attempts: r.Attempts, Flag: r.Flag, Code: r.Code,
+		Duration: r.Duration, BytesIn: r.Sent, BytesOut: r.Received})
+	if span, ok := r.Span.(telemetry.Span); ok {
+		span.End(telemetry.Result{End: r.Start.Add(r.Duration), Code: r.Code, Upstream: r.Upstream, Attempts: r.Attempts, Flag: r.Flag})
+	}
+}
