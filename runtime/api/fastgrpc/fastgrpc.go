@@ -27,14 +27,15 @@ type Options struct {
 	Stream []grpc.StreamServerInterceptor
 	// OnConn is asked about each connection; see grpcproxy.Relay. ConnTag returns what it said.
 	OnConn func(nc net.Conn) (tag any, err error)
-	// Inline says which methods (/service/method) never wait: they run on the connection's reader, and one that waits
-	// stalls its connection. If nil, none do.
+	// Inline says which methods (/service/method) begin on the connection's reader: one that waits there stalls its
+	// connection, so it asks MayWait and returns ErrWouldBlock. If nil, none do.
 	Inline func(method string) bool
 	// Panic is told of a handler's panic, which the client sees as INTERNAL.
 	Panic func(ctx context.Context, v any)
 	// Relayed has the in-process grpc-go answer all methods: to compare, and to be safe.
 	Relayed    bool
 	MaxRequest int                 // bytes of a message: 4 MiB
+	Hop, Limit string              // where MaxRequest holds and what it is called, for the answer to what is larger
 	GRPC       []grpc.ServerOption // more options of the in-process grpc-go, but no interceptors
 }
 
@@ -83,7 +84,11 @@ func (s *Server) RegisterService(d *grpc.ServiceDesc, impl any) {
 	for _, m := range d.Methods {
 		path := "/" + d.ServiceName + "/" + m.MethodName
 		blocking := s.opts.Inline == nil || !s.opts.Inline(path)
-		s.Relay.Unary(path, grpcproxy.Method{Blocking: blocking, Handler: s.handler(impl, m.Handler), MaxRequest: s.opts.MaxRequest})
+		method := grpcproxy.Method{Blocking: blocking, Handler: s.handler(impl, m.Handler), MaxRequest: s.opts.MaxRequest, Hop: s.opts.Hop, Limit: s.opts.Limit}
+		if !blocking {
+			method.Slow = method.Handler
+		}
+		s.Relay.Unary(path, method)
 	}
 }
 
@@ -143,6 +148,9 @@ func (s *Server) handler(impl any, h grpc.MethodHandler) grpcproxy.Handler {
 			if resp, err = (proto.MarshalOptions{}).MarshalAppend(resp, v.(proto.Message)); err == nil {
 				return resp, nil
 			}
+		}
+		if err == ErrWouldBlock && !MayWait(ctx) {
+			return resp, grpcproxy.WouldBlock
 		}
 		return resp, Status(err)
 	}

@@ -1,0 +1,178 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/api/fastgrpc"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+)
+
+// Guard stands around each method of the services that are registered through it: it admits the caller, holds messages
+// and requests in flight to their limits, makes of errors what Status says, and of a panic INTERNAL. It wraps the services rather than
+// being an interceptor of one engine, so both engines have it, decoding is within it, and a call costs it no allocation.
+type Guard struct {
+	MaxMessage int     // bytes of a request or an answer
+	Budget     *Budget // of requests in flight; nil: no limit
+	Logger     *slog.Logger
+	Ending     context.Context // when it ends, streams end with its cause; nil: never
+}
+
+// Around answers a registrar that puts g around each method before s gets it.
+func (g *Guard) Around(s grpc.ServiceRegistrar) grpc.ServiceRegistrar { return guarded{g, s} }
+
+type guarded struct {
+	g *Guard
+	s grpc.ServiceRegistrar
+}
+
+func (r guarded) RegisterService(d *grpc.ServiceDesc, impl any) {
+	own := *d
+	own.Methods = make([]grpc.MethodDesc, len(d.Methods))
+	for i, m := range d.Methods {
+		m.Handler = r.g.unary("/"+d.ServiceName+"/"+m.MethodName, m.Handler)
+		own.Methods[i] = m
+	}
+	own.Streams = make([]grpc.StreamDesc, len(d.Streams))
+	for i, s := range d.Streams {
+		s.Handler = r.g.streaming("/"+d.ServiceName+"/"+s.StreamName, s.Handler)
+		own.Streams[i] = s
+	}
+	r.s.RegisterService(&own, impl)
+}
+
+// request is one unary call within the guard.
+type request struct {
+	g      *Guard
+	op     string
+	ctx    context.Context
+	read   func(any) error
+	decode func(any) error // bound to the method, once
+	held   int64
+}
+
+var requests = sync.Pool{New: func() any {
+	r := new(request)
+	r.decode = r.message
+	return r
+}}
+
+func (g *Guard) unary(op string, h grpc.MethodHandler) grpc.MethodHandler {
+	return func(srv any, ctx context.Context, read func(any) error, next grpc.UnaryServerInterceptor) (answer any, err error) {
+		r := requests.Get().(*request)
+		r.g, r.op, r.ctx, r.read = g, op, ctx, read
+		defer r.end(&answer, &err)
+		if next == nil {
+			if err = admit(ctx); err != nil {
+				return nil, err
+			}
+		} else { // the engine's own interceptor says first who calls
+			next = admitted(next)
+		}
+		if answer, err = h(srv, ctx, r.decode, next); err == nil {
+			err = g.fits(answer, "answer")
+		}
+		return answer, err
+	}
+}
+
+func admitted(next grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, in any, info *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+		return next(ctx, in, info, func(ctx context.Context, in any) (any, error) {
+			if err := admit(ctx); err != nil {
+				return nil, err
+			}
+			return h(ctx, in)
+		})
+	}
+}
+
+// message decodes the request and takes its place in the budget.
+func (r *request) message(v any) (err error) {
+	if err = r.read(v); err != nil {
+		return malformed(err)
+	}
+	r.held, err = r.g.enter(v)
+	return err
+}
+
+func (r *request) end(answer *any, err *error) {
+	if p := recover(); p != nil {
+		*err = r.g.panicked(r.ctx, r.op, p)
+	} else if *err != nil {
+		*err = r.g.failed(r.ctx, r.op, *err)
+	}
+	if *err != nil {
+		*answer = nil
+	}
+	r.g.Budget.leave(r.held)
+	r.g, r.op, r.ctx, r.read, r.held = nil, "", nil, nil, 0
+	requests.Put(r)
+}
+
+// enter checks a request's size and takes its place in the budget.
+func (g *Guard) enter(v any) (held int64, err error) {
+	if err = g.fits(v, "request"); err != nil {
+		return 0, err
+	}
+	n := int64(proto.Size(v.(proto.Message)))
+	return n, g.Budget.enter(n)
+}
+
+func (g *Guard) fits(v any, what string) error {
+	if n := proto.Size(v.(proto.Message)); n > g.MaxMessage {
+		return TooLarge("api", what, g.MaxMessage)
+	}
+	return nil
+}
+
+// TooLarge is the error for a message of more bytes than max_message_bytes allows at a hop.
+func TooLarge(hop, what string, limit int) error {
+	return components.WithReason(fmt.Errorf("%w: the %s is larger than max_message_bytes (%s) at hop %s", components.ErrExhausted, what, components.Size(limit), hop),
+		ReasonTooLarge, "hop", hop, "limit", "max_message_bytes", "max", fmt.Sprint(limit))
+}
+
+// malformed is what became of a message that could not be decoded: the caller's fault, whatever the engine calls it.
+func malformed(err error) error {
+	return fmt.Errorf("%w: the request is not a message of this method: %s", components.ErrInvalid, statusText(err))
+}
+
+func admit(ctx context.Context) error {
+	if _, ok := ctx.Value(callerKey{}).(components.Caller); ok {
+		return nil
+	}
+	door, ok := fastgrpc.ConnTag(ctx).(Door)
+	if !ok {
+		return fmt.Errorf("%w: the connection came through no door", components.ErrUnauthenticated)
+	}
+	return door.Admit(func(name string) string { return header(ctx, name) })
+}
+
+// failed is the status for a handler's error. What is INTERNAL is logged here, once, and told to the caller without its text.
+func (g *Guard) failed(ctx context.Context, op string, err error) error {
+	if err == fastgrpc.ErrWouldBlock || isStatus(err) {
+		return err
+	}
+	if over := ctx.Err(); over != nil && errors.Is(err, over) {
+		err = context.Cause(ctx) // the caller's own end, though a driver took it for its back end's
+	}
+	s := Status(err)
+	if s.Code() == codes.Internal {
+		g.Logger.ErrorContext(ctx, "call failed", "op", op, "err", err)
+	}
+	return s.Err()
+}
+
+func (g *Guard) panicked(ctx context.Context, op string, p any) error {
+	err := fmt.Errorf("panic: %v", p)
+	g.Logger.ErrorContext(ctx, "call panicked", "op", op, "err", err, "stack", string(debug.Stack()))
+	return Status(err).Err()
+}

@@ -1,0 +1,75 @@
+// Package native serves the sidecar's own API: one file a service, which decodes a request, makes one call and encodes its
+// result. Everything else, errors and limits included, is for the fronts behind it and the api.Guard before it.
+package native
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/cache"
+	"github.com/outrigger-mesh/outrigger/components/config"
+	"github.com/outrigger-mesh/outrigger/components/secret"
+	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
+	configv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
+	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
+	registryv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/registry/v1"
+	secretv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/secret/v1"
+	"github.com/outrigger-mesh/outrigger/runtime/api"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// Deps are what the services call. A service without its field is not registered.
+type Deps struct {
+	Caches  api.Components[*cache.Cache]
+	Configs api.Components[*config.Config]
+	Secrets api.Components[*secret.Secret]
+	Naming  Naming
+	Invoker Invoker
+}
+
+// Register registers the services.
+func Register(s grpc.ServiceRegistrar, d Deps) {
+	if d.Caches != nil {
+		cachev1.RegisterCacheServer(s, &cacheServer{caches: d.Caches})
+	}
+	if d.Configs != nil {
+		configv1.RegisterConfigServer(s, &configServer{configs: d.Configs})
+	}
+	if d.Secrets != nil {
+		secretv1.RegisterSecretServer(s, &secretServer{secrets: d.Secrets})
+	}
+	if d.Naming != nil {
+		registryv1.RegisterRegistryServer(s, &registryServer{naming: d.Naming})
+	}
+	if d.Invoker != nil {
+		invocationv1.RegisterInvocationServer(s, &invocationServer{invoker: d.Invoker})
+	}
+}
+
+func caller(ctx context.Context) (components.Caller, error) {
+	c, ok := api.CallerFrom(ctx)
+	if !ok {
+		return c, fmt.Errorf("%w: it is not known whose call this is", components.ErrUnauthenticated)
+	}
+	return c, nil
+}
+
+// timeToLive is 0 for what is unset, and never for what is set.
+func timeToLive(d *durationpb.Duration) (time.Duration, error) {
+	switch {
+	case d == nil:
+		return 0, nil
+	case d.CheckValid() != nil:
+		return 0, fmt.Errorf("%w: ttl %ds %dns is not a duration", components.ErrInvalid, d.Seconds, d.Nanos)
+	case d.Seconds >= math.MaxInt64/int64(time.Second):
+		return 0, fmt.Errorf("%w: a ttl of %d seconds is too long", components.ErrInvalid, d.Seconds)
+	case d.AsDuration() <= 0:
+		return 0, fmt.Errorf("%w: a ttl of %s is not positive; leave it unset for a key that does not expire", components.ErrInvalid, d.AsDuration())
+	}
+	return d.AsDuration(), nil
+}

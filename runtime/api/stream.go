@@ -1,0 +1,103 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+func (g *Guard) streaming(op string, h grpc.StreamHandler) grpc.StreamHandler {
+	return func(srv any, ss grpc.ServerStream) (err error) {
+		ctx, cancel := g.lasting(ss.Context())
+		s := &stream{ServerStream: ss, g: g, ctx: ctx}
+		defer func() {
+			if p := recover(); p != nil {
+				err = g.panicked(ctx, op, p)
+			} else if err != nil {
+				err = g.failed(ctx, op, err)
+			}
+			cancel(nil)
+			g.Budget.leave(s.held)
+		}()
+		if err = admit(ctx); err != nil {
+			return err
+		}
+		return h(srv, s)
+	}
+}
+
+// lasting is a context that ends with g.Ending too, and then with its cause.
+func (g *Guard) lasting(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if g.Ending == nil {
+		return ctx, cancel
+	}
+	stop := context.AfterFunc(g.Ending, func() { cancel(context.Cause(g.Ending)) })
+	return ctx, func(cause error) { stop(); cancel(cause) }
+}
+
+// stream holds in the budget the last message that was received, until the next one or the end.
+type stream struct {
+	grpc.ServerStream
+	g    *Guard
+	ctx  context.Context
+	held int64
+}
+
+func (s *stream) Context() context.Context { return s.ctx }
+
+func (s *stream) RecvMsg(m any) error {
+	s.g.Budget.leave(s.held)
+	s.held = 0
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return s.received(err)
+	}
+	var err error
+	s.held, err = s.g.enter(m)
+	return err
+}
+
+// received tells apart what grpc-go says in codes and texts.
+func (s *stream) received(err error) error {
+	switch code := status.Code(err); {
+	case errors.Is(err, io.EOF), s.Context().Err() != nil:
+		return err
+	case code == codes.ResourceExhausted:
+		return TooLarge("api", "request", s.g.MaxMessage)
+	case code == codes.Internal:
+		return malformed(err)
+	}
+	return err
+}
+
+func (s *stream) SendMsg(m any) error {
+	if err := s.g.fits(m, "answer"); err != nil {
+		return err
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+func statusText(err error) string {
+	if s, ok := status.FromError(err); ok {
+		return s.Message()
+	}
+	return err.Error()
+}
+
+// header is the first value of a name in the request's metadata, on either engine.
+func header(ctx context.Context, name string) string {
+	if call := grpcproxy.FromContext(ctx); call != nil {
+		return call.Metadata(name)
+	}
+	if values := metadata.ValueFromIncomingContext(ctx, name); len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
