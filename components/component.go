@@ -37,6 +37,7 @@ type Observer interface {
 type generation[D any] struct {
 	id      ID
 	driver  D
+	instant bool // the driver is Instant
 	refs    atomic.Int64
 	retired chan struct{} // closed when another has taken its place
 	idle    chan struct{} // closed when the last call has ended
@@ -64,6 +65,12 @@ func (c *Component[D]) ID() ID {
 	return c.id
 }
 
+// Instant tells whether a call made now would not wait: its driver is Instant, or there is none.
+func (c *Component[D]) Instant() bool {
+	g := c.current.Load()
+	return g == nil || g.instant
+}
+
 // Set puts a driver in place of the one before, SetAs one of another kind under the same name. Streams on the old one end with ErrUnavailable, reason RELOADED; retired
 // closes when its last call has ended, so that it can be closed then.
 func (c *Component[D]) Set(driver D) (retired <-chan struct{}) {
@@ -75,6 +82,7 @@ func (c *Component[D]) SetAs(name string, driver D) (retired <-chan struct{}) {
 	id := c.id
 	id.Driver = name
 	g := &generation[D]{id: id, driver: driver, retired: make(chan struct{}), idle: make(chan struct{})}
+	_, g.instant = any(driver).(Instant)
 	g.refs.Store(1)
 	c.failure.Store(nil)
 	return c.swap(g)
@@ -103,7 +111,7 @@ func (c *Component[D]) swap(g *generation[D]) <-chan struct{} {
 	return old.idle
 }
 
-// Ready waits until there is a driver, or until ctx has ended and then answers its error.
+// Ready waits until there is a driver; if there is one, it does not look at ctx. Otherwise it answers ctx's error once it has ended.
 func (c *Component[D]) Ready(ctx context.Context) error {
 	for {
 		arrival := *c.arrival.Load()

@@ -41,6 +41,12 @@ type Checker interface {
 	Check(ctx context.Context) error
 }
 
+// Instant is what a driver implements whose calls never wait, neither for a disk or the network nor for a lock that is held
+// for long: they may run where nothing may wait, such as on the reader of a connection.
+type Instant interface {
+	Instant()
+}
+
 // Exclusive is what an Options struct implements whose driver holds something that two instances cannot hold at once, such as a
 // lock on a file: on a reload the old instance is closed before the new one is opened.
 type Exclusive interface {

@@ -18,6 +18,9 @@ type Cache struct {
 // New puts the front before a component.
 func New(c *components.Component[Driver]) *Cache { return &Cache{component: c} }
 
+// Instant tells whether a call about one key would not wait if it were made now.
+func (c *Cache) Instant() bool { return c.component.Instant() }
+
 // Get fails with ErrNotFound if the caller has no such key or it has expired. The item belongs to the caller.
 func (c *Cache) Get(ctx context.Context, caller components.Caller, key string) (item Item, err error) {
 	call, err := c.component.Begin(ctx, "get")

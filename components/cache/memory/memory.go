@@ -82,7 +82,12 @@ var (
 	_ cache.Toucher     = (*store)(nil)
 	_ cache.Incrementer = (*store)(nil)
 	_ components.Closer = (*store)(nil)
+
+	_ components.Instant = (*store)(nil)
 )
+
+// Instant says that calls never wait: a shard is locked for one look or write at a time.
+func (*store) Instant() {}
 
 // Open makes an empty store. It must be closed.
 func Open(_ context.Context, env components.Env, o Options) (cache.Driver, error) {
