@@ -1,0 +1,160 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	grpcbackoff "google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+)
+
+// Client is a connection to the sidecar, for as long as the application runs.
+type Client struct {
+	cc     *grpc.ClientConn
+	target target
+	app    string
+	log    *slog.Logger
+	token  *token
+
+	dialFailure atomic.Pointer[error] // of the last try to connect; nil after one that went well
+	done        chan struct{}         // closed by Close
+	close       func() error
+}
+
+// Dial finds the sidecar, see the package comment, and connects to it. It fails with ErrNoSidecar if none answers before ctx
+// ends, or with WithWait goes on looking until then. Where ctx has no deadline each place is given 5 s. The client does not end with ctx.
+func Dial(ctx context.Context, opts ...Option) (*Client, error) {
+	o := newOptions(opts)
+	var last *noSidecar
+	for pause := (backoff{}); ; {
+		c, tried := find(ctx, o)
+		if c != nil {
+			return c, nil
+		}
+		// A try that the context cut short knows less of the reason than the one before.
+		if last == nil || ctx.Err() == nil {
+			last = &noSidecar{tried: tried}
+		}
+		if !o.wait {
+			return nil, last
+		}
+		if !sleep(ctx, nil, pause.next()) {
+			last.ended = ctx.Err()
+			return nil, last
+		}
+	}
+}
+
+func newClient(t target, o *options) (*Client, error) {
+	c := &Client{target: t, log: o.logger, token: newToken(o), done: make(chan struct{})}
+	config, err := serviceConfig(t, o.grace)
+	if err != nil {
+		return nil, err
+	}
+	c.cc, err = grpc.NewClient("passthrough:///sidecar", append([]grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithPerRPCCredentials(c.token),
+		grpc.WithContextDialer(c.connect),
+		grpc.WithAuthority(t.authority()),
+		grpc.WithUserAgent("outrigger-go"),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultServiceConfig(config),
+		// The sidecar is near: what counts is to see soon that it is back.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           grpcbackoff.Config{BaseDelay: firstPause, Multiplier: pauseGrowth, Jitter: pauseJitter, MaxDelay: lastPause},
+			MinConnectTimeout: 5 * time.Second,
+		}),
+		// For a sidecar that is frozen. Only with calls under way, as servers allow by default.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+	}, o.dial...)...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", t, err)
+	}
+	c.close = sync.OnceValue(func() error {
+		close(c.done)
+		return c.cc.Close()
+	})
+	return c, nil
+}
+
+// connect is how gRPC dials, again after each loss of the connection.
+func (c *Client) connect(ctx context.Context, _ string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, c.target.network, c.target.address)
+	if err != nil {
+		c.dialFailure.Store(&err)
+		return nil, err
+	}
+	c.dialFailure.Store(nil)
+	c.token.refresh(local(conn.RemoteAddr()))
+	return conn, nil
+}
+
+// Address is where the sidecar was found: HOST:PORT or unix:PATH.
+func (c *Client) Address() string { return c.target.String() }
+
+// App is NAMESPACE/APP as the sidecar said when it was found; empty if it did not.
+func (c *Client) App() string { return c.app }
+
+// Close ends calls and watches with ErrClosed, and the connection. It may be called more than once.
+func (c *Client) Close() error { return c.close() }
+
+func (c *Client) closed() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Wait returns when the sidecar is connected, which it does at once unless the sidecar has gone away. It fails with
+// ErrUnavailable when ctx ends before, and with ErrClosed.
+func (c *Client) Wait(ctx context.Context) error {
+	for {
+		state := c.cc.GetState()
+		switch state {
+		case connectivity.Ready:
+			return nil
+		case connectivity.Shutdown:
+			return ErrClosed
+		case connectivity.Idle:
+			c.cc.Connect()
+		}
+		if !c.cc.WaitForStateChange(ctx, state) {
+			return sidecarAway(c.target.String(), c.whyAway(ctx.Err()))
+		}
+	}
+}
+
+// whyAway is the last failure to connect, if there is one.
+func (c *Client) whyAway(otherwise error) error {
+	if dial := c.dialFailure.Load(); dial != nil {
+		return plain(*dial)
+	}
+	return otherwise
+}
+
+// API is the connection for generated stubs of the sidecar's own services, those that have no method here:
+//
+//	cachev1.NewCacheClient(c.API())
+//
+// Size limits of messages are the sidecar's.
+func (c *Client) API() grpc.ClientConnInterface {
+	return conn{c: c, opts: []grpc.CallOption{grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)}}
+}
+
+// Conn is the connection for generated stubs of another application's services, all four kinds of calls:
+//
+//	pb.NewStockClient(c.Conn("stock"))
+//
+// The service is NAME, or NAMESPACE/NAME of another namespace. Status, details, headers and trailers arrive as the application sent them.
+func (c *Client) Conn(service string) grpc.ClientConnInterface { return conn{c: c, service: service} }
