@@ -137,9 +137,11 @@ func TestAccessLogNeverWaitsForItsOutput(t *testing.T) {
 		if took := time.Since(begun); took != 0 {
 			t.Errorf("a stuck output held up requests for %s", took)
 		}
+		l.mu.Lock()
 		if len(l.buf) > 4<<10 {
 			t.Errorf("%d bytes are held", len(l.buf))
 		}
+		l.mu.Unlock()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := l.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -163,7 +165,7 @@ func TestAccessLogWritesManyLinesAtOnceAndSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var writes int
 		var out buffer
-		l, _ := testLog(writerFunc(func(b []byte) (int, error) { writes++; return out.Write(b) }), maxAccessBytes, io.Discard)
+		l, _ := testLog(writerFunc(func(b []byte) (int, error) { writes++; return out.Write(b) }), 100<<10, io.Discard)
 		for range 100 {
 			l.Write(&entry)
 		}
@@ -172,7 +174,7 @@ func TestAccessLogWritesManyLinesAtOnceAndSoon(t *testing.T) {
 			t.Errorf("%d lines in %d writes after %s", n, writes, 2*accessLinger)
 		}
 		begun := time.Now()
-		for l.limit = 1 << 10; len(l.buf) < l.limit/2; {
+		for range l.limit/2/len(appendText(nil, &entry)) + 1 {
 			l.Write(&entry)
 		}
 		synctest.Wait()
