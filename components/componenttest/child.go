@@ -60,11 +60,17 @@ func (c child) run() (output string, err error) {
 		pattern = append(pattern, "^"+regexp.QuoteMeta(part)+"$")
 	}
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run="+strings.Join(pattern, "/"),
-		"-test.v", "-test.failfast", "-test.count=1", "-test.timeout="+c.patience.String())
+		"-test.v", "-test.failfast", "-test.count=1", "-test.parallel=16", "-test.timeout="+c.patience.String())
 	cmd.Env = append(os.Environ(), variable+"="+c.suite+"/"+c.name)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
-	return string(out), err
+	return tail(out), err
+}
+
+// tail leaves of a long output the end, which has the verdicts.
+func tail(output []byte) string {
+	const enough = 64 << 10
+	return string(output[max(0, len(output)-enough):])
 }
 
 var failure = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+) \(`)
