@@ -4,25 +4,22 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
-
-	"go.yaml.in/yaml/v4"
 )
 
-// check holds the settings against each other. A fault stands where its setting is written, or names its flag.
+var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// check holds the settings against each other, and fills in what follows from others. Its words never quote the value of
+// a setting but through bad, which knows what comes from a reference.
 type check struct {
 	*loader
 }
 
-var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-
-// protocols are what an application can speak on its port.
-var protocols = []string{"http", "grpc"}
-
-// finish checks what takes the whole configuration to see, and fills in what follows from the rest.
+// finish checks what takes the whole configuration to see.
 func (l *loader) finish(c *Config) {
 	slices.SortFunc(c.Components, func(a, b Component) int {
 		return cmp.Or(cmp.Compare(a.Capability, b.Capability), cmp.Compare(a.Name, b.Name))
@@ -32,179 +29,155 @@ func (l *loader) finish(c *Config) {
 	}
 	c.SecretsFirst = l.orderSecrets(c.Components)
 	k := &check{loader: l}
-	settings, _ := l.split(l.tree.root)
-	l.noSecrets(settings, "")
-	k.app(c)
+	k.app(&c.App)
+	k.api(c.API)
 	k.listeners(c)
-	k.api(c)
 	k.mesh(c)
-	k.telemetry(c)
-	k.times(c)
+	k.tracing(c.Telemetry.Tracing)
+	k.drain(c.Drain)
+	k.values(c)
 }
 
-// written tells whether a setting is in the file or comes from a flag.
-func (k *check) written(path string) bool {
-	_, n := find(k.tree.root, strings.Split(path, ".")...)
-	return n != nil || k.flags[path] != ""
-}
-
-// fault notes what is wrong with a setting: at its value, or at the innermost section around it that is written.
+// fault notes what is wrong with a setting.
 func (k *check) fault(path string, format string, args ...any) {
-	message := path + ": " + fmt.Sprintf(format, args...)
-	if flag := k.flags[path]; flag != "" {
-		k.faults = append(k.faults, Fault{File: "flag " + flag, Message: message})
-		return
-	}
 	names := strings.Split(path, ".")
-	for i := len(names); i > 0; i-- {
-		key, value := find(k.tree.root, names[:i]...)
-		if value == nil {
-			continue
+	for i := range names {
+		if _, n := find(k.tree.root, names[:i+1]...); n != nil && k.tree.places[n.Line].faulty && k.flags[path] == "" {
+			return // what is there is not what was meant
 		}
-		at := value.Line
-		if ref := k.tree.places[at].ref; ref != nil && ref.broken {
-			return
-		}
-		if i < len(names) && key != nil {
-			at = key.Line
-		}
-		k.loader.fault(at, "%s", k.redact(value, message))
-		return
 	}
-	k.faultAt(1, 1, "%s", message)
+	k.note(k.settingFault(path, fmt.Sprintf(format, args...)))
 }
 
-func (k *check) app(c *Config) {
-	a := &c.App
+// bad notes that a setting's value is not what it must be: "app.id: \"X\" is not a DNS label".
+func (k *check) bad(path string, value any, format string, args ...any) {
+	shown := fmt.Sprintf("%q", clip(fmt.Sprint(value)))
+	if _, n := find(k.tree.root, strings.Split(path, ".")...); n != nil && k.flags[path] == "" {
+		shown = k.shown(n.Line)
+	}
+	k.fault(path, "%s %s", shown, fmt.Sprintf(format, args...))
+}
+
+// spelt is a value for comparing with those that are known: a hint would give away what comes from a reference.
+func (k *check) spelt(path, value string) string {
+	if _, n := find(k.tree.root, strings.Split(path, ".")...); n != nil && k.flags[path] == "" {
+		return k.source.spelt(n.Line)
+	}
+	return value
+}
+
+func (k *check) app(a *App) {
 	switch {
 	case a.ID == "":
 		k.fault("app.id", "the application has no name: write one, or give -app-id")
 	case !dnsLabel.MatchString(a.ID):
-		k.fault("app.id", "%q is not a DNS label: a-z, 0-9 and - inside, at most 63", clip(a.ID))
+		k.bad("app.id", a.ID, "is not a DNS label: a-z, 0-9 and - inside, at most 63")
 	}
 	if !dnsLabel.MatchString(a.Namespace) {
-		k.fault("app.namespace", "%q is not a DNS label: a-z, 0-9 and - inside, at most 63", clip(a.Namespace))
+		k.bad("app.namespace", a.Namespace, "is not a DNS label: a-z, 0-9 and - inside, at most 63")
 	}
 	k.port("app.port", a.Port)
-	k.oneOf("app.protocol", a.Protocol, protocols...)
 	seen := map[string]bool{}
 	for i := range a.Services {
-		k.service(a, i, seen)
+		s, path := &a.Services[i], fmt.Sprintf("app.services.%d", i)
+		s.Port, s.Protocol, s.Weight = cmp.Or(s.Port, a.Port), cmp.Or(s.Protocol, a.Protocol), cmp.Or(s.Weight, 100)
+		k.service(path, *s)
+		id := strings.Join([]string{s.Name, s.Group, s.Version, s.Protocol}, "\x00")
+		if seen[id] {
+			k.fault(path, "the service is listed twice with this name, group, version and protocol")
+		}
+		seen[id] = true
 	}
 }
 
-func (k *check) service(a *App, i int, seen map[string]bool) {
-	s, path := &a.Services[i], fmt.Sprintf("app.services.%d", i)
-	s.Port, s.Protocol, s.Weight = cmp.Or(s.Port, a.Port), cmp.Or(s.Protocol, a.Protocol), cmp.Or(s.Weight, 100)
-	if s.Name == "" || len(s.Name) > 253 || strings.ContainsFunc(s.Name, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }) {
-		k.fault(path+".name", "%q is not the name of a service: visible ASCII letters without /, at most 253", clip(s.Name))
+func (k *check) service(path string, s Service) {
+	switch {
+	case s.Name == "":
+		k.fault(path+".name", "the service has no name")
+	case len(s.Name) > 253 || strings.ContainsFunc(s.Name, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }):
+		k.bad(path+".name", s.Name, "is not the name of a service: visible ASCII letters without /, at most 253")
 	}
 	k.port(path+".port", s.Port)
 	if s.Port == 0 {
 		k.fault(path+".port", "the service has no port, and neither has the application")
 	}
-	k.oneOf(path+".protocol", s.Protocol, protocols...)
 	if s.Weight < 0 {
-		k.fault(path+".weight", "%d is negative", s.Weight)
+		k.bad(path+".weight", s.Weight, "is negative")
 	}
-	id := strings.Join([]string{s.Name, s.Group, s.Version, s.Protocol}, "\x00")
-	if seen[id] {
-		k.fault(path, "the service %q is listed twice with this group, version and protocol", clip(s.Name))
-	}
-	seen[id] = true
 }
 
-func (k *check) api(c *Config) {
-	k.oneOf("api.access", c.API.Access, "same-user", "token", "any")
-	if c.API.MaxMessageBytes <= 0 {
-		k.fault("api.max_message_bytes", "it must be more than 0B")
+func (k *check) api(a API) {
+	if a.MaxMessageBytes <= 0 {
+		k.bad("api.max_message_bytes", a.MaxMessageBytes, "lets no message pass")
 	}
-	if c.API.MaxInFlight < c.API.MaxMessageBytes {
-		k.fault("api.max_in_flight_bytes", "it must hold at least one message of api.max_message_bytes (%s)", c.API.MaxMessageBytes)
+	if a.MaxInFlight < a.MaxMessageBytes {
+		k.fault("api.max_in_flight_bytes", "it is less than api.max_message_bytes, so that the largest message could never be handled")
 	}
-	if len(c.API.Socket) > 107 {
-		k.fault("api.socket", "the path is longer than the 107 bytes that the system takes for a socket")
+	if len(a.Socket) > 107 { // sun_path has 108 bytes with its end
+		k.fault("api.socket", "the path is longer than the 107 bytes that a socket can have")
 	}
 }
 
 func (k *check) mesh(c *Config) {
 	m := c.Mesh
-	if m.Registry != "" {
-		var names []string
-		for _, c := range c.Components {
-			if c.Capability == registryCapability {
-				names = append(names, c.Name)
-			}
-		}
-		if !slices.Contains(names, m.Registry) {
-			k.fault("mesh.registry", "unknown registry component %q%s", clip(m.Registry), suggest(m.Registry, names))
+	var registries []string
+	for _, c := range c.Components {
+		if c.Capability == registryCapability {
+			registries = append(registries, c.Name)
 		}
 	}
-	if host, _, err := net.SplitHostPort(m.Inbound.Advertise); m.Inbound.Advertise != "" {
+	if m.Registry != "" && !slices.Contains(registries, m.Registry) {
+		k.bad("mesh.registry", m.Registry, "is no registry component%s", suggest(k.spelt("mesh.registry", m.Registry), registries))
+	}
+	if advertised := m.Inbound.Advertise; advertised != "" {
+		host, _, err := net.SplitHostPort(advertised)
 		if err != nil {
-			host = m.Inbound.Advertise
+			host = advertised
 		}
 		if host == "" || strings.ContainsAny(host, " /@") {
-			k.fault("mesh.inbound.advertise", "%q is not HOST or HOST:PORT", clip(m.Inbound.Advertise))
+			k.bad("mesh.inbound.advertise", advertised, "is not HOST or HOST:PORT")
 		}
 	}
-	k.oneOf("mesh.inbound.tls", m.Inbound.TLS, "", "off")
-	k.atLeast("mesh.inbound.concurrency", m.Inbound.Concurrency, 1)
-	k.atLeast("mesh.max_hops", m.MaxHops, 1)
+	k.atLeastOne("mesh.inbound.concurrency", m.Inbound.Concurrency)
+	k.atLeastOne("mesh.max_hops", m.MaxHops)
 }
 
-func (k *check) telemetry(c *Config) {
-	t := c.Telemetry
-	k.oneOf("telemetry.log.level", t.Log.Level, "debug", "info", "warn", "error")
-	k.oneOf("telemetry.log.format", t.Log.Format, "text", "json")
-	if !(t.Tracing.Ratio >= 0 && t.Tracing.Ratio <= 1) { // which NaN fails too
-		k.fault("telemetry.tracing.ratio", "%v is not a share from 0 to 1", t.Tracing.Ratio)
+func (k *check) tracing(t Trace) {
+	if !(t.Ratio >= 0 && t.Ratio <= 1) { // which NaN fails too
+		k.bad("telemetry.tracing.ratio", t.Ratio, "is not a share from 0 to 1")
 	}
-	if e := t.Tracing.Endpoint; e != "" {
-		if host, port, err := net.SplitHostPort(e); err != nil || host == "" || port == "" {
-			k.fault("telemetry.tracing.endpoint", "%q is not an address: write HOST:PORT", clip(e))
-		}
+	if host, port, err := net.SplitHostPort(t.Endpoint); t.Endpoint != "" && (err != nil || host == "" || port == "") {
+		k.bad("telemetry.tracing.endpoint", t.Endpoint, "is not an address: write HOST:PORT")
 	}
 }
 
-func (k *check) times(c *Config) {
-	for _, d := range []struct {
-		path string
-		is   time.Duration
-	}{{"mesh.outbound.timeout", c.Mesh.Outbound.Timeout}, {"drain.propagation", c.Drain.Propagation}, {"drain.max", c.Drain.Max}, {"reload.timeout", c.Reload.Timeout}} {
-		if d.is < 0 {
-			k.fault(d.path, "duration %s is negative", d.is)
+func (k *check) drain(d Drain) {
+	if d.Max >= 0 && d.Propagation > d.Max {
+		k.fault("drain.propagation", "it is longer than drain.max, the whole of draining")
+	}
+}
+
+// values checks what the types of settings say: no duration is negative, and a text with an enum tag is one of those.
+func (k *check) values(c *Config) {
+	visit(reflect.ValueOf(*c), func(path []string, f field, v reflect.Value) {
+		name := strings.Join(path, ".")
+		if d, ok := v.Interface().(time.Duration); ok && d < 0 {
+			k.bad(name, d, "is negative")
 		}
-	}
-	if c.Drain.Max >= 0 && c.Drain.Propagation > c.Drain.Max {
-		k.fault("drain.propagation", "%s is longer than drain.max, the whole of draining (%s)", c.Drain.Propagation, c.Drain.Max)
-	}
+		if allowed := f.enum(); allowed != nil && !slices.Contains(allowed, v.String()) {
+			k.bad(name, v.String(), "is not known%s", suggest(k.spelt(name, v.String()), allowed))
+		}
+	})
 }
 
 func (k *check) port(path string, port int) {
 	if port < 0 || port > 65535 {
-		k.fault(path, "%d is not a port: it is a number from 1 to 65535, or 0", port)
+		k.bad(path, port, "is not a port: it is a number from 1 to 65535, or 0")
 	}
 }
 
-func (k *check) atLeast(path string, n, least int) {
-	if n < least {
-		k.fault(path, "%d is less than %d", n, least)
+func (k *check) atLeastOne(path string, n int) {
+	if n < 1 {
+		k.bad(path, n, "is less than 1")
 	}
-}
-
-func (k *check) oneOf(path, value string, allowed ...string) {
-	if !slices.Contains(allowed, value) {
-		k.fault(path, "unknown value %q%s", clip(value), suggest(value, allowed))
-	}
-}
-
-// redact takes out of a message what the setting has from a reference.
-func (k *check) redact(n *yaml.Node, message string) string {
-	if ref := k.tree.places[n.Line].ref; ref != nil {
-		for _, value := range append(ref.values(nil), ref.render(nil)) {
-			message = hide(message, value, clip(ref.raw))
-		}
-	}
-	return message
 }

@@ -3,8 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -18,13 +18,13 @@ var componentName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 type written struct {
 	Driver   string    `yaml:"driver" doc:"which implementation it is"`
 	Required bool      `yaml:"required" doc:"the sidecar does not start without it"`
-	Limits   limits    `yaml:"limits"`
-	Options  yaml.Node `yaml:"options"`
+	Limits   limits    `yaml:"limits" doc:"what keeps a slow back end from holding more than its share"`
+	Options  yaml.Node `yaml:"options" doc:"what the driver is told"`
 }
 
 type limits struct {
-	Concurrency int `yaml:"concurrency" doc:"calls under way at once; 0: 1024"`
-	Queue       int `yaml:"queue" doc:"calls that wait for one of those to end; 0: 4096"`
+	Concurrency int `yaml:"concurrency" doc:"calls under way at once"`
+	Queue       int `yaml:"queue" doc:"calls that wait for one of those to end"`
 }
 
 // section reads the components of one capability.
@@ -37,7 +37,7 @@ func (l *loader) section(s [2]*yaml.Node) []Component {
 	var all []Component
 	for name, body := range pairs(s[1]) {
 		if !componentName.MatchString(name.Value) {
-			l.fault(name.Line, "%s: the name has letters other than a-z, 0-9 and -, or more than 63 of them", l.subject(name.Line))
+			l.fault(name.Line, "%s: a name is made of a-z, 0-9 and -, at most 63 of them", l.subject(name.Line))
 		}
 		all = append(all, l.component(capability, name, body)) // also with faults: others may refer to it
 	}
@@ -52,19 +52,18 @@ func (l *loader) component(capability string, name, body *yaml.Node) Component {
 		l.fault(body.Line, "%s: expected a map with driver and options, found %s", l.subject(name.Line), shape(body))
 		return c
 	}
-	var w written
-	if ok := l.decode(body, &w); w.Driver == "" {
-		if ok {
+	w := written{Limits: limits{Concurrency: 1024, Queue: 4096}}
+	l.noSecrets(body, "options")
+	if l.decode(body, &w); w.Driver == "" {
+		if !l.tree.places[body.Line].faulty && !l.faultyAt(body, "driver") {
 			l.fault(name.Line, "%s: driver is missing%s", l.subject(name.Line), suggest("", l.catalogs[capability].Drivers()))
 		}
 		return c
 	}
-	l.noSecrets(body, "options")
 	c.Driver, c.Required, c.Limits = w.Driver, w.Required, components.Limits(w.Limits)
-	for i, limit := range []int{w.Limits.Concurrency, w.Limits.Queue} {
-		if limit < 0 {
-			_, n := find(body, "limits", []string{"concurrency", "queue"}[i])
-			l.fault(n.Line, "%s: %d is negative", l.subject(n.Line), limit)
+	for field, value := range map[string]int{"concurrency": w.Limits.Concurrency, "queue": w.Limits.Queue} {
+		if _, n := find(body, "limits", field); n != nil && value < 1 && !l.tree.places[n.Line].faulty {
+			l.fault(n.Line, "%s: %s is less than 1", l.subject(n.Line), l.shown(n.Line))
 		}
 	}
 	l.options(&c, body)
@@ -76,7 +75,7 @@ func (l *loader) options(c *Component, body *yaml.Node) {
 	catalog := l.catalogs[c.Capability]
 	if _, ok := catalog.Defaults(c.Driver); !ok {
 		_, n := find(body, "driver")
-		l.fault(n.Line, "%s %q: unknown driver %q%s", c.Capability, c.Name, clip(c.Driver), suggest(c.Driver, catalog.Drivers()))
+		l.fault(n.Line, "%s %q: unknown driver %s%s", c.Capability, c.Name, l.shown(n.Line), suggest(l.spelt(n.Line), catalog.Drivers()))
 		return
 	}
 	key, node := find(body, "options")
@@ -88,21 +87,28 @@ func (l *loader) options(c *Component, body *yaml.Node) {
 		l.fault(node.Line, "%s %q: options: expected a map, found %s", c.Capability, c.Name, shape(node))
 		return
 	}
-	options, err := catalog.Decode(c.Driver, func(into any) error {
+	o := &optionsOf{driver: c.Driver, catalog: catalog, node: node, tree: &l.tree}
+	_, err := catalog.Decode(c.Driver, func(into any) error {
 		detach(into)
 		if !l.decode(node, into) {
 			return errFaulty
 		}
+		o.value = reflect.ValueOf(into).Elem().Interface()
 		return nil
 	})
-	o := &optionsOf{driver: c.Driver, catalog: catalog, node: node, tree: &l.tree}
 	c.Secrets, o.secrets = o.collect()
-	if err == nil {
-		l.notNegative(c, node, options)
-	} else if !errors.Is(err, errFaulty) && !o.broken() {
+	if err != nil && !errors.Is(err, errFaulty) && !o.faulty() {
 		l.invalid(c, key, o, err)
 	}
+	if o.value != nil {
+		l.values(node, o.value)
+	}
 	c.options, c.Resolve = o, o.resolve
+}
+
+func (l *loader) faultyAt(n *yaml.Node, path ...string) bool {
+	_, value := find(n, path...)
+	return value != nil && l.tree.places[value.Line].faulty
 }
 
 // errFaulty stops a decoding whose faults are noted.
@@ -115,7 +121,7 @@ func (l *loader) invalid(c *Component, key *yaml.Node, o *optionsOf, err error) 
 		if len(o.secrets) > 0 && strings.Contains(text, "${secret:") {
 			continue
 		}
-		l.fault(key.Line, "%s %q: %s", c.Capability, c.Name, o.redact(text, nil))
+		l.fault(key.Line, "%s %q: %s", c.Capability, c.Name, o.redact(strings.ReplaceAll(text, "\n", "; "), nil))
 	}
 }
 
@@ -133,7 +139,7 @@ func parts(err error) []error {
 
 // noSecrets refuses references to secrets below n, but for what is under the key except.
 func (l *loader) noSecrets(n *yaml.Node, except string) {
-	if ref := l.tree.places[n.Line].ref; ref != nil && slices.ContainsFunc(ref.parts, func(p part) bool { return p.secret != nil }) {
+	if ref := l.tree.places[n.Line].ref; ref.hasSecret() {
 		l.fault(n.Line, "%s: %s: a secret can be referred to only in the options of a component", l.subject(n.Line), clip(ref.raw))
 	}
 	if n.Kind == yaml.SequenceNode {

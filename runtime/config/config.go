@@ -11,22 +11,20 @@ import (
 
 // Config is a configuration without a fault, defaults filled in.
 type Config struct {
-	App          App         `yaml:"app"`
-	DataDir      string      `yaml:"data_dir"` // empty: the user's state folder
-	API          API         `yaml:"api"`
-	Admin        Admin       `yaml:"admin"`
-	Mesh         Mesh        `yaml:"mesh"`
-	Telemetry    Telemetry   `yaml:"telemetry"`
-	Drain        Drain       `yaml:"drain"`
-	Reload       Reload      `yaml:"reload"`
+	App          App         `yaml:"app" doc:"the application beside the sidecar"`
+	DataDir      string      `yaml:"data_dir" doc:"a folder that outlives the sidecar; empty: the user's state folder"`
+	API          API         `yaml:"api" doc:"the door for the application"`
+	Admin        Admin       `yaml:"admin" doc:"the door for operators"`
+	Mesh         Mesh        `yaml:"mesh" doc:"how calls leave and come in"`
+	Telemetry    Telemetry   `yaml:"telemetry" doc:"what is told about the sidecar's work"`
+	Drain        Drain       `yaml:"drain" doc:"the steps of an orderly end"`
+	Reload       Reload      `yaml:"reload" doc:"how a changed file is taken over"`
 	Components   []Component `yaml:"-"` // sorted by capability, then name
 	SourcePath   string      `yaml:"-"` // empty: the embedded defaults
 	SecretsFirst []string    `yaml:"-"` // secret components in the order they must be opened in
 
-	file   string            // how faults name the source
-	tree   *tree             // what was read
-	flags  map[string]string // path of a setting -> the flag that gave it
-	digest [32]byte          // of what was read
+	source *source           // where each setting is written
+	digest [sha256.Size]byte // of the text that was read
 }
 
 // App says which application stands beside the sidecar.
@@ -34,71 +32,71 @@ type App struct {
 	ID        string    `yaml:"id" doc:"the application's name, a DNS label"`
 	Namespace string    `yaml:"namespace" doc:"a DNS label"`
 	Port      int       `yaml:"port" doc:"where the application listens on this machine; 0: it has no server"`
-	Protocol  string    `yaml:"protocol" doc:"what the application speaks on its port: http or grpc"`
+	Protocol  string    `yaml:"protocol" doc:"what the application speaks on its port" enum:"http,grpc"`
 	Services  []Service `yaml:"services" doc:"what the sidecar publishes for the application, besides the service named like it"`
 }
 
 // Service is one that the sidecar publishes for its application.
 type Service struct {
-	Name     string            `yaml:"name"`
-	Protocol string            `yaml:"protocol"`
-	Port     int               `yaml:"port"`
-	Group    string            `yaml:"group"`
-	Version  string            `yaml:"version"`
-	Weight   int               `yaml:"weight"`
-	Zone     string            `yaml:"zone"`
-	Labels   map[string]string `yaml:"labels"`
+	Name     string            `yaml:"name" doc:"what callers ask for"`
+	Protocol string            `yaml:"protocol" doc:"what it speaks; unset: app.protocol" enum:"http,grpc"`
+	Port     int               `yaml:"port" doc:"where it listens on this machine; unset: app.port"`
+	Group    string            `yaml:"group" doc:"tells services of one name apart"`
+	Version  string            `yaml:"version" doc:"of the service's interface"`
+	Weight   int               `yaml:"weight" doc:"share of calls relative to other instances; unset: 100"`
+	Zone     string            `yaml:"zone" doc:"where this instance runs"`
+	Labels   map[string]string `yaml:"labels" doc:"what routes can ask for"`
 }
 
 // API is the door for the application.
 type API struct {
 	GRPC            string          `yaml:"grpc" doc:"address of the gRPC API; port 0 picks one"`
-	HTTP            string          `yaml:"http" doc:"address of the HTTP/JSON API"`
+	HTTP            string          `yaml:"http" doc:"address of the HTTP/JSON API; port 0 picks one"`
 	Socket          string          `yaml:"socket" doc:"unix socket; empty: data_dir/run/NAMESPACE/APP.sock; none: no socket"`
-	Access          string          `yaml:"access" doc:"who may call over TCP: same-user, token or any"`
+	Access          string          `yaml:"access" doc:"who may call over TCP: the user of the sidecar and root, whoever has the token too, or any process" enum:"same-user,token,any"`
 	MaxMessageBytes components.Size `yaml:"max_message_bytes" doc:"largest request or answer of a unary call, the same on each hop"`
 	MaxInFlight     components.Size `yaml:"max_in_flight_bytes" doc:"bytes of requests that are handled at once"`
 }
 
 // Admin is the door for operators.
 type Admin struct {
-	Address string `yaml:"address"`
+	Address string `yaml:"address" doc:"a loopback address; port 0 picks one"`
 	Probes  string `yaml:"probes" doc:"another address that serves the probes and metrics, and nothing else; empty: none"`
-	Pprof   bool   `yaml:"pprof"`
+	Pprof   bool   `yaml:"pprof" doc:"serve profiles of the process"`
 }
 
 // Mesh says how calls leave and come in.
 type Mesh struct {
 	Registry string   `yaml:"registry" doc:"the registry component that services are published in and found by"`
-	Inbound  Inbound  `yaml:"inbound"`
-	Outbound Outbound `yaml:"outbound"`
+	Inbound  Inbound  `yaml:"inbound" doc:"the one port for calls from other sidecars"`
+	Outbound Outbound `yaml:"outbound" doc:"the port for the application's own calls in its own protocol"`
 	MaxHops  int      `yaml:"max_hops" doc:"sidecars that one call may pass before it is taken for a loop"`
 }
 
 // Inbound is the one port for calls from other sidecars.
 type Inbound struct {
-	Address     string `yaml:"address"`
+	Address     string `yaml:"address" doc:"where calls from other sidecars come in; port 0 picks one"`
 	Advertise   string `yaml:"advertise" doc:"HOST or HOST:PORT to announce instead of the address that leads to the registry"`
-	TLS         string `yaml:"tls" doc:"off lets an address other than loopback be bound without identity"`
+	TLS         string `yaml:"tls" doc:"off lets an address other than loopback be bound without identity" enum:",off"`
 	Concurrency int    `yaml:"concurrency" doc:"calls that the application handles at once; more are refused"`
 }
 
 // Outbound is the port for the application's own calls in its own protocol.
 type Outbound struct {
-	Address string        `yaml:"address"`
+	Address string        `yaml:"address" doc:"where the application sends calls in its own protocol; port 0 picks one"`
 	Timeout time.Duration `yaml:"timeout" doc:"for calls that bring no deadline; 0: none"`
 }
 
 // Telemetry says what is told about the sidecar's work, and where.
 type Telemetry struct {
-	Log       Log    `yaml:"log"`
-	AccessLog string `yaml:"access_log" doc:"stdout, stderr, a file, or off"`
-	Tracing   Trace  `yaml:"tracing"`
+	Log       Log    `yaml:"log" doc:"the sidecar's own log, on stderr"`
+	AccessLog string `yaml:"access_log" doc:"a line for each proxied call: stdout, stderr, a file, or off"`
+	Tracing   Trace  `yaml:"tracing" doc:"spans, sent over OTLP"`
 }
 
 type Log struct {
-	Level  string `yaml:"level" doc:"debug, info, warn or error"`
-	Format string `yaml:"format" doc:"text or json"`
+	Level  string `yaml:"level" doc:"what is logged at least" enum:"debug,info,warn,error"`
+	Format string `yaml:"format" doc:"how a line is written" enum:"text,json"`
 }
 
 // Trace sends spans over OTLP (gRPC) when there is an endpoint.
@@ -150,6 +148,3 @@ func Defaults() Config {
 		Reload:    Reload{Timeout: 10 * time.Second},
 	}
 }
-
-// digest tells one text from another.
-func digest(data []byte) [sha256.Size]byte { return sha256.Sum256(data) }

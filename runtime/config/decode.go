@@ -13,10 +13,9 @@ func (l *loader) decode(n *yaml.Node, into any) bool {
 	faults := l.attempt(n, into)
 	known := typesOf(into)
 	for _, f := range faults {
-		at := f.Mark.Line
-		if at < 0 || at >= len(l.tree.places) {
+		if at := f.Mark.Line; at < 0 || at >= len(l.tree.places) {
 			l.faultAt(1, 1, "%s", f.Message)
-		} else if ref := l.tree.places[at].ref; ref == nil || !ref.broken {
+		} else if !l.tree.places[at].faulty {
 			l.fault(at, "%s", l.explain(at, f, known))
 		}
 	}
@@ -26,31 +25,35 @@ func (l *loader) decode(n *yaml.Node, into any) bool {
 // attempt is decode without words. A value from a reference is a text first; where no text fits, it is tried as what
 // it looks like, and where that does not fit either, it is put back as it was written, so that no fault can show it.
 func (l *loader) attempt(n *yaml.Node, into any) []*yaml.LoadError {
-	faults := l.load1(n, into)
-	if !l.change(faults, func(n *yaml.Node) bool {
-		if !looksTyped(n.Value) {
-			return false
-		}
-		n.Tag, n.Style = "", 0
-		return true
-	}) && len(faults) == 0 {
-		return nil
+	faults := once(n, into)
+	if l.change(faults, asItLooks) {
+		faults = once(n, into)
 	}
-	faults = l.load1(n, into)
-	if l.change(faults, func(n *yaml.Node) bool {
-		n.Value, n.Tag = l.tree.places[n.Line].ref.raw, "!!str"
-		return true
-	}) {
-		faults = l.load1(n, into)
+	if l.change(faults, l.asWritten) {
+		faults = once(n, into)
 	}
 	return faults
+}
+
+// asItLooks lets the library take a text for a number or a bool.
+func asItLooks(n *yaml.Node) bool {
+	if !looksTyped(n.Value) {
+		return false
+	}
+	n.Tag, n.Style = "", 0
+	return true
+}
+
+func (l *loader) asWritten(n *yaml.Node) bool {
+	n.Value, n.Tag, n.Style = l.tree.places[n.Line].ref.raw, "!!str", yaml.DoubleQuotedStyle
+	return true
 }
 
 // change alters the nodes with references among those that faults name.
 func (l *loader) change(faults []*yaml.LoadError, alter func(*yaml.Node) bool) (any bool) {
 	for _, f := range faults {
 		if at := f.Mark.Line; at >= 0 && at < len(l.tree.places) {
-			if p := l.tree.places[at]; p.ref != nil && p.ref.refers() && alter(p.node) {
+			if p := l.tree.places[at]; p.ref.refers() && !p.faulty && alter(p.node) {
 				any = true
 			}
 		}
@@ -58,7 +61,8 @@ func (l *loader) change(faults []*yaml.LoadError, alter func(*yaml.Node) bool) (
 	return any
 }
 
-func (l *loader) load1(n *yaml.Node, into any) []*yaml.LoadError {
+// once is one run of the library.
+func once(n *yaml.Node, into any) []*yaml.LoadError {
 	err := n.Load(into, yaml.WithKnownFields())
 	if err == nil {
 		return nil

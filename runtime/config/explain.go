@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/outrigger-mesh/outrigger/components"
 )
 
 // The wording of the library, which has no fields for what it says.
@@ -32,23 +34,39 @@ func (l *loader) explain(at int, f *yaml.LoadError, known map[string]reflect.Typ
 
 func (l *loader) explainField(at int, in reflect.Type) string {
 	path := l.tree.path(at)
-	name := path[len(path)-1]
-	names := fieldNames(in)
+	name, names := path[len(path)-1], fieldNames(in)
 	if len(path) == 1 {
 		names = slices.Concat(names, slices.Collect(maps.Keys(l.catalogs)))
 	}
 	slices.Sort(names)
-	full := l.subject(at)
-	head, tail := "", full
-	if i := strings.LastIndex(full, `": `); i >= 0 {
-		head, tail = full[:i+3], full[i+3:]
+	component, field := l.owner(at)
+	hint := suggest(name, names)
+	if component != "" {
+		component += ": "
+		if len(path) == 3 && slices.Contains(l.optionNames(path[0], path[1]), name) {
+			hint = " (it is an option of the driver: write it under options)"
+		}
 	}
-	return fmt.Sprintf("%sunknown field %q%s", head, tail, suggest(name, names))
+	kind := "field"
+	if len(path) == 1 {
+		kind = "section"
+	}
+	return fmt.Sprintf("%sunknown %s %q%s", component, kind, field, hint)
+}
+
+// optionNames are those of the driver that a component names.
+func (l *loader) optionNames(capability, name string) []string {
+	_, driver := find(l.tree.root, capability, name, "driver")
+	if driver == nil {
+		return nil
+	}
+	defaults, _ := l.catalogs[capability].Defaults(driver.Value)
+	return fieldNames(reflect.TypeOf(defaults))
 }
 
 func (l *loader) explainType(at int, tag, name string, want reflect.Type) string {
 	n := l.tree.places[at].node
-	if ref := l.tree.places[at].ref; ref != nil && ref.refers() && slices.ContainsFunc(ref.parts, func(p part) bool { return p.secret != nil }) {
+	if ref := l.tree.places[at].ref; ref.hasSecret() {
 		return fmt.Sprintf("%s: a secret can stand only where a text is expected", clip(ref.raw))
 	}
 	value := fmt.Sprintf("%q", clip(n.Value))
@@ -60,7 +78,7 @@ func (l *loader) explainType(at int, tag, name string, want reflect.Type) string
 	}
 	switch kind := want.Kind(); {
 	case want == reflect.TypeFor[time.Duration]():
-		if n.Value != "" && strings.Trim(n.Value, "0123456789") == "" {
+		if strings.Trim(n.Value, "0123456789") == "" && n.Value != "" {
 			return fmt.Sprintf("%s is not a duration: write %ss or %sms", value, clip(n.Value), clip(n.Value))
 		}
 		return fmt.Sprintf("%s is not a duration: write 5s, 500ms or 1h30m", value)
@@ -80,6 +98,8 @@ func wanted(t reflect.Type) string {
 	switch kind := t.Kind(); {
 	case t == reflect.TypeFor[time.Duration]():
 		return "a duration such as 5s"
+	case t == reflect.TypeFor[components.Size]():
+		return "a size such as 64MiB"
 	case isText(t) || kind == reflect.String:
 		return "a text"
 	case kind == reflect.Bool:

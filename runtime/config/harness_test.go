@@ -20,6 +20,7 @@ type memoryOptions struct {
 	Lazy     bool              `yaml:"lazy"`
 	Ratio    float64           `yaml:"ratio"`
 	Small    uint8             `yaml:"small"`
+	Mode     string            `yaml:"mode" enum:"lru,fifo"`
 }
 
 type redisOptions struct {
@@ -57,7 +58,7 @@ func open[O any](context.Context, components.Env, O) (any, error) { return nil, 
 
 func catalogs() []components.Catalog {
 	cache := components.NewPrivateRegistry[any]("cache")
-	components.Register(cache, "memory", memoryOptions{MaxBytes: 64 << 20, Shards: 16, Timeout: time.Second, Labels: map[string]string{"a": "b"}}, open[memoryOptions])
+	components.Register(cache, "memory", memoryOptions{MaxBytes: 64 << 20, Shards: 16, Timeout: time.Second, Mode: "lru", Labels: map[string]string{"a": "b"}}, open[memoryOptions])
 	components.Register(cache, "redis", redisOptions{Timeout: 3 * time.Second}, open[redisOptions])
 	secret := components.NewPrivateRegistry[any]("secret")
 	components.Register(secret, "env", nothing{}, open[nothing])

@@ -1,7 +1,7 @@
 package config
 
 import (
-	"fmt"
+	"errors"
 	"net"
 	"net/netip"
 	"strconv"
@@ -33,51 +33,51 @@ func (k *check) listeners(c *Config) {
 		l, err := parseListener(a.path, a.address)
 		switch {
 		case err != nil:
-			k.fault(a.path, "%v", err)
+			k.bad(a.path, a.address, "%v", err)
 			continue
 		case !a.anywhere && !isLoopback(l.host):
-			k.fault(a.path, "%q is not a loopback address: only admin.probes and mesh.inbound.address can be bound elsewhere", clip(a.address))
+			k.bad(a.path, a.address, "is not a loopback address: only admin.probes and mesh.inbound.address can be bound elsewhere")
 		}
 		all = append(all, l)
 	}
 	if c.Mesh.Inbound.TLS != "off" {
 		for _, l := range all {
 			if l.path == "mesh.inbound.address" && !isLoopback(l.host) {
-				k.fault(l.path, "%q is not a loopback address, and there is no identity to ask callers for: write tls: off beside it to let anyone in", clip(c.Mesh.Inbound.Address))
+				k.bad(l.path, c.Mesh.Inbound.Address, "is not a loopback address, and there is no identity to ask callers for: write tls: off beside it to let anyone in")
 			}
 		}
 	}
 	for i, l := range all {
 		for _, earlier := range all[:i] {
 			if l.port != 0 && l.port == earlier.port && overlap(l.host, earlier.host) {
-				k.taken(l.path, earlier.path, l.port)
+				k.taken(l.path, earlier.path)
 			}
 		}
 		if c.App.Port == l.port && l.port != 0 && overlap(l.host, "127.0.0.1") {
-			k.taken("app.port", l.path, l.port)
+			k.taken("app.port", l.path)
 		}
 	}
 }
 
 // taken blames the one of two that the user wrote.
-func (k *check) taken(path, other string, port int) {
+func (k *check) taken(path, other string) {
 	if !k.written(path) && k.written(other) {
 		path, other = other, path
 	}
-	k.fault(path, "port %d is that of %s already", port, other)
+	k.fault(path, "it has the port of %s", other)
 }
 
 func parseListener(path, address string) (listener, error) {
 	host, digits, err := net.SplitHostPort(address)
 	if err != nil {
-		return listener{}, fmt.Errorf("%q is not an address: write HOST:PORT", clip(address))
+		return listener{}, errors.New("is not an address: write HOST:PORT")
 	}
 	port, err := strconv.Atoi(digits)
 	if err != nil || port < 0 || port > 65535 {
-		return listener{}, fmt.Errorf("%q is not an address: the port is a number from 0 to 65535", clip(address))
+		return listener{}, errors.New("is not an address: the port is a number from 0 to 65535")
 	}
 	if _, err := netip.ParseAddr(host); err != nil && host != "" && host != "localhost" {
-		return listener{}, fmt.Errorf("%q is not an address to listen on: the host is an IP address, localhost, or empty for all", clip(address))
+		return listener{}, errors.New("is not an address to listen on: the host is an IP address, localhost, or empty for all")
 	}
 	return listener{path: path, host: host, port: port}, nil
 }

@@ -1,18 +1,15 @@
 package config
 
 import (
-	"bytes"
+	"crypto/sha256"
 	_ "embed"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
-	"go.yaml.in/yaml/v4/plugin/loaderlimits"
 
 	"github.com/outrigger-mesh/outrigger/components"
 )
@@ -56,7 +53,7 @@ func readFile(path string) ([]byte, error) {
 // Load reads the file at path; an empty path stands for the embedded defaults, which give each capability a component called
 // default. Its error is Faults with everything that is wrong. Nothing is opened but the files that are referred to.
 func Load(path string, flags Overrides, env Environment) (*Config, error) {
-	l := &loader{file: path, env: env.orProcess(), catalogs: map[string]components.Catalog{}}
+	l := &loader{source: &source{file: path, flags: map[string]string{}}, env: env.orProcess(), catalogs: map[string]components.Catalog{}}
 	for _, c := range l.env.Catalogs {
 		l.catalogs[c.Capability()] = c
 	}
@@ -79,23 +76,23 @@ func Load(path string, flags Overrides, env Environment) (*Config, error) {
 
 // loader is one reading of one file.
 type loader struct {
-	file     string
+	*source
 	env      Environment
 	catalogs map[string]components.Catalog
-	tree     tree
 	faults   Faults
-	flags    map[string]string // path of a setting -> the flag that gave it
 }
 
 func (l *loader) load(data []byte, flags Overrides) *Config {
 	c := Defaults()
-	l.flags = map[string]string{}
 	if doc := l.parse(data); doc != nil {
 		g := grower{loader: l}
-		l.tree.root = g.grow(doc, -1, "")
+		if root := g.grow(doc, -1, ""); !g.full {
+			l.tree.root = root
+		}
 	}
 	if l.tree.root != nil {
 		settings, sections := l.split(l.tree.root)
+		l.noSecrets(settings, "")
 		l.decode(settings, &c)
 		for _, s := range sections {
 			c.Components = append(c.Components, l.section(s)...)
@@ -106,67 +103,8 @@ func (l *loader) load(data []byte, flags Overrides) *Config {
 	}
 	flags.apply(&c, l.flags)
 	l.finish(&c)
-	c.digest = digest(data)
-	c.tree, c.flags, c.file = &l.tree, l.flags, l.file
+	c.source, c.digest = l.source, sha256.Sum256(data)
 	return &c
-}
-
-// parse answers the one document of a file, or nil when it has faults that keep it from being read.
-func (l *loader) parse(data []byte) *yaml.Node {
-	switch {
-	case len(data) > maxBytes:
-		l.faultAt(1, 1, "the file is larger than 1MiB")
-		return nil
-	case !utf8.Valid(data):
-		line, column := invalidAt(data)
-		l.faultAt(line, column, "the file is not valid UTF-8")
-		return nil
-	}
-	reader, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(maxDepth))))
-	if err != nil {
-		l.syntax(data, err)
-		return nil
-	}
-	var first, second yaml.Node
-	if err := reader.Load(&first); err != nil && !errors.Is(err, io.EOF) {
-		l.syntax(data, err)
-		return nil
-	}
-	if err := reader.Load(&second); err == nil {
-		l.faultAt(second.Line, second.Column, "a second document begins here: write one configuration a file")
-	} else if !errors.Is(err, io.EOF) {
-		l.syntax(data, err)
-	}
-	root := &first
-	if root.Kind == yaml.DocumentNode && len(root.Content) == 1 {
-		root = root.Content[0]
-	}
-	if root.Kind == 0 || root.Kind == yaml.ScalarNode && root.ShortTag() == "!!null" {
-		l.faultAt(1, 1, "the file is empty: write at least app: {id: NAME}")
-		return nil
-	}
-	if root.Kind != yaml.MappingNode {
-		l.faultAt(root.Line, root.Column, "expected a map of settings and components, found %s", shape(root))
-		return nil
-	}
-	return root
-}
-
-func invalidAt(data []byte) (line, column int) {
-	line, column = 1, 1
-	for len(data) > 0 {
-		r, size := utf8.DecodeRune(data)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			return line, column
-		case r == '\n':
-			line, column = line+1, 1
-		default:
-			column++
-		}
-		data = data[size:]
-	}
-	return line, column
 }
 
 // split parts the sections that hold components from the settings.
@@ -186,48 +124,43 @@ func (l *loader) split(root *yaml.Node) (settings *yaml.Node, sections [][2]*yam
 	return &rest, sections
 }
 
-// fault notes what is wrong at a place of the tree.
-func (l *loader) fault(at int, format string, args ...any) {
-	p := l.tree.places[at]
-	l.faultAt(p.line, p.column, format, args...)
-}
-
 // maxFaults keeps a hostile file from making us write a book.
 const maxFaults = 200
 
-func (l *loader) faultAt(line, column int, format string, args ...any) {
+func (l *loader) note(f Fault) {
 	if len(l.faults) < maxFaults {
-		l.faults = append(l.faults, Fault{File: l.file, Line: max(line, 1), Column: max(column, 1), Message: fmt.Sprintf(format, args...)})
+		l.faults = append(l.faults, f)
 	}
 }
 
-// subject names a place as users do: cache "sessions": redis.addr, or mesh.registry.
-func (l *loader) subject(at int) string {
+// fault notes what is wrong at a place of the tree.
+func (l *loader) fault(at int, format string, args ...any) {
+	l.tree.places[at].faulty = true
+	l.note(l.source.fault(at, fmt.Sprintf(format, args...)))
+}
+
+// faultAt notes what is wrong at a position of the file.
+func (l *loader) faultAt(line, column int, format string, args ...any) {
+	l.note(Fault{File: l.file, Line: max(line, 1), Column: max(column, 1), Message: fmt.Sprintf(format, args...)})
+}
+
+// owner names a place as users do: the component, if it is in one, and the field: cache "sessions" and redis.addr.
+func (l *loader) owner(at int) (component, field string) {
 	path := l.tree.path(at)
-	prefix := ""
 	if len(path) > 1 && l.catalogs[path[0]] != nil {
-		prefix, path = fmt.Sprintf("%s %q", path[0], clip(path[1])), path[2:]
+		component, path = fmt.Sprintf("%s %q", path[0], clip(path[1])), path[2:]
 		if len(path) > 1 && path[0] == "options" {
 			path = path[1:]
 		}
-		if len(path) == 0 {
-			return prefix
-		}
-		prefix += ": "
 	}
-	return prefix + clip(strings.Join(path, "."))
+	return component, clip(strings.Join(path, "."))
 }
 
-// clip keeps a text of the file short enough for a message of one line.
-func clip(s string) string {
-	r := []rune(s)
-	if len(r) > 80 {
-		r = append(r[:77], '.', '.', '.')
+// subject is owner in one text.
+func (l *loader) subject(at int) string {
+	component, field := l.owner(at)
+	if component == "" || field == "" {
+		return component + field
 	}
-	for i, c := range r {
-		if c < ' ' || c == 0x7f {
-			r[i] = ' '
-		}
-	}
-	return string(r)
+	return component + ": " + field
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ type optionsOf struct {
 	node    *yaml.Node
 	tree    *tree
 	secrets []secretRef
+	value   any // the options with each secret as it is written
 }
 
 // collect finds the secrets that the options refer to, and the components that hold them, sorted.
@@ -41,7 +43,7 @@ func (o *optionsOf) collect() (holders []string, secrets []secretRef) {
 func (o *optionsOf) references(each func(*template)) {
 	var visit func(*yaml.Node)
 	visit = func(n *yaml.Node) {
-		if ref := o.tree.places[n.Line].ref; ref != nil && n.Kind == yaml.ScalarNode && ref.refers() {
+		if ref := o.tree.places[n.Line].ref; ref.refers() {
 			each(ref)
 		}
 		for _, child := range n.Content {
@@ -51,10 +53,13 @@ func (o *optionsOf) references(each func(*template)) {
 	visit(o.node)
 }
 
-// broken tells whether a reference failed, so that what is there is not what was meant.
-func (o *optionsOf) broken() (any bool) {
-	o.references(func(t *template) { any = any || t.broken })
-	return any
+// faulty tells whether something that is told of already keeps the options from being what was meant.
+func (o *optionsOf) faulty() bool {
+	var below func(*yaml.Node) bool
+	below = func(n *yaml.Node) bool {
+		return o.tree.places[n.Line].faulty || slices.ContainsFunc(n.Content, below)
+	}
+	return below(o.node)
 }
 
 // resolve is Component.Resolve.
@@ -138,15 +143,15 @@ func (t *template) values(secrets map[secretRef]string) []string {
 // hide replaces a value by what stands for it, as it is and as %q writes it. A short one is replaced only where it is
 // a word of its own: it would take the letters out of the sentence otherwise.
 func hide(text, value, by string) string {
-	quoted := strings.Trim(strconv.Quote(value), `"`)
-	for _, v := range []string{value, quoted} {
-		if len(v) >= 4 {
+	quoted := strconv.Quote(value)
+	for _, v := range []string{value, quoted[1 : len(quoted)-1]} {
+		switch {
+		case v == "":
+		case len(v) >= 4:
 			text = strings.ReplaceAll(text, v, by)
-		} else if v != "" {
-			words := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" :,()\"'\n", r) })
-			if slices.Contains(words, v) {
-				return "the options do not fit together, by the value of " + by
-			}
+		default:
+			word := regexp.MustCompile(`(^|[\s:,("'])` + regexp.QuoteMeta(v) + `($|[\s:,)"'])`)
+			text = word.ReplaceAllString(text, "${1}"+strings.ReplaceAll(by, "$", "$$")+"${2}")
 		}
 	}
 	return text
@@ -183,38 +188,21 @@ func detach(into any) {
 	visit(reflect.ValueOf(into))
 }
 
-// notNegative refuses negative durations, which no option has a meaning for.
-func (l *loader) notNegative(c *Component, node *yaml.Node, options any) {
-	durations(reflect.ValueOf(options), nil, func(path []string, d time.Duration) {
-		if _, n := find(node, path...); n != nil && d < 0 {
-			shown := d.String()
-			if ref := l.tree.places[n.Line].ref; ref != nil {
-				shown = clip(ref.raw)
-			}
-			l.fault(n.Line, "%s: duration %s is negative", l.subject(n.Line), shown)
+// values checks what the types of options say: no duration is negative, and a text with an enum tag is one of those.
+func (l *loader) values(node *yaml.Node, options any) {
+	visit(reflect.ValueOf(options), func(path []string, f field, v reflect.Value) {
+		_, n := find(node, path...)
+		if n == nil {
+			return // the driver's default
+		}
+		if p := l.tree.places[n.Line]; p.faulty || p.ref.hasSecret() {
+			return
+		}
+		if d, ok := v.Interface().(time.Duration); ok && d < 0 {
+			l.fault(n.Line, "%s: %s is negative", l.subject(n.Line), l.shown(n.Line))
+		}
+		if allowed := f.enum(); allowed != nil && !slices.Contains(allowed, v.String()) {
+			l.fault(n.Line, "%s: %s is not known%s", l.subject(n.Line), l.shown(n.Line), suggest(l.spelt(n.Line), allowed))
 		}
 	})
-}
-
-// durations calls each for the durations of a value that YAML can name.
-func durations(v reflect.Value, path []string, each func(path []string, d time.Duration)) {
-	switch {
-	case !v.IsValid():
-	case v.Type() == reflect.TypeFor[time.Duration]():
-		each(path, time.Duration(v.Int()))
-	case v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface:
-		durations(v.Elem(), path, each)
-	case v.Kind() == reflect.Struct && !isText(v.Type()):
-		for _, f := range fieldsOf(v.Type()) {
-			durations(v.FieldByIndex(f.index), append(slices.Clip(path), f.name), each)
-		}
-	case v.Kind() == reflect.Slice || v.Kind() == reflect.Array:
-		for i := range v.Len() {
-			durations(v.Index(i), append(slices.Clip(path), strconv.Itoa(i)), each)
-		}
-	case v.Kind() == reflect.Map:
-		for _, k := range v.MapKeys() {
-			durations(v.MapIndex(k), append(slices.Clip(path), fmt.Sprint(k.Interface())), each)
-		}
-	}
 }

@@ -14,9 +14,8 @@ import (
 
 // template is a value as it is written: texts with references between them.
 type template struct {
-	raw    string
-	parts  []part
-	broken bool // a reference failed, which is told of already
+	raw   string
+	parts []part
 }
 
 // part is a text, or a secret whose value is known later.
@@ -47,12 +46,9 @@ func (l *loader) refer(n *yaml.Node) {
 			t.add(rest[:i])
 			body, after, closed := strings.Cut(rest[i+2:], "}")
 			if !closed {
-				t.broken = true
 				l.fault(n.Line, "%s: a reference is not closed: write ${env:NAME}, or $${ for the two characters ${", l.subject(n.Line))
 			} else if p, ok := l.follow(n.Line, body); ok {
 				t.parts = append(t.parts, p)
-			} else {
-				t.broken = true
 			}
 			rest = after
 		default:
@@ -73,9 +69,14 @@ func (t *template) add(text string) {
 	}
 }
 
-// refers tells a value with references from one that only has escapes.
+// refers tells a value with references from one that only has escapes, or none at all.
 func (t *template) refers() bool {
-	return t.broken || slices.ContainsFunc(t.parts, func(p part) bool { return p.referred || p.secret != nil })
+	return t != nil && slices.ContainsFunc(t.parts, func(p part) bool { return p.referred || p.secret != nil })
+}
+
+// hasSecret tells a value that is not known yet.
+func (t *template) hasSecret() bool {
+	return t != nil && slices.ContainsFunc(t.parts, func(p part) bool { return p.secret != nil })
 }
 
 // follow reads the inside of ${...}.

@@ -2,14 +2,17 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // suggest answers a hint for a name that is not among those known: the one that was likely meant, or all of them when they are few.
 func suggest(name string, known []string) string {
+	known = slices.DeleteFunc(slices.Clone(known), func(s string) bool { return s == "" })
 	best, distance := "", 3
 	for _, k := range known {
 		if d := edits(name, k); d < distance && d*2 <= len(k) {
+			known = slices.DeleteFunc(slices.Clone(known), func(s string) bool { return s == "" })
 			best, distance = k, d
 		}
 	}

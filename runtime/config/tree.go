@@ -30,6 +30,7 @@ type place struct {
 	name         string // its key, or its index in a list
 	line, column int
 	ref          *template // what the value is written as, when that is not the value itself
+	faulty       bool      // told of already: nothing that follows from it is worth a word
 }
 
 // path names a place: app.services.0.name.
@@ -152,6 +153,7 @@ func (g *grower) growMap(n, c *yaml.Node) {
 		k := g.plant(key, c.Line, key.Value)
 		k.Tag = "!!str"
 		if merge {
+			g.tree.places[c.Line].faulty = true
 			g.fault(k.Line, "merge keys (<<) are not supported: give a whole value an anchor and write *anchor where it is used again")
 			continue
 		}
@@ -174,6 +176,7 @@ func (g *grower) growScalar(c *yaml.Node) *yaml.Node {
 		return c // an empty file, which is told of in its own words
 	case c.Tag == "!!null":
 		g.fault(c.Line, "%s has no value: leave the line out to have the default", g.subject(c.Line))
+		g.tree.places[g.tree.places[c.Line].parent].faulty = true
 		return nil
 	case strings.Contains(c.Value, "$"):
 		g.refer(c)

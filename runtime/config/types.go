@@ -2,15 +2,27 @@ package config
 
 import (
 	"encoding"
+	"fmt"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 )
 
 // field is one that YAML can name.
 type field struct {
-	name, doc string
-	index     []int
-	typ       reflect.Type
+	name  string
+	tag   reflect.StructTag
+	index []int
+	typ   reflect.Type
+}
+
+// enum are the values that a text may have: `enum:"text,json"`; nil: any.
+func (f field) enum() []string {
+	if list, ok := f.tag.Lookup("enum"); ok {
+		return strings.Split(list, ",")
+	}
+	return nil
 }
 
 // fieldsOf lists what the library would fill of a struct: `yaml:"name"`, the lower-case name without a tag, and what is inline.
@@ -32,7 +44,7 @@ func fieldsOf(t reflect.Type) []field {
 		if name == "" {
 			name = strings.ToLower(f.Name)
 		}
-		all = append(all, field{name: name, doc: f.Tag.Get("doc"), index: []int{i}, typ: f.Type})
+		all = append(all, field{name: name, tag: f.Tag, index: []int{i}, typ: f.Type})
 	}
 	return all
 }
@@ -86,4 +98,32 @@ func typesOf(v any) map[string]reflect.Type {
 	}
 	visit(reflect.TypeOf(v))
 	return known
+}
+
+// visit calls each for the single values of a struct that YAML can name, with the field that each belongs to.
+func visit(v reflect.Value, each func(path []string, f field, v reflect.Value)) {
+	visitBelow(v, nil, field{}, each)
+}
+
+func visitBelow(v reflect.Value, path []string, f field, each func([]string, field, reflect.Value)) {
+	below := func(v reflect.Value, name string, f field) { visitBelow(v, append(slices.Clip(path), name), f, each) }
+	switch kind := v.Kind(); {
+	case kind == reflect.Invalid:
+	case kind == reflect.Pointer || kind == reflect.Interface:
+		visitBelow(v.Elem(), path, f, each)
+	case kind == reflect.Struct && !isText(v.Type()):
+		for _, f := range fieldsOf(v.Type()) {
+			below(v.FieldByIndex(f.index), f.name, f)
+		}
+	case kind == reflect.Slice || kind == reflect.Array:
+		for i := range v.Len() {
+			below(v.Index(i), strconv.Itoa(i), f)
+		}
+	case kind == reflect.Map:
+		for _, k := range v.MapKeys() {
+			below(v.MapIndex(k), fmt.Sprint(k.Interface()), f)
+		}
+	default:
+		each(path, f, v)
+	}
 }
