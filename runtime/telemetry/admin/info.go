@@ -1,0 +1,33 @@
+package admin
+
+// Info is the answer of /info.
+type Info struct {
+	Version    string         `json:"version"`
+	App        string         `json:"app"`
+	Ports      map[string]int `json:"ports"`     // of the listeners, by their names
+	Advertise  string         `json:"advertise"` // the address that is published for the application; empty: none
+	Config     Config         `json:"config"`
+	Components []Component    `json:"components"`
+	Services   []Service      `json:"services"`
+}
+
+// Config tells which configuration is in force.
+type Config struct {
+	Generation int    `json:"generation"` // counts the reloads that succeeded
+	LastError  string `json:"last_error"` // of the last reload, if it failed
+}
+
+// Component is one configured component.
+type Component struct {
+	Name       string `json:"name"`
+	Capability string `json:"capability"`
+	Driver     string `json:"driver"`
+	State      string `json:"state"` // starting, ready or failing
+	Error      string `json:"error,omitempty"`
+}
+
+// Service is one that the mesh knows, with the number of its instances.
+type Service struct {
+	Name      string `json:"name"`
+	Instances int    `json:"instances"`
+}
