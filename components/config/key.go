@@ -19,6 +19,9 @@ func stored(caller components.Caller, key string) (string, error) {
 	if err := components.CheckKey(key); err != nil {
 		return "", err
 	}
+	if err := checkCaller(caller); err != nil {
+		return "", err
+	}
 	for segment := range strings.SplitSeq(key, "/") {
 		if segment == "" || segment == "." || segment == ".." {
 			return "", fmt.Errorf("%w: key %q: between slashes must be a name, not %q", components.ErrInvalid, key, segment)
@@ -31,20 +34,22 @@ func storedPrefix(caller components.Caller, prefix string) (string, error) {
 	if err := components.CheckPrefix(prefix); err != nil {
 		return "", err
 	}
-	if folder, _, deep := cutLast(prefix); deep {
-		if _, err := stored(caller, folder); err != nil {
+	if err := checkCaller(caller); err != nil {
+		return "", err
+	}
+	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
+		if _, err := stored(caller, prefix[:i]); err != nil {
 			return "", err
 		}
 	}
 	return caller.Namespace + "/" + prefix, nil
 }
 
-func cutLast(path string) (folder, name string, deep bool) {
-	i := strings.LastIndexByte(path, '/')
-	if i < 0 {
-		return "", path, false
+func checkCaller(c components.Caller) error {
+	if c.Namespace == "" || strings.ContainsAny(c.Namespace, "/.\x00") {
+		return fmt.Errorf("%w: %q is no application's identity", components.ErrUnauthenticated, c)
 	}
-	return path[:i], path[i+1:], true
+	return nil
 }
 
 func storedSelection(caller components.Caller, sel Selection) (Selection, error) {
