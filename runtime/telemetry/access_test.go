@@ -35,8 +35,10 @@ func TestAccessLogFormats(t *testing.T) {
 	if got := string(appendJSON(nil, &entry)); got != asJSON {
 		t.Errorf("got  %s\nwant %s", got, asJSON)
 	}
-	if got := string(appendText(nil, &Entry{Protocol: "http", Code: 200, Method: "a b=\"\n"})); !strings.Contains(got, ` method="a b=\"\n" attempts=0 code=200 `) {
-		t.Errorf("got %s", got)
+	for value, want := range map[string]string{"a b": `"a b"`, "a=b": `"a=b"`, "a\"b": `"a\"b"`, "a\nb": `"a\nb"`, "a\\b": `"a\\b"`, "\x1b[2J": `"\x1b[2J"`, "é": `"é"`} {
+		if got := string(appendText(nil, &Entry{Protocol: "http", Code: 200, Method: value})); !strings.Contains(got, " method="+want+" attempts=0 code=200 ") {
+			t.Errorf("%q is written in %s", value, got)
+		}
 	}
 }
 

@@ -41,8 +41,12 @@ func TestQueueDropsWhatItCannotHold(t *testing.T) {
 			q.OnEnd(nil)
 		}
 		synctest.Wait() // a batch hangs in the exporter
+		begun := time.Now()
 		for range n - batchSpans {
 			q.OnEnd(nil)
+		}
+		if took := time.Since(begun); took != 0 {
+			t.Errorf("a full queue held up requests for %s", took)
 		}
 		lost := int(value(dropped.WithLabelValues("queue-full")))
 		if lost != n-batchSpans-maxSpans {

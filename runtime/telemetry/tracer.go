@@ -116,8 +116,7 @@ func (t *Tracer) start(ctx context.Context, kind trace.SpanKind, r Request, dire
 		trace.WithAttributes(attribute.String("outrigger.direction", direction), attribute.String("rpc.system", r.Protocol),
 			attribute.String("rpc.service", r.Service), attribute.String("rpc.method", r.Method)))
 	own := s.span.SpanContext()
-	// Flags that came in and are not ours, such as that the trace id is random, stay.
-	s.Traceparent = Traceparent{own.TraceID(), own.SpanID(), own.TraceFlags() | parent.Flags}.String()
+	s.Traceparent = Traceparent{own.TraceID(), own.SpanID(), own.TraceFlags()}.String()
 	return ctx, s
 }
 
