@@ -1,5 +1,9 @@
 package grpcproxy
 
+import (
+	"strconv"
+)
+
 const (
 	trailerList = iota
 	requestList
@@ -34,4 +38,14 @@ func malformed(fields []Field, list int) bool {
 		return !seen[kindStatus]
 	}
 	return false
+}
+
+// length is what content-length says, or -1; not ok: what it says makes no sense.
+func (h *Headers) length() (n int64, ok bool) {
+	v := h.kind(kindLength)
+	if v == "" {
+		return -1, true
+	}
+	u, err := strconv.ParseUint(v, 10, 62)
+	return int64(u), err == nil
 }

@@ -48,6 +48,7 @@ type conn struct {
 	block       []byte // a header block that CONTINUATION goes on with
 	blockID     uint32
 	blockEnd    bool
+	selfish     bool // the last HEADERS depend on themselves
 	frags       int
 	begun, set  bool // the preface, the first SETTINGS were seen
 	control     int
@@ -61,6 +62,9 @@ type conn struct {
 	credit           atomic.Int64 // what the peer may still send
 	unacked          atomic.Int64 // what it has sent and not been given back
 	held             atomic.Int64 // what of it waits in streams
+	owed             atomic.Int64 // what waits in streams for it, of a downstream connection
+	lastRead         atomic.Int64 // when anything came
+	lastHeard        atomic.Int64 // when HEADERS or DATA came
 
 	mu                        sync.Mutex
 	out, spare                []byte
@@ -75,6 +79,7 @@ type conn struct {
 	maxStreams                uint32
 	enc                       encoder
 	streams                   map[uint32]*stream
+	past                      memory
 	blocked                   []*stream // have data and window, but the connection has none
 	sweep                     *time.Timer
 	sweeping                  bool
@@ -83,6 +88,9 @@ type conn struct {
 	pingData                  [8]byte
 	pingAt, pingDue           int64
 	pingSent                  int
+	strikes                   int
+	spoke                     bool // HEADERS or DATA were written since the peer's last PING
+	care                      care
 	wbuf                      []byte
 	wn                        int
 	werr                      error
@@ -144,6 +152,7 @@ func (c *conn) run() {
 	c.writing = false
 	c.mu.Unlock()
 	if err == nil {
+		c.startTending()
 		b.touch(c)
 		b.end()
 	}
@@ -155,6 +164,7 @@ func (c *conn) run() {
 		if n > 0 {
 			n = 0
 			b.now = int64(time.Since(epoch))
+			c.lastRead.Store(b.now)
 			c.reading.Store(true)
 			if e := c.readFrames(b); e != nil {
 				err = e
@@ -173,6 +183,8 @@ func (c *conn) close(err error, b *batch) {
 	var ce connError
 	c.mu.Lock()
 	if errors.As(err, &ce) {
+		c.r.count.faults.Add(1)
+		c.r.count.goAways.Add(1)
 		c.out = appendGoAway(c.out, c.last, ce.code, ce.msg)
 		c.mu.Unlock()
 		c.flush(b)
@@ -185,6 +197,12 @@ func (c *conn) close(err error, b *batch) {
 	}
 	if c.sweep != nil {
 		c.sweep.Stop()
+	}
+	if c.care.timer != nil {
+		c.care.timer.Stop()
+	}
+	if c.care.cause != nil {
+		err = c.care.cause
 	}
 	if c.pingTimer != nil {
 		c.pingTimer.Stop()

@@ -79,7 +79,7 @@ func (s *stream) kill(i int, code uint32, b *batch) {
 	h := &s.h[i]
 	s.drop(i, b)
 	if h.c != nil && !(h.done && h.rdone) {
-		h.c.send(b, func(o []byte) []byte { return appendU32(o, fReset, h.id, code) })
+		h.c.rst(h.id, code, b)
 	}
 	h.done, h.rdone = true, true
 }

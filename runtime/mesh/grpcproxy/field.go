@@ -29,6 +29,7 @@ const (
 	kindTE
 	kindContentType
 	kindEncoding
+	kindLength
 )
 
 func newField(name, value string) Field {
@@ -53,6 +54,8 @@ func newField(name, value string) Field {
 		f.kind = kindGRPCStatus
 	case "content-type":
 		f.kind = kindContentType
+	case "content-length":
+		f.kind = kindLength
 	case "grpc-encoding":
 		f.kind = kindEncoding
 	case "te":

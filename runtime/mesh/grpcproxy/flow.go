@@ -9,7 +9,13 @@ func (s *stream) data(i int, p []byte, flow int, end bool, b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	from, to := &s.h[i], &s.h[1-i]
-	if s.finished.Load() || from.rdone {
+	if s.finished.Load() {
+		return
+	}
+	if from.rdone {
+		if i == 0 {
+			s.reset0(codeStreamClosed, b)
+		}
 		return
 	}
 	if from.credit -= flow; from.credit < 0 {
@@ -21,7 +27,10 @@ func (s *stream) data(i int, p []byte, flow int, end bool, b *batch) {
 		return
 	}
 	if i == 0 {
-		s.out.Sent += int64(len(p))
+		if s.out.Sent += int64(len(p)); s.length >= 0 && (s.out.Sent > s.length || end && s.out.Sent < s.length) {
+			s.reset0(codeProtocol, b) // RFC 9113 section 8.1.1
+			return
+		}
 	} else {
 		s.out.Received += int64(len(p))
 	}
@@ -37,8 +46,15 @@ func (s *stream) data(i int, p []byte, flow int, end bool, b *batch) {
 		if to.pend == nil {
 			to.pend = takeBuf()
 		}
+		if len(to.pend) == 0 {
+			to.moved = b.now
+		}
 		to.pend = append(to.pend, p[n:]...)
-		from.c.held.Add(int64(len(p) - n))
+		s.owe(1-i, len(p)-n)
+		if i == 1 && s.overdrawn() {
+			s.tooSlow(b)
+			return
+		}
 	}
 	s.credit(i, n+flow-len(p), b)
 	if end {
@@ -85,6 +101,7 @@ func (s *stream) write(i int, p []byte, end bool, most int, b *batch) (n int) {
 		c.out = append(appendFrame(c.out, k, fData, flags, h.id), p[n:n+k]...)
 		h.win -= int64(k)
 		c.win -= int64(k)
+		c.spoke, c.care.wrote = true, b.now
 		if n += k; last {
 			break
 		}
@@ -106,7 +123,9 @@ func (s *stream) push(i, most int, b *batch) {
 	}
 	if p := h.pend[h.off:]; len(p) > 0 {
 		n := s.write(i, p, h.end && h.trailer == nil, most, b)
-		h.off += n
+		if h.off += n; n > 0 {
+			h.moved = b.now
+		}
 		s.unhold(i, n, b)
 		s.credit(1-i, n, b)
 		if n < len(p) {
@@ -123,13 +142,13 @@ func (s *stream) push(i, most int, b *batch) {
 
 func (s *stream) unhold(i, n int, b *batch) {
 	if c := s.h[1-i].c; c != nil && n > 0 {
-		c.held.Add(-int64(n))
+		s.owe(i, -n)
 		c.grant(b)
 	}
 }
 
-// window is a WINDOW_UPDATE, or what a change of SETTINGS makes of it.
-func (s *stream) window(i int, n int64, b *batch) {
+// window is a WINDOW_UPDATE, or what a change of SETTINGS makes of it; false: the window is too large now.
+func (s *stream) window(i int, n int64, b *batch) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := &s.h[i]
@@ -139,12 +158,13 @@ func (s *stream) window(i int, n int64, b *batch) {
 		} else {
 			s.reply(fault(FlagProtocol, grpcInternal, ReasonMalformed, "upstream window overflow"), b)
 		}
-		return
+		return false
 	}
 	if n > 0 && len(h.pend) > 0 {
 		s.push(i, writeHigh, b)
 		s.settle(b)
 	}
+	return true
 }
 
 // Buffers for what waits. They grow to a stream's window at most.

@@ -10,6 +10,7 @@ const goAwayPing = "outrigg!"
 // goAwayGracefully announces the end, then waits for the peer to have heard of it before naming the last stream.
 func (c *conn) goAwayGracefully() {
 	b := newBatch()
+	c.r.count.goAways.Add(1)
 	c.send(b, func(o []byte) []byte {
 		return append(appendFrame(appendGoAway(o, math.MaxInt32, codeNo, ""), 8, fPing, 0, 0), goAwayPing...)
 	})

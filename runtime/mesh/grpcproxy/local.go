@@ -136,7 +136,7 @@ func (c *conn) promoteAll(b *batch) {
 
 // promote makes a stream of a call: it waits for something.
 func (c *conn) promote(k *Call) *stream {
-	s := &stream{r: c.r, call: k, deadline: k.deadline}
+	s := &stream{r: c.r, call: k, deadline: k.deadline, length: -1}
 	s.h[0] = half{c: c, id: k.id, credit: c.r.StreamWindow}
 	s.h[1] = half{done: true, rdone: true}
 	c.mu.Lock()

@@ -6,8 +6,14 @@ import (
 
 // ping answers. gRPC peers that estimate bandwidth PING after every message while no answer is out; the answer to these waits a
 // little for something to be sent with, which spares both sides a write, a wake-up and the next PINGs.
-func (c *conn) ping(p []byte, b *batch) {
+func (c *conn) ping(p []byte, b *batch) error {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.up == nil && c.r.MinPing > 0 {
+		if err := c.pingStrike(b.now); err != nil {
+			return err
+		}
+	}
 	hold := c.r.PingHold > 0 && b.now-c.pingAt < int64(4*c.r.PingHold) && c.pingSent < 64<<10
 	c.pingAt, c.pingSent = b.now, 0
 	c.pong()
@@ -24,11 +30,11 @@ func (c *conn) ping(p []byte, b *batch) {
 			c.pingTimer.Reset(5 * c.r.PingHold)
 		}
 	}
-	c.mu.Unlock()
+	return nil
 }
 
-func (c *conn) pong() { // c.mu is held
-
+// pong is called with c.mu held.
+func (c *conn) pong() {
 	if c.pingHeld {
 		c.pingHeld = false
 		c.out = append(appendFrame(c.out, 8, fPing, flagEnd, 0), c.pingData[:]...)

@@ -96,12 +96,16 @@ func (c *conn) frame(typ, flags byte, id uint32, p []byte, b *batch) error {
 	}
 	switch typ {
 	case fData:
+		c.lastHeard.Store(b.now)
 		return c.data(id, p, flow, flags&flagEnd != 0, b)
 	case fHeaders:
+		c.lastHeard.Store(b.now)
+		c.selfish = false
 		if flags&flagPriority != 0 {
 			if len(p) < 5 {
 				return connError{codeFrameSize, "HEADERS"}
 			}
+			c.selfish = binary.BigEndian.Uint32(p)&math.MaxInt32 == id
 			p = p[5:]
 		}
 		if flags&flagEndHeaders != 0 {
@@ -109,7 +113,10 @@ func (c *conn) frame(typ, flags byte, id uint32, p []byte, b *batch) error {
 		}
 		c.block, c.blockID, c.blockEnd, c.frags = append(c.block[:0], p...), id, flags&flagEnd != 0, 0
 	case fContinuation:
-		if c.frags++; c.blockID == 0 || c.frags > 32 || len(c.block)+len(p) > 2*c.r.MaxHeaderList+maxFrame {
+		if c.blockID == 0 {
+			return connError{codeProtocol, "CONTINUATION of nothing"}
+		}
+		if c.frags++; c.frags > 32 || len(c.block)+len(p) > 2*c.r.MaxHeaderList+maxFrame {
 			return connError{codeCalm, "CONTINUATION"}
 		}
 		c.block = append(c.block, p...)
@@ -121,13 +128,19 @@ func (c *conn) frame(typ, flags byte, id uint32, p []byte, b *batch) error {
 		if len(p) != 4 {
 			return connError{codeFrameSize, "RST_STREAM"}
 		}
+		if c.isIdle(id) {
+			return connError{codeProtocol, "RST_STREAM on an idle stream"}
+		}
 		c.tick(b)
+		c.r.count.resets.Add(1)
 		if c.resets++; c.up == nil && c.resets > c.r.MaxResets {
 			return connError{codeCalm, "too many resets"}
 		}
 		if s := c.find(id); s != nil {
 			s.reset(c.side(), binary.BigEndian.Uint32(p), b)
 		}
+	case fPriority:
+		return c.priority(id, p, b)
 	case fSettings:
 		return c.settings(flags, p, b)
 	case fPing:
@@ -140,12 +153,15 @@ func (c *conn) frame(typ, flags byte, id uint32, p []byte, b *batch) error {
 			}
 			return nil
 		}
-		c.ping(p, b)
+		if err := c.ping(p, b); err != nil {
+			return err
+		}
 		return c.idle(b)
 	case fGoAway:
 		if len(p) < 8 {
 			return connError{codeFrameSize, "GOAWAY"}
 		}
+		c.r.count.goAways.Add(1)
 		if c.up != nil {
 			c.peerLeaves(binary.BigEndian.Uint32(p)&math.MaxInt32, b)
 		}
@@ -153,21 +169,7 @@ func (c *conn) frame(typ, flags byte, id uint32, p []byte, b *batch) error {
 		if len(p) != 4 {
 			return connError{codeFrameSize, "WINDOW_UPDATE"}
 		}
-		n := int64(binary.BigEndian.Uint32(p) & math.MaxInt32)
-		if id != 0 {
-			if s := c.find(id); s != nil {
-				s.window(c.side(), n, b)
-			}
-			return nil
-		}
-		c.mu.Lock()
-		c.win += n
-		bad := c.win > math.MaxInt32 || n == 0
-		c.mu.Unlock()
-		if bad {
-			return connError{codeFlowControl, "WINDOW_UPDATE"}
-		}
-		c.pump(b)
+		return c.windowUpdate(id, int64(binary.BigEndian.Uint32(p)&math.MaxInt32), b)
 	case fPush:
 		return connError{codeProtocol, "PUSH_PROMISE"}
 	default:
@@ -196,14 +198,16 @@ func (c *conn) data(id uint32, p []byte, flow int, end bool, b *batch) error {
 		}
 	}
 	c.mu.Lock()
-	s, idle := c.streams[id], c.up == nil && id > c.last && !c.gone || c.up != nil && id >= c.next
+	s := c.streams[id]
 	c.mu.Unlock()
-	if idle {
+	switch {
+	case s == nil && c.isIdle(id):
 		return connError{codeProtocol, "DATA on an idle stream"}
-	}
-	if s != nil && s.call != nil {
+	case s == nil:
+		c.late(id, b)
+	case s.call != nil:
 		c.streamData(s, p, flow, end, b)
-	} else if s != nil {
+	default:
 		s.data(c.side(), p, flow, end, b)
 	}
 	c.grant(b)
@@ -238,51 +242,4 @@ func (c *conn) headers(id uint32, end bool, block []byte, b *batch) error {
 		s.response(&c.head, end, over, b)
 	}
 	return nil
-}
-
-func (c *conn) settings(flags byte, p []byte, b *batch) error {
-	if flags&flagEnd != 0 {
-		return nil
-	}
-	if len(p)%6 != 0 {
-		return connError{codeFrameSize, "SETTINGS"}
-	}
-	var delta int64
-	var streams []*stream
-	c.mu.Lock()
-	if !c.set {
-		c.set, c.maxStreams = true, math.MaxUint32
-		c.nc.SetReadDeadline(time.Time{})
-	}
-	for ; len(p) > 0; p = p[6:] {
-		v := binary.BigEndian.Uint32(p[2:])
-		switch binary.BigEndian.Uint16(p) {
-		case setTableSize:
-			c.enc.setMax(v)
-		case setMaxStreams:
-			c.maxStreams = v
-		case setWindow:
-			if v > math.MaxInt32 {
-				c.mu.Unlock()
-				return connError{codeFlowControl, "SETTINGS"}
-			}
-			delta += int64(v) - c.initWin
-			c.initWin = int64(v)
-		}
-	}
-	if delta != 0 {
-		for _, s := range c.streams {
-			streams = append(streams, s)
-		}
-	}
-	c.mu.Unlock()
-	for _, s := range streams {
-		s.window(c.side(), delta, b)
-	}
-	c.send(b, func(o []byte) []byte { return appendFrame(o, 0, fSettings, flagEnd, 0) })
-	if c.up != nil {
-		b.wake = append(b.wake, c.up)
-	}
-	c.control += 9 // SETTINGS count tenfold
-	return c.idle(b)
 }

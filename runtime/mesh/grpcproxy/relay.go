@@ -53,7 +53,26 @@ type Relay struct {
 	ConnWindow    int           // bytes in flight from one connection: 4 MiB
 	MaxHeld       int           // bytes held for one sending connection before its credit stops: 32 MiB
 	PingHold      time.Duration // how long answers to frequent PINGs may wait for a write to ride on: 5 ms; negative: none
+	MaxPending    int           // bytes that wait for one client to read: 16 MiB
 	WriteTimeout  time.Duration // a peer that takes nothing for so long is dropped: 1 minute
+	StallTimeout  time.Duration // a stream whose client takes nothing for so long ends, if others need the credit: 20 s
+
+	DialTimeout    time.Duration // of a connection to an upstream, TLS included: 5 s
+	DialBackoff    time.Duration // after the first failure; requests fail at once meanwhile: 100 ms
+	MaxDialBackoff time.Duration // after many: 10 s
+
+	// Keepalive is how long an upstream may be silent, with streams open, before it is sent a PING: 30 s; it is sent
+	// fewer than gRPC servers allow. KeepaliveIdle: without streams too. ClientKeepalive is the same for downstream
+	// connections: 5 minutes, with streams or without. Who does not answer in KeepaliveTimeout, 10 s, is dropped.
+	// Negative times turn a check off, here and below.
+	Keepalive, KeepaliveTimeout, ClientKeepalive time.Duration
+	KeepaliveIdle                                bool
+	// MinPing is how often a client may PING while nothing is sent to it: 1 s. Who does so three times too often is
+	// sent away with ENHANCE_YOUR_CALM and "too_many_pings".
+	MinPing time.Duration
+	// IdleTimeout ends downstream connections without requests, and MaxAge (give or take a tenth) all of them, both by
+	// GOAWAY; 0: never. What still runs MaxAgeGrace after that, 1 minute, is cut off.
+	IdleTimeout, MaxAge, MaxAgeGrace time.Duration
 
 	// Value, if set, answers a local call's context.
 	Value func(k *Call, key any) any
@@ -67,6 +86,7 @@ type Relay struct {
 	work    workers
 	held    atomic.Int64
 	parked  atomic.Int64
+	count   counters
 
 	resuming sync.Mutex
 	resumed  []*parking
@@ -96,18 +116,29 @@ func (r *Relay) init() {
 		def(&r.StreamWindow, 256<<10)
 		def(&r.ConnWindow, 4<<20)
 		def(&r.MaxHeld, 32<<20)
+		def(&r.MaxPending, 16<<20)
 		def(&r.MaxWorkers, 1024)
 		def(&r.MaxLocal, 256<<20)
 		r.work.r = r
 		if r.Origin == "" {
 			r.Origin = "sidecar"
 		}
-		if r.PingHold == 0 {
-			r.PingHold = 5 * time.Millisecond
+		times := func(p *time.Duration, v time.Duration) {
+			if *p == 0 {
+				*p = v
+			}
 		}
-		if r.WriteTimeout == 0 {
-			r.WriteTimeout = time.Minute
-		}
+		times(&r.PingHold, 5*time.Millisecond)
+		times(&r.WriteTimeout, time.Minute)
+		times(&r.StallTimeout, 20*time.Second)
+		times(&r.DialTimeout, 5*time.Second)
+		times(&r.DialBackoff, 100*time.Millisecond)
+		times(&r.MaxDialBackoff, 10*time.Second)
+		times(&r.Keepalive, 30*time.Second)
+		times(&r.KeepaliveTimeout, 10*time.Second)
+		times(&r.ClientKeepalive, 5*time.Minute)
+		times(&r.MinPing, time.Second)
+		times(&r.MaxAgeGrace, time.Minute)
 		r.conns = map[*conn]struct{}{}
 		r.ctx, r.cancel = context.WithCancel(context.Background())
 	})
@@ -129,6 +160,7 @@ func (r *Relay) ServeConn(nc net.Conn) {
 	r.init()
 	c := newConn(r, nc, nil)
 	if c != nil {
+		r.count.accepted.Add(1)
 		c.run()
 	}
 }

@@ -376,9 +376,7 @@ func TestServerKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.srv = e.v.serve(ln)
-	if _, err := unary(do(), e.cc, nil); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "it is found again", func() bool { _, err := unary(do(), e.cc, nil); return err == nil })
 	e.empty()
 }
 

@@ -19,6 +19,7 @@ type stream struct {
 	h        [2]half
 	head     []Field // the request's headers while it waits, for a route or a place upstream
 	timeout  time.Duration
+	length   int64     // what the request's content-length says; -1: nothing
 	retime   bool      // grpc-timeout is no longer what the client said
 	waitsFor *Upstream // for a place there
 	parked   *parking  // for its route
@@ -35,6 +36,7 @@ type half struct {
 	win     int64  // what we may send
 	pend    []byte // waits for window or room, from off on
 	off     int
+	moved   int64   // when some of it last went
 	end     bool    // END_STREAM follows pend
 	trailer []Field // so does this
 	credit  int     // what the peer may still send
@@ -49,7 +51,8 @@ type half struct {
 func (c *conn) request(id uint32, end, over bool, b *batch) error {
 	c.mu.Lock()
 	s, closed := c.streams[id], id <= c.last
-	if s == nil && !closed && !c.gone {
+	if s == nil && !closed && !c.gone && id&1 == 1 {
+		c.past.opened(c.last, id)
 		c.last = id
 	}
 	full := len(c.streams) >= c.r.MaxStreams
@@ -60,7 +63,11 @@ func (c *conn) request(id uint32, end, over bool, b *batch) error {
 	case s != nil:
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if !end || s.h[0].rdone || over || malformed(c.fields, trailerList) {
+		if s.h[0].rdone {
+			s.reset0(codeStreamClosed, b)
+			return nil
+		}
+		if !end || over || s.length > s.out.Sent || malformed(c.fields, trailerList) {
 			s.reset0(codeProtocol, b)
 			return nil
 		}
@@ -72,25 +79,34 @@ func (c *conn) request(id uint32, end, over bool, b *batch) error {
 		s.headers(1, c.fields, true, b)
 		s.settle(b)
 		return nil
-	case closed || c.gone:
+	case c.gone:
 		return nil
+	case closed && c.past.wasSkipped(id): // the reader alone writes that
+		return connError{codeProtocol, "stream id"}
+	case closed:
+		return c.lateHeaders(id, b)
 	case full:
-		c.send(b, func(o []byte) []byte { return appendU32(o, fReset, id, codeRefused) })
+		c.rst(id, codeRefused, b)
 		return c.idle(b)
-	case !over && malformed(c.fields, requestList):
-		c.send(b, func(o []byte) []byte { return appendU32(o, fReset, id, codeProtocol) })
+	case !over && malformed(c.fields, requestList) || c.selfish:
+		c.rst(id, codeProtocol, b)
 		return c.idle(b)
 	}
 	h := &c.head
 	*h = Headers{Fields: c.fields}
+	length, ok := h.length()
+	if !ok || end && length > 0 {
+		c.rst(id, codeProtocol, b)
+		return c.idle(b)
+	}
 	h.Timeout = parseTimeout(h.kind(kindTimeout))
-	if c.r.methods != nil && !over && !end && c.refusal == nil {
+	if c.r.methods != nil && !over && !end && length < 0 && c.refusal == nil {
 		if m := c.r.local(h); m != nil {
 			c.hold(id, m, h, b)
 			return nil
 		}
 	}
-	s = &stream{r: c.r, timeout: h.Timeout}
+	s = &stream{r: c.r, timeout: h.Timeout, length: length}
 	s.out = Outcome{Path: h.Path(), Authority: h.Authority(), ConnTag: c.tag, Status: -1, Start: epoch.Add(time.Duration(b.now))}
 	if h.Timeout > 0 {
 		s.deadline = b.now + int64(h.Timeout)
@@ -130,6 +146,7 @@ func (c *conn) open(s *stream, fields []Field, b *batch) bool {
 	c.streams[h.id] = s
 	h.done = h.end && len(h.pend) == 0 && h.trailer == nil
 	c.putHeaders(h.id, fields, h.done)
+	c.care.wrote = b.now
 	b.touch(c)
 	return true
 }
@@ -209,6 +226,7 @@ func (s *stream) settle(b *batch) {
 			h.c.mu.Lock()
 			delete(h.c.streams, h.id)
 			over := h.c.draining && len(h.c.streams) == 0
+			h.c.care.emptied = b.now
 			h.c.mu.Unlock()
 			if over {
 				b.touch(h.c)

@@ -28,6 +28,7 @@ type Upstream struct {
 	sweepAt  int
 	nwaiting atomic.Int32
 	dialing  bool
+	rest     backoff
 	starting bool
 	again    bool
 	closed   bool
@@ -48,7 +49,7 @@ func (u *Upstream) Close() {
 	u.cancel()
 	waiting := u.waiting
 	u.waiting = nil
-	u.nwaiting.Store(0)
+	u.counted(0)
 	u.mu.Unlock()
 	b := newBatch()
 	for _, s := range waiting {
@@ -105,11 +106,13 @@ func (u *Upstream) assign(s *stream, fields []Field, b *batch) *Error {
 	if u.nwaiting.Load() == 0 && u.try(s, fields, b) {
 		return nil
 	}
-	s.head, s.retime = slices.Clone(fields), true
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.closed {
 		return u.gone()
+	}
+	if err := u.rest.resting(); err != nil && len(u.list()) == 0 && !u.dialing {
+		return u.unreachable(err)
 	}
 	if len(u.waiting) >= u.sweepAt { // those that gave up
 		u.waiting = slices.DeleteFunc(u.waiting, func(s *stream) bool { return s.finished.Load() })
@@ -118,9 +121,9 @@ func (u *Upstream) assign(s *stream, fields []Field, b *batch) *Error {
 	if len(u.waiting) >= u.r.MaxWaiting {
 		return fault(FlagLimited, grpcExhausted, ReasonOverloaded, "too many requests wait for "+u.Name)
 	}
-	s.waitsFor = u
+	s.head, s.retime, s.waitsFor = slices.Clone(fields), true, u
 	u.waiting = append(u.waiting, s)
-	u.nwaiting.Store(int32(len(u.waiting)))
+	u.counted(len(u.waiting))
 	b.wake = append(b.wake, u) // a place may have become free meanwhile
 	return nil
 }
@@ -146,7 +149,7 @@ func (u *Upstream) start(b *batch) {
 		s.mu.Unlock()
 		u.mu.Lock()
 		if ok {
-			u.nwaiting.Store(int32(len(u.waiting)))
+			u.counted(len(u.waiting))
 			continue
 		}
 		u.waiting = append([]*stream{s}, u.waiting...)
@@ -156,14 +159,14 @@ func (u *Upstream) start(b *batch) {
 		u.again = false
 	}
 	u.starting, u.again = false, false
-	if len(u.waiting) > 0 && !u.closed && !u.dialing && len(u.list()) < u.max {
+	if len(u.waiting) > 0 && !u.closed && !u.dialing && len(u.list()) < u.max && u.rest.resting() == nil {
 		u.dialing = true
 		go u.connect()
 	}
 }
 
 func (u *Upstream) connect() {
-	ctx, cancel := context.WithTimeout(u.ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(u.ctx, u.r.DialTimeout)
 	nc, err := u.dial(ctx)
 	cancel()
 	b := newBatch()
@@ -171,7 +174,7 @@ func (u *Upstream) connect() {
 	if err == nil {
 		if c = newConn(u.r, nc, u); c == nil {
 			err = errors.New("relay is closed")
-		} else if nc.SetDeadline(time.Now().Add(5 * time.Second)); true {
+		} else if nc.SetDeadline(time.Now().Add(u.r.DialTimeout)); true {
 			if err = c.handshake(); err != nil {
 				c.close(err, b)
 				c = nil
@@ -181,14 +184,20 @@ func (u *Upstream) connect() {
 	}
 	u.mu.Lock()
 	u.dialing = false
+	if err != nil {
+		u.rest.failed(u.r, err)
+		u.r.count.dialFailed.Add(1)
+	}
 	if c != nil {
+		u.rest.succeeded()
+		u.r.count.dialed.Add(1)
 		l := append(slices.Clone(u.list()), c)
 		u.live.Store(&l)
 	}
 	var failed []*stream
 	if err != nil && len(u.list()) == 0 {
 		failed, u.waiting = u.waiting, nil
-		u.nwaiting.Store(0)
+		u.counted(0)
 	}
 	u.mu.Unlock()
 	for _, s := range failed {
@@ -207,4 +216,9 @@ func (u *Upstream) gone() *Error {
 
 func (u *Upstream) unreachable(err error) *Error {
 	return fault(FlagConnectFailed, grpcUnavailable, ReasonConnectFailed, "cannot connect to "+u.Name+": "+err.Error())
+}
+
+// counted notes how many wait. u.mu is held.
+func (u *Upstream) counted(n int) {
+	u.r.count.waiting.Add(int64(n) - int64(u.nwaiting.Swap(int32(n))))
 }

@@ -41,6 +41,7 @@ func (c *conn) flush(b *batch) {
 			wire, err = c.inl.seal(c.nc.(*tls.Conn), buf, c.wire)
 			c.wire = wire
 		}
+		c.r.count.writes.Add(1)
 		if c.wbuf = wire; c.try != nil {
 			c.werr = nil
 			c.wn, err = c.try.TryWrite(wire)
@@ -101,6 +102,7 @@ func (c *conn) drain(rest []byte) {
 	b := newBatch()
 	for {
 		if len(rest) > 0 {
+			c.r.count.writes.Add(1)
 			c.nc.SetWriteDeadline(time.Now().Add(c.r.WriteTimeout))
 			nc := c.nc
 			if c.inl != nil {
@@ -165,6 +167,7 @@ func (c *conn) putHeaders(id uint32, fields []Field, end bool) {
 	if end {
 		flags = flagEnd
 	}
+	c.spoke = true
 	at := len(c.out)
 	c.out = c.enc.start(appendFrame(c.out, 0, fHeaders, flags|flagEndHeaders, id))
 	for i := range fields {
