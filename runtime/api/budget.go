@@ -18,7 +18,8 @@ type Budget struct {
 // NewBudget makes one of so many bytes.
 func NewBudget(limit components.Size) *Budget { return &Budget{limit: int64(limit)} }
 
-func (b *Budget) enter(n int64) error {
+// Enter takes n bytes, or fails with ErrExhausted. Each needs a Leave of as many bytes, whether it failed or not.
+func (b *Budget) Enter(n int64) error {
 	if b == nil {
 		return nil
 	}
@@ -33,8 +34,8 @@ func (b *Budget) enter(n int64) error {
 	}
 }
 
-// leave gives back what enter took, whether enter refused it or not.
-func (b *Budget) leave(n int64) {
+// Leave gives back what Enter took.
+func (b *Budget) Leave(n int64) {
 	if b != nil && n != 0 {
 		b.used.Add(-n)
 	}

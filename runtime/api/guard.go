@@ -43,7 +43,7 @@ func (r guarded) RegisterService(d *grpc.ServiceDesc, impl any) {
 	}
 	own.Streams = make([]grpc.StreamDesc, len(d.Streams))
 	for i, s := range d.Streams {
-		s.Handler = r.g.streaming("/"+d.ServiceName+"/"+s.StreamName, s.Handler)
+		s.Handler = r.g.Stream("/"+d.ServiceName+"/"+s.StreamName, s.Handler)
 		own.Streams[i] = s
 	}
 	r.s.RegisterService(&own, impl)
@@ -113,7 +113,7 @@ func (r *request) end(answer *any, err *error) {
 	if *err != nil {
 		*answer = nil
 	}
-	r.g.Budget.leave(r.held)
+	r.g.Budget.Leave(r.held)
 	r.g, r.op, r.ctx, r.read, r.held = nil, "", nil, nil, 0
 	requests.Put(r)
 }
@@ -124,7 +124,7 @@ func (g *Guard) enter(v any) (held int64, err error) {
 		return 0, err
 	}
 	n := int64(proto.Size(v.(proto.Message)))
-	return n, g.Budget.enter(n)
+	return n, g.Budget.Enter(n)
 }
 
 func (g *Guard) fits(v any, what string) error {

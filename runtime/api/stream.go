@@ -13,7 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-func (g *Guard) streaming(op string, h grpc.StreamHandler) grpc.StreamHandler {
+// Stream puts g around a stream handler that belongs to no service. Services have it from Around.
+func (g *Guard) Stream(op string, h grpc.StreamHandler) grpc.StreamHandler {
 	return func(srv any, ss grpc.ServerStream) (err error) {
 		ctx, cancel := g.lasting(ss.Context())
 		s := &stream{ServerStream: ss, g: g, ctx: ctx}
@@ -24,7 +25,7 @@ func (g *Guard) streaming(op string, h grpc.StreamHandler) grpc.StreamHandler {
 				err = g.failed(ctx, op, err)
 			}
 			cancel(nil)
-			g.Budget.leave(s.held)
+			g.Budget.Leave(s.held)
 		}()
 		if err = admit(ctx); err != nil {
 			return err
@@ -54,7 +55,7 @@ type stream struct {
 func (s *stream) Context() context.Context { return s.ctx }
 
 func (s *stream) RecvMsg(m any) error {
-	s.g.Budget.leave(s.held)
+	s.g.Budget.Leave(s.held)
 	s.held = 0
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return s.received(err)

@@ -1,0 +1,128 @@
+package http
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	nethttp "net/http"
+	"strings"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/api"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// What a request is refused with before it reaches a method.
+const (
+	ReasonUnknownPath      components.Reason = "UNKNOWN_PATH"
+	ReasonHTTPMethod       components.Reason = "HTTP_METHOD"
+	ReasonContentType      components.Reason = "CONTENT_TYPE"
+	ReasonMalformedRequest components.Reason = "MALFORMED_REQUEST"
+)
+
+const (
+	typeJSON       = "application/json"
+	typeProto      = "application/proto"
+	typeStreamJSON = "application/connect+json"
+	typeStreamBin  = "application/connect+proto"
+	typeLines      = "application/x-ndjson"
+)
+
+func (h *Handler) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
+	ctx, err := h.admit(r)
+	if err != nil {
+		writeError(w, 0, err)
+		return
+	}
+	method, contentType, code, err := h.understand(r)
+	if err != nil {
+		writeError(w, code, err)
+		return
+	}
+	wait := nethttp.NewResponseController(w)
+	wait.SetReadDeadline(time.Now().Add(bodyTime)) // a connection that has no deadlines has none to keep
+	body, leave, code, err := h.body(r)
+	wait.SetReadDeadline(time.Time{})
+	defer leave()
+	if err != nil {
+		writeError(w, code, err)
+		return
+	}
+	r = r.WithContext(ctx)
+	r.Header.Set("Connect-Protocol-Version", "1") // without it plain JSON is taken for REST
+	r.Header.Set("Content-Type", contentType)
+	if contentType == typeJSON && method.IsStreamingServer() {
+		out := &lines{w: w, max: h.opts.MaxMessage}
+		h.transcoder.ServeHTTP(out, enveloped(r, body))
+		out.end()
+		return
+	}
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	out := &kind{ResponseWriter: w, limit: h.opts.MaxMessage}
+	h.transcoder.ServeHTTP(out, r)
+	out.end()
+}
+
+// understand finds the method of a request that can be served; else code is the HTTP status of the error.
+func (h *Handler) understand(r *nethttp.Request) (method protoreflect.MethodDescriptor, contentType string, code int, err error) {
+	method, ok := h.methods[r.URL.Path]
+	if !ok {
+		return nil, "", nethttp.StatusNotFound, components.WithReason(fmt.Errorf("%w: there is no %.200q here; methods are called as POST /outrigger.cache.v1.Cache/Get with a JSON body",
+			components.ErrNotFound, r.URL.Path), ReasonUnknownPath)
+	}
+	if r.Method != nethttp.MethodPost {
+		return nil, "", nethttp.StatusMethodNotAllowed, components.WithReason(fmt.Errorf("%w: methods are called with POST, not %.20q", components.ErrUnsupported, r.Method), ReasonHTTPMethod)
+	}
+	contentType, params, parseErr := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	charset := params["charset"]
+	if parseErr == nil && (charset == "" || strings.EqualFold(charset, "utf-8")) && accepts(method, contentType) {
+		return method, contentType, 0, nil
+	}
+	return nil, "", nethttp.StatusUnsupportedMediaType, components.WithReason(fmt.Errorf("%w: content-type %.100q is not served here: send %s",
+		components.ErrInvalid, r.Header.Get("Content-Type"), typeJSON), ReasonContentType)
+}
+
+func accepts(m protoreflect.MethodDescriptor, contentType string) bool {
+	switch contentType {
+	case typeJSON:
+		return !m.IsStreamingClient()
+	case typeProto:
+		return !m.IsStreamingClient() && !m.IsStreamingServer()
+	case typeStreamJSON, typeStreamBin:
+		return m.IsStreamingClient() || m.IsStreamingServer()
+	}
+	return false
+}
+
+const (
+	bodyTime   = time.Minute // for a request's body
+	drainBytes = 256 << 20   // read of a body that is refused, so that a client which writes all before it reads sees the answer
+)
+
+// body reads a request's body whole, as all methods here need it. leave gives its bytes back to the budget.
+func (h *Handler) body(r *nethttp.Request) (body []byte, leave func(), code int, err error) {
+	limit := int64(h.opts.MaxMessage)
+	n := limit
+	if r.ContentLength >= 0 {
+		n = min(n, r.ContentLength)
+	}
+	leave = func() { h.opts.Budget.Leave(n) }
+	if err = h.opts.Budget.Enter(n); err != nil {
+		return nil, leave, 0, err
+	}
+	body, err = io.ReadAll(io.LimitReader(r.Body, limit+1))
+	switch {
+	case err != nil:
+		return nil, leave, nethttp.StatusBadRequest, components.WithReason(fmt.Errorf("%w: the body ends early: %s", components.ErrInvalid, err), ReasonMalformedRequest)
+	case int64(len(body)) > limit:
+		if _, err = io.CopyN(io.Discard, r.Body, drainBytes); err != nil && !errors.Is(err, io.EOF) {
+			return nil, leave, nethttp.StatusBadRequest, components.WithReason(fmt.Errorf("%w: the body ends early: %s", components.ErrInvalid, err), ReasonMalformedRequest)
+		}
+		return nil, leave, nethttp.StatusRequestEntityTooLarge, api.TooLarge("http-api", "body of the request", h.opts.MaxMessage)
+	}
+	return body, leave, 0, nil
+}

@@ -1,0 +1,124 @@
+package server
+
+import (
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/access"
+	"github.com/outrigger-mesh/outrigger/runtime/api"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+)
+
+// ReasonUnknownMethod is what a call of a method is refused with that the sidecar does not have.
+const ReasonUnknownMethod components.Reason = "UNKNOWN_METHOD"
+
+// own are the beginnings of paths that are never proxied.
+var own = []string{"/outrigger.", "/grpc.", "/dapr."}
+
+// door is what a connection of the gRPC socket is tagged with.
+type door struct {
+	caller components.Caller
+	policy *access.Policy
+	peer   access.Peer
+}
+
+func (d *door) Caller() components.Caller { return d.caller }
+
+func (d *door) Admit(header func(string) string) error { return d.policy.Admit(d.peer, header) }
+
+func (s *Server) identify(nc net.Conn) (tag any, err error) {
+	return &door{s.opts.Caller, s.opts.Access, s.opts.Access.Identify(nc)}, nil
+}
+
+// Route takes what is the API's own, and what its peer may not call: then taken is true, and there is an upstream or the
+// error to answer. Everything else is for the mesh. It follows the rules of grpcproxy.Relay.Route.
+func (s *Server) Route(h *grpcproxy.Headers) (up *grpcproxy.Upstream, err error, taken bool) {
+	door, ok := h.ConnTag.(api.Door)
+	if !ok {
+		err = components.ErrUnauthenticated
+	} else {
+		err = door.Admit(h.Get)
+	}
+	if err != nil {
+		return nil, refusal(err), true
+	}
+	path := h.Path()
+	for _, prefix := range own {
+		if strings.HasPrefix(path, prefix) {
+			up, err = s.fast.Route(h)
+			return up, err, true
+		}
+	}
+	return nil, nil, false
+}
+
+// alone is the route as long as there is no mesh.
+func (s *Server) alone(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
+	if up, err, taken := s.Route(h); taken {
+		return up, err
+	}
+	return nil, refusal(s.noMethod(h.Path()))
+}
+
+// unknown answers a method that none of the services has.
+func (s *Server) unknown(_ any, ss grpc.ServerStream) error {
+	method, _ := grpc.MethodFromServerStream(ss)
+	return s.noMethod(method)
+}
+
+func (s *Server) noMethod(path string) error {
+	services := slices.Sorted(maps.Keys(s.fast.GRPC.GetServiceInfo()))
+	return components.WithReason(fmt.Errorf("%w: there is no method %s here; the services are %s", components.ErrUnsupported, path, strings.Join(services, ", ")),
+		ReasonUnknownMethod)
+}
+
+// hook puts the server's part into the relay's hooks, whoever has set them meanwhile.
+func (s *Server) hook() {
+	r, others := s.fast.Relay, s.fast.Relay.Response
+	r.Response = func(h *grpcproxy.Headers, trailers bool) {
+		switch {
+		case h.Tag == nil: // the answer of the grpc-go within: the mesh tags its own
+			s.explain(h)
+		case others != nil:
+			others(h, trailers)
+		}
+	}
+}
+
+// explain says which limit it was where grpc-go refuses a message before any handler or interceptor sees it: a compressed one.
+func (s *Server) explain(h *grpcproxy.Headers) {
+	if !h.End || h.Get("grpc-status") != "8" || h.Get("grpc-status-details-bin") != "" || !strings.Contains(h.Get("grpc-message"), "larger than max") {
+		return
+	}
+	st := api.Status(api.TooLarge("api", "request", int(s.opts.MaxMessage)))
+	details, err := proto.Marshal(st.Proto())
+	if err != nil {
+		return
+	}
+	h.Set("grpc-message", st.Message()) // plain ASCII: nothing to encode
+	h.Set("grpc-status-details-bin", base64.RawStdEncoding.EncodeToString(details))
+}
+
+// refusal is an error as the relay answers it.
+func refusal(err error) *grpcproxy.Error {
+	st := api.Status(err)
+	e := &grpcproxy.Error{Code: int(st.Code()), Message: st.Message()}
+	for _, d := range st.Details() {
+		switch d := d.(type) {
+		case *errdetails.ErrorInfo:
+			e.Reason, e.Metadata = d.GetReason(), d.GetMetadata()
+		case *errdetails.RetryInfo:
+			e.RetryDelay = d.GetRetryDelay().AsDuration()
+		}
+	}
+	return e
+}
