@@ -40,14 +40,18 @@ type entry struct {
 func (e *entry) expired(now int64) bool { return e.expires <= now }
 
 // What an item takes besides its bytes: entry, version, its slot in the map and in expiring, and what the allocator rounds
-// up; and a pair of metadata likewise. TestBoundIsOfRealMemory holds them against the heap.
+// up; and what a map of metadata and a pair in it take. TestBoundIsOfRealMemory holds them against the heap.
 const (
-	overhead     = 320
+	overhead     = 256
+	mapOverhead  = 320
 	pairOverhead = 64
 )
 
 func sizeOf(key string, value int, contentType string, metadata map[string]string) int64 {
 	size := overhead + len(key) + value + value/8 + len(contentType)
+	if len(metadata) > 0 {
+		size += mapOverhead
+	}
 	for k, v := range metadata {
 		size += pairOverhead + len(k) + len(v)
 	}
