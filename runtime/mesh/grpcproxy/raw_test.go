@@ -131,7 +131,8 @@ func (c *raw) answer(id uint32) (code, why string) {
 	return code, why
 }
 
-func (c *raw) goAway(code uint32) {
+// goAway reads up to a GOAWAY, which has to be of that code, and returns its text.
+func (c *raw) goAway(code uint32) string {
 	c.nc.SetReadDeadline(time.Now().Add(5 * time.Second))
 	for {
 		typ, _, p, err := c.read()
@@ -142,7 +143,7 @@ func (c *raw) goAway(code uint32) {
 			if got := binary.BigEndian.Uint32(p[4:]); got != code {
 				c.t.Fatalf("GOAWAY code %d %s", got, p[8:])
 			}
-			return
+			return string(p[8:])
 		}
 	}
 }
@@ -182,3 +183,5 @@ func FuzzConn(f *testing.F) {
 		r.Close()
 	})
 }
+
+func newReader(nc net.Conn) *bufio.Reader { return bufio.NewReader(nc) }
