@@ -1,0 +1,51 @@
+# Everything is done from here; CI does the same. `make help` lists the targets.
+GO ?= go
+TOOL = $(GO) tool -modfile=tools/go.mod
+
+all: build lint test ## build, lint and test
+
+build: ## build bin/outrigger
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/outrigger ./cmd/outrigger
+
+run: build ## run a sidecar on configs/hello.yaml with a sample application
+	bin/outrigger run -config configs/hello.yaml -- $(GO) run ./examples/hello
+
+demo: ## build and run the shop, and check what it does
+	$(GO) run ./examples/shop/demo
+
+test: ## run the tests that need nothing but Go
+	$(GO) test ./...
+
+race: ## the same with the race detector
+	$(GO) test -race ./...
+
+mutants: ## show that the conformance suites catch broken drivers
+	$(GO) test -tags mutants -run '^TestMutants$$' -v ./components/...
+
+integration: build ## black box: the binary and its peers over public protocols; ONLY=name runs one suite
+	$(GO) test -count=1 -v -timeout 30m ./integration/... $(if $(ONLY),-run '$(ONLY)',)
+
+bench: build ## measure against the limit and the peers at hand; writes bench.json; ONLY=name runs one part
+	$(GO) run ./integration/bench $(if $(ONLY),-only '$(ONLY)',)
+
+fuzz: ## run each fuzz target for FUZZTIME (10s)
+	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
+	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),10s) $$p || exit 1; done; done
+
+gen: ## make generated files anew
+	$(TOOL) buf generate --template proto/buf.gen.yaml proto
+	$(GO) run ./cmd/docgen
+	$(GO) generate ./...
+
+gen-check: gen ## fail if that changed anything
+	@git diff --exit-code -- proto docs/components examples
+
+lint: ## gofmt, vet, buf lint
+	@test -z "$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'))" || { gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'); exit 1; }
+	$(GO) vet ./...
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+.PHONY: all build run demo test race mutants integration bench fuzz gen gen-check lint help
+.DEFAULT_GOAL := all
