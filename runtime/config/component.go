@@ -27,6 +27,11 @@ type limits struct {
 	Queue       int `yaml:"queue" doc:"calls that wait for one of those to end"`
 }
 
+// freshComponent is one that says nothing.
+func freshComponent() written {
+	return written{Limits: limits{Concurrency: 1024, Queue: 4096}}
+}
+
 // section reads the components of one capability.
 func (l *loader) section(s [2]*yaml.Node) []Component {
 	capability := s[0].Value
@@ -52,7 +57,7 @@ func (l *loader) component(capability string, name, body *yaml.Node) Component {
 		l.fault(body.Line, "%s: expected a map with driver and options, found %s", l.subject(name.Line), shape(body))
 		return c
 	}
-	w := written{Limits: limits{Concurrency: 1024, Queue: 4096}}
+	w := freshComponent()
 	l.noSecrets(body, "options")
 	if l.decode(body, &w); w.Driver == "" {
 		if !l.tree.places[body.Line].faulty && !l.faultyAt(body, "driver") {
