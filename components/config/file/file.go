@@ -47,6 +47,7 @@ func (Options) Guarantees() string {
 - if_version is checked under a lock that all sidecars with this folder share; an editor does not ask for it.
 - Versions are made of content and change time: the same in each sidecar, before and after a restart. Touching a file gives its
   value another version; watchers are told of other content only.
+- Two changes that an editor makes within a tick of the kernel's clock (10 ms at most), back to the first value, go unnoticed.
 - A file that is written in place, not renamed into place, may be seen half-written for a moment; the last state always arrives.
 - Nothing outside the folder is read, whatever links are in it. A file that may not be read is an error, not an absent key.
 - A key cannot be the folder of another key: FAILED_PRECONDITION.
@@ -138,14 +139,14 @@ func (s *store) List(_ context.Context, prefix, after string, limit int) ([]conf
 	}
 	defer root.Close()
 	sel := config.Selection{Prefixes: []string{prefix}}
-	found := look(root, prefix[:strings.LastIndexByte(prefix, '/')+1], nil)
-	if err := found.fault(sel); err != nil {
+	found := folder.Look(root, prefix[:strings.LastIndexByte(prefix, '/')+1], nil)
+	if err := fault(found, sel); err != nil {
 		return nil, err
 	}
-	keys := slices.DeleteFunc(found.keys(sel), func(k string) bool { return k <= after })
+	rest := slices.DeleteFunc(keys(found, sel), func(k string) bool { return k <= after })
 	var items []config.Item
 	bytes := 0
-	for _, key := range keys {
+	for _, key := range rest {
 		if len(items) == limit || bytes >= config.PageBytes {
 			break
 		}

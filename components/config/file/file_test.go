@@ -32,6 +32,9 @@ func open(t *testing.T, dir string) config.Driver {
 	return d
 }
 
+// tick is longer than that of a kernel's clock for change times, by which a value that comes back is told from before.
+const tick = 5 * time.Millisecond
+
 // put renames a file into place, as editors do.
 func put(t *testing.T, dir, key, value string) {
 	t.Helper()
@@ -40,6 +43,7 @@ func put(t *testing.T, dir, key, value string) {
 	temp := filepath.Join(filepath.Dir(path), ".new")
 	must(t, os.WriteFile(temp, []byte(value), 0o600))
 	must(t, os.Rename(temp, path))
+	time.Sleep(tick)
 }
 
 func must(t *testing.T, err error) {

@@ -4,10 +4,13 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/config"
 	"github.com/outrigger-mesh/outrigger/components/internal/folder"
 )
 
@@ -18,7 +21,7 @@ type tree struct {
 	every time.Duration
 
 	mu       sync.Mutex
-	sight    sight
+	sight    folder.Sight
 	newer    chan struct{}    // closed when there is another sight
 	notifier *folder.Notifier // nil: nobody has watched yet
 	closed   bool
@@ -26,11 +29,11 @@ type tree struct {
 }
 
 // now looks, and answers what it sees and a channel that is closed when there is something else to see.
-func (t *tree) now() (sight, <-chan struct{}, error) {
+func (t *tree) now() (folder.Sight, <-chan struct{}, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		return sight{}, nil, errClosed
+		return folder.Sight{}, nil, errClosed
 	}
 	if t.notifier == nil {
 		t.notifier, t.ended, t.newer = folder.NewNotifier(t.log, t.every), make(chan struct{}), make(chan struct{})
@@ -41,7 +44,7 @@ func (t *tree) now() (sight, <-chan struct{}, error) {
 }
 
 // last is what was seen last.
-func (t *tree) last() (sight, <-chan struct{}) {
+func (t *tree) last() (folder.Sight, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.sight, t.newer
@@ -50,17 +53,17 @@ func (t *tree) last() (sight, <-chan struct{}) {
 func (t *tree) look() {
 	t.notifier.Begin()
 	t.notifier.Watch(t.dir)
-	seen := sight{}
+	seen := folder.Sight{}
 	root, err := folder.Open(t.dir)
 	switch {
 	case err == nil:
-		seen = look(root, "", func(dir string) { t.notifier.Watch(filepath.Join(t.dir, filepath.FromSlash(dir))) })
+		seen = folder.Look(root, "", func(dir string) { t.notifier.Watch(filepath.Join(t.dir, filepath.FromSlash(dir))) })
 		root.Close()
 	case !errors.Is(err, components.ErrNotFound):
-		seen.bad = map[string]error{"": err}
+		seen.Bad = map[string]error{"": err}
 	}
 	t.notifier.End()
-	if seen.equal(t.sight) {
+	if seen.Equal(t.sight) {
 		return
 	}
 	t.sight = seen
@@ -96,4 +99,20 @@ func (t *tree) close() {
 		notifier.Close()
 	}
 	<-ended
+}
+
+// keys are those selected among what is seen, sorted. A file beside the folders of the namespaces is no key.
+func keys(seen folder.Sight, sel config.Selection) (keys []string) {
+	for key := range seen.Files {
+		if sel.Has(key) && strings.Contains(key, "/") {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// fault is why what is selected cannot be known.
+func fault(seen folder.Sight, sel config.Selection) error {
+	return seen.Fault(sel.Keys, sel.Prefixes)
 }

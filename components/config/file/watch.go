@@ -24,7 +24,7 @@ func (s *store) Watch(ctx context.Context, sel config.Selection, report func([]c
 	if err != nil {
 		return err
 	}
-	if err := seen.fault(sel); err != nil {
+	if err := fault(seen, sel); err != nil {
 		return err
 	}
 	w := &watch{store: s, sel: sel, told: map[string]told{}, warned: map[string]string{}}
@@ -77,7 +77,7 @@ type told struct {
 
 // changes reads what has changed, as far as it can be read: err is why it is not all. At first (strict) it is all or
 // nothing; later the last value of a key stands that cannot be read, with a warning.
-func (w *watch) changes(seen sight, strict bool) (changes []config.Change, err error) {
+func (w *watch) changes(seen folder.Sight, strict bool) (changes []config.Change, err error) {
 	root, err := folder.Open(w.store.dir)
 	if err == nil {
 		defer root.Close()
@@ -86,8 +86,8 @@ func (w *watch) changes(seen sight, strict bool) (changes []config.Change, err e
 	}
 	err = nil
 	there := map[string]bool{}
-	for _, key := range seen.keys(w.sel) {
-		change, failed := w.look(root, key, seen.files[key])
+	for _, key := range keys(seen, w.sel) {
+		change, failed := w.look(root, key, seen.Files[key])
 		if errors.Is(failed, components.ErrNotFound) {
 			continue
 		}
@@ -107,9 +107,9 @@ func (w *watch) changes(seen sight, strict bool) (changes []config.Change, err e
 }
 
 // gone are the keys that were there before and are not now. Where it cannot be told, they are taken to be.
-func (w *watch) gone(seen sight, there map[string]bool) (changes []config.Change) {
+func (w *watch) gone(seen folder.Sight, there map[string]bool) (changes []config.Change) {
 	for key := range w.told {
-		if there[key] || seen.fault(config.Selection{Keys: []string{key}}) != nil {
+		if there[key] || seen.Fault([]string{key}, nil) != nil {
 			continue
 		}
 		delete(w.told, key)
