@@ -3,4 +3,7 @@ package all
 
 import (
 	_ "github.com/outrigger-mesh/outrigger/components/cache/memory"
+	_ "github.com/outrigger-mesh/outrigger/components/config/file"
+	_ "github.com/outrigger-mesh/outrigger/components/secret/env"
+	_ "github.com/outrigger-mesh/outrigger/components/secret/file"
 )

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -115,6 +116,7 @@ func (e *Entry) Snapshot() *Snapshot { return e.snapshot.Load() }
 
 // follow keeps an entry current until ctx ends.
 func (d *Directory) follow(ctx context.Context, e *Entry) {
+	told := ""
 	for ctx.Err() == nil {
 		err := d.source.Watch(ctx, e.Service, func(all []Instance) error {
 			e.update(all)
@@ -123,7 +125,10 @@ func (d *Directory) follow(ctx context.Context, e *Entry) {
 		if ctx.Err() != nil {
 			break
 		}
-		d.log.Warn("registry watch ended; trying again", "service", e.Service.Name, "namespace", e.Service.Namespace, "err", err)
+		if text := fmt.Sprint(err); text != told { // once for each reason, not for each attempt
+			told = text
+			d.log.Warn("registry watch ended; trying again", "service", e.Service.String(), "err", err)
+		}
 		e.fail(err)
 		select {
 		case <-ctx.Done():
@@ -204,7 +209,7 @@ func (w *watcher) poke() {
 	}
 }
 
-// Watch reports the newest snapshot of a service, then again whenever it has changed, until ctx ends. Changes that come faster
+// Watch reports the newest snapshot of a service (not Known while the source fails), then again whenever it has changed, until ctx ends. Changes that come faster
 // than report returns are reported as one.
 func (d *Directory) Watch(ctx context.Context, s Service, report func(*Snapshot) error) error {
 	e := d.Find(s)
@@ -229,7 +234,7 @@ func (d *Directory) Watch(ctx context.Context, s Service, report func(*Snapshot)
 			return errClosed
 		case <-w.changed:
 		}
-		if now := e.Snapshot(); now.Known {
+		if now := e.Snapshot(); now.Known || now.Err != nil {
 			if err := report(now); err != nil {
 				return err
 			}

@@ -50,8 +50,7 @@ func (e *Router) Route(r *Request) (Plan, error) {
 	case s.Known:
 		return nil, noInstance(r.Service)
 	case s.Err != nil:
-		return nil, components.WithReason(fmt.Errorf("%w: the registry cannot be asked for %s/%s: %w", components.ErrUnavailable,
-			r.Service.Namespace, r.Service.Name, s.Err), ReasonRegistryAway)
+		return nil, RegistryAway(r.Service, s.Err)
 	default:
 		return nil, &Pending{Wait: entry.Wait}
 	}
@@ -62,9 +61,14 @@ func (e *Router) Route(r *Request) (Plan, error) {
 	return p, nil
 }
 
+// RegistryAway is the error while nothing is known of a service, since the registry cannot be asked.
+func RegistryAway(s Service, why error) error {
+	return components.WithReason(fmt.Errorf("%w: the registry cannot be asked for %s: %v", components.ErrUnavailable, s, why),
+		ReasonRegistryAway)
+}
+
 func noInstance(s Service) error {
-	return components.WithReason(fmt.Errorf("%w: service %s/%s has no instance: nobody has published it", components.ErrUnavailable,
-		s.Namespace, s.Name), ReasonNoInstance)
+	return components.WithReason(fmt.Errorf("%w: service %s has no instance: nobody has published it", components.ErrUnavailable, s), ReasonNoInstance)
 }
 
 // plan is a request's way over the endpoints of one snapshot.

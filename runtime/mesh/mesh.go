@@ -13,6 +13,9 @@ type Service struct {
 	Namespace, Name, Group, Version, Protocol string
 }
 
+// String is NAMESPACE/NAME.
+func (s Service) String() string { return s.Namespace + "/" + s.Name }
+
 // Instance is one address of a service, immutable once it is in a Snapshot.
 type Instance struct {
 	Address string // HOST:PORT, of the instance's sidecar

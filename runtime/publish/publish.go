@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -175,11 +176,21 @@ func (p *Publisher) Withdraw(ctx context.Context) error {
 	return nil
 }
 
+// Answers tells whether the port of a service answered when it was tried last.
+func (p *Publisher) Answers(service string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k := p.keepers[service]
+	return k != nil && k.up.Load()
+}
+
 // keeper announces one publication while its port answers.
 type keeper struct {
 	p     *Publisher
 	pub   Publication
 	log   *slog.Logger
+	up    atomic.Bool // the port answered lately
+	told  string      // the failure that was logged
 	stop  context.CancelFunc
 	ended chan struct{}
 }
@@ -187,7 +198,7 @@ type keeper struct {
 func (p *Publisher) keep(pub Publication) *keeper {
 	ctx, stop := context.WithCancel(context.Background())
 	k := &keeper{p: p, pub: pub, stop: stop, ended: make(chan struct{}),
-		log: p.opts.Logger.With("service", pub.Service.Name, "namespace", pub.Service.Namespace, "port", pub.Port)}
+		log: p.opts.Logger.With("service", pub.Service.String(), "port", pub.Port)}
 	go func() {
 		defer close(k.ended)
 		k.run(ctx)
@@ -211,6 +222,7 @@ func (k *keeper) run(ctx context.Context) {
 		} else {
 			misses++
 		}
+		k.up.Store(misses <= missesAllowed && (misses == 0 || announced))
 		switch {
 		case ctx.Err() != nil:
 		case misses == 0 && !announced:
@@ -258,9 +270,13 @@ func (k *keeper) tell(ctx context.Context, there bool) bool {
 		}
 	}
 	if err != nil {
-		k.log.Warn("registry was not told of the service; trying again", "announce", there, "err", err)
+		if text := err.Error(); text != k.told { // once for each reason, not for each attempt
+			k.told = text
+			k.log.Warn("registry was not told of the service; trying again", "announce", there, "err", err)
+		}
 		return false
 	}
+	k.told = ""
 	k.log.Info("service announced", "announce", there, "address", k.p.opts.Announce)
 	return true
 }

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/status"
-
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
@@ -51,9 +49,6 @@ type Monitor interface {
 	Begin(r *Record)
 	End(r *Record)
 }
-
-// Refuse makes the status of an error, the same that the API answers with.
-type Refuse func(error) *status.Status
 
 // call is a request between Route and Done.
 type call struct {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 )
@@ -18,7 +19,6 @@ import (
 type Inbound struct {
 	Gate    mesh.Inbound
 	Monitor Monitor
-	Refuse  Refuse
 	App     components.Caller
 	// Port is where the application serves a service, named without its namespace; false if it does not.
 	Port func(service string) (port int, ok bool)
@@ -38,7 +38,7 @@ func (i *Inbound) Bind(r *grpcproxy.Relay, local func(h *grpcproxy.Headers) (*gr
 		}
 		up, err := i.route(h)
 		if err != nil {
-			return nil, refusal(i.Refuse(err))
+			return nil, api.RelayError(err)
 		}
 		return up, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
+	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 )
 
@@ -32,10 +33,12 @@ func (s *InvokeServer) Invoke(ctx context.Context, in *invocationv1.InvokeReques
 	r.Service, _ = ParseService(in.GetService(), s.Inbound.App.Namespace)
 	s.Inbound.Monitor.Begin(r)
 	defer func() {
-		st := s.Inbound.Refuse(err)
-		r.Code, r.Duration = int(st.Code()), time.Since(r.Start)
+		if err != nil {
+			st := api.Status(err)
+			r.Code, err = int(st.Code()), st.Err()
+		}
+		r.Duration = time.Since(r.Start)
 		s.Inbound.Monitor.End(r)
-		err = st.Err()
 	}()
 	hops := first(md, HeaderHops)
 	if err := s.Inbound.Admit(r.Service, &mesh.Request{Protocol: r.Protocol, Service: r.Service, Method: r.Method, Hops: parseHops(hops)}); err != nil {

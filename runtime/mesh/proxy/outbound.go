@@ -10,10 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc/status"
-
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 )
@@ -22,7 +20,6 @@ import (
 type Outbound struct {
 	Engine  mesh.Engine
 	Monitor Monitor
-	Refuse  Refuse
 	Caller  components.Caller // the application beside this sidecar
 	// Dial connects to an instance.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
@@ -63,7 +60,7 @@ func (o *Outbound) route(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
 	if !again {
 		var err error
 		if c, err = o.plan(h); err != nil {
-			return nil, o.refusal(err)
+			return nil, api.RelayError(err)
 		}
 	}
 	if c.plan == nil {
@@ -72,12 +69,12 @@ func (o *Outbound) route(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
 				pending.Wait(h.Later())
 				return nil, grpcproxy.ErrLater
 			}
-			return nil, o.refusal(err)
+			return nil, api.RelayError(err)
 		}
 	}
 	in, err := c.plan.Next()
 	if err != nil {
-		return nil, o.refusal(err)
+		return nil, api.RelayError(err)
 	}
 	c.attempt, c.Upstream = true, in.Address
 	return o.upstream(in.Address), nil
@@ -182,20 +179,4 @@ func response(h *grpcproxy.Headers, trailers bool) {
 	case "sidecar":
 		h.Set(HeaderOrigin, "peer")
 	}
-}
-
-func (o *Outbound) refusal(err error) error { return refusal(o.Refuse(err)) }
-
-// refusal is a status as the relay answers it.
-func refusal(s *status.Status) *grpcproxy.Error {
-	e := &grpcproxy.Error{Code: int(s.Code()), Message: s.Message()}
-	for _, d := range s.Details() {
-		switch d := d.(type) {
-		case *errdetails.ErrorInfo:
-			e.Reason, e.Metadata = d.GetReason(), d.GetMetadata()
-		case *errdetails.RetryInfo:
-			e.RetryDelay = d.GetRetryDelay().AsDuration()
-		}
-	}
-	return e
 }

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	_ "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1" // the services that can be called
+	_ "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
+	_ "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
+	_ "github.com/outrigger-mesh/outrigger/proto/outrigger/registry/v1"
+	_ "github.com/outrigger-mesh/outrigger/proto/outrigger/secret/v1"
+	client "github.com/outrigger-mesh/outrigger/sdk/go"
+)
+
+// place is where a command looks for the sidecar; without a flag it looks where the SDK does.
+type place struct {
+	addr, socket, app, namespace, dataDir string
+	port                                  *int
+}
+
+func placeFlags(f *flag.FlagSet) *place {
+	p := &place{}
+	f.StringVar(&p.addr, "addr", "", "HOST:PORT of the gRPC API")
+	portFlag(f, "grpc-port", "port of the gRPC API on this machine", &p.port)
+	f.StringVar(&p.socket, "socket", "", "unix socket of the sidecar")
+	f.StringVar(&p.app, "app-id", "", "the application whose sidecar is meant")
+	f.StringVar(&p.namespace, "namespace", "", "of that application; default unless set")
+	f.StringVar(&p.dataDir, "data-dir", "", "folder of the sidecar's state")
+	return p
+}
+
+func (p *place) options() []client.Option {
+	var all []client.Option
+	if p.addr != "" {
+		all = append(all, client.WithAddress(p.addr))
+	}
+	if p.port != nil {
+		all = append(all, client.WithPort(*p.port))
+	}
+	if p.socket != "" {
+		all = append(all, client.WithSocket(p.socket))
+	}
+	if p.app != "" {
+		all = append(all, client.WithApp(p.namespace, p.app))
+	}
+	if p.dataDir != "" {
+		all = append(all, client.WithDataDir(p.dataDir))
+	}
+	return all
+}
+
+const findTime = 5 * time.Second
+
+func callCommand(args []string, out, errs io.Writer) int {
+	f := flagSet("call", errs)
+	where := placeFlags(f)
+	timeout := f.Duration("timeout", 30*time.Second, "of a unary call")
+	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	} else if err != nil {
+		return exitStart
+	}
+	if f.NArg() < 1 || f.NArg() > 2 {
+		fmt.Fprintln(errs, "usage: outrigger call [flags] SERVICE/METHOD [JSON]\nmethods:", strings.Join(methods(), " "))
+		return exitStart
+	}
+	m, err := method(f.Arg(0))
+	if err != nil {
+		fmt.Fprintln(errs, "outrigger call:", err)
+		return exitStart
+	}
+	in := dynamicpb.NewMessage(m.Input())
+	if f.NArg() == 2 {
+		if err := protojson.Unmarshal([]byte(f.Arg(1)), in); err != nil {
+			fmt.Fprintf(errs, "outrigger call: the request is not a %s: %v\n", m.Input().FullName(), err)
+			return exitStart
+		}
+	}
+	find, cancel := context.WithTimeout(context.Background(), findTime)
+	defer cancel()
+	c, err := client.Dial(find, where.options()...)
+	if err != nil {
+		fmt.Fprintln(errs, "outrigger call:", err)
+		return exitStart
+	}
+	defer c.Close()
+	if err := call(c.API(), m, in, *timeout, out); err != nil {
+		printStatus(errs, err)
+		return exitFaults
+	}
+	return exitOK
+}
+
+// eachMethod goes over the methods of the sidecar's own services until f answers false.
+func eachMethod(f func(protoreflect.MethodDescriptor) bool) {
+	protoregistry.GlobalFiles.RangeFiles(func(file protoreflect.FileDescriptor) bool {
+		if !strings.HasPrefix(string(file.Package()), "outrigger.") {
+			return true
+		}
+		for i := range file.Services().Len() {
+			s := file.Services().Get(i)
+			for j := range s.Methods().Len() {
+				if !f(s.Methods().Get(j)) {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
+func methods() []string {
+	var all []string
+	eachMethod(func(m protoreflect.MethodDescriptor) bool {
+		all = append(all, string(m.Parent().Name())+"/"+string(m.Name()))
+		return true
+	})
+	slices.Sort(all)
+	return all
+}
+
+// method finds Cache/Get or outrigger.cache.v1.Cache/Get.
+func method(name string) (found protoreflect.MethodDescriptor, err error) {
+	service, short, ok := strings.Cut(name, "/")
+	if ok {
+		eachMethod(func(m protoreflect.MethodDescriptor) bool {
+			s := m.Parent()
+			if string(m.Name()) == short && (string(s.Name()) == service || string(s.FullName()) == service) {
+				found = m
+			}
+			return found == nil
+		})
+	}
+	if found == nil {
+		return nil, fmt.Errorf("there is no method %q; there are %s", name, strings.Join(methods(), " "))
+	}
+	if found.IsStreamingClient() {
+		return nil, fmt.Errorf("%s wants a stream of requests, which this command does not have", name)
+	}
+	return found, nil
+}
+
+func call(conn grpc.ClientConnInterface, m protoreflect.MethodDescriptor, in proto.Message, timeout time.Duration, out io.Writer) error {
+	path := fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())
+	if !m.IsStreamingServer() {
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		answer := dynamicpb.NewMessage(m.Output())
+		if err := conn.Invoke(ctx, path, in, answer); err != nil {
+			return err
+		}
+		return printMessage(out, answer, protojson.MarshalOptions{Multiline: true, EmitUnpopulated: true})
+	}
+	stream, err := conn.NewStream(context.Background(), &grpc.StreamDesc{ServerStreams: true}, path)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(stream.SendMsg(in), stream.CloseSend()); err != nil {
+		return err
+	}
+	for {
+		answer := dynamicpb.NewMessage(m.Output())
+		if err := stream.RecvMsg(answer); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := printMessage(out, answer, protojson.MarshalOptions{EmitUnpopulated: true}); err != nil {
+			return err
+		}
+	}
+}
+
+func printMessage(out io.Writer, m proto.Message, o protojson.MarshalOptions) error {
+	text, err := o.Marshal(m)
+	if err == nil {
+		_, err = fmt.Fprintln(out, string(text))
+	}
+	return err
+}
+
+// printStatus says how a call failed: its code, reason and message.
+func printStatus(errs io.Writer, err error) {
+	st := status.Convert(err)
+	reason := client.Reason(err)
+	if reason != "" {
+		reason = " " + reason
+	}
+	fmt.Fprintf(errs, "%s%s: %s\n", st.Code(), reason, st.Message())
+}

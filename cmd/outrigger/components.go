@@ -1,0 +1,118 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+
+	"github.com/outrigger-mesh/outrigger/components"
+)
+
+// driverDoc is what is told of a driver, from its code.
+type driverDoc struct {
+	Capability string      `json:"capability"`
+	Driver     string      `json:"driver"`
+	Guarantees string      `json:"guarantees,omitempty"`
+	Options    []optionDoc `json:"options"`
+}
+
+type optionDoc struct {
+	Name    string `json:"name"`
+	Type    string `json:"type"`
+	Default string `json:"default"`
+	What    string `json:"what"`
+}
+
+func componentsCommand(args []string, out, errs io.Writer) int {
+	f := flagSet("components", errs)
+	format := outputFlag(f)
+	name := ""
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") { // NAME may come before the flags
+		name, args = args[0], args[1:]
+	}
+	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	} else if err != nil {
+		return exitStart
+	}
+	if name == "" {
+		name = f.Arg(0)
+	}
+	docs := describe(name)
+	if len(docs) == 0 {
+		fmt.Fprintf(errs, "outrigger components: there is no capability or driver %q\n", name)
+		return exitFaults
+	}
+	if *format == "json" {
+		return printJSON(out, docs)
+	}
+	for _, d := range docs {
+		printDriver(out, d)
+	}
+	return exitOK
+}
+
+// describe finds the drivers of a capability, those of a driver's name, one written CAPABILITY/DRIVER, or all.
+func describe(name string) []driverDoc {
+	var all []driverDoc
+	for _, c := range components.Catalogs() {
+		for _, driver := range c.Drivers() {
+			if name != "" && name != c.Capability() && name != driver && name != c.Capability()+"/"+driver {
+				continue
+			}
+			options, _ := c.Defaults(driver)
+			d := driverDoc{Capability: c.Capability(), Driver: driver, Options: optionsOf(reflect.ValueOf(options), "")}
+			if g, ok := options.(components.Describer); ok {
+				d.Guarantees = g.Guarantees()
+			}
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// optionsOf lists the fields of an Options struct; those of a struct within it bear its name before theirs.
+func optionsOf(v reflect.Value, prefix string) []optionDoc {
+	all := []optionDoc{}
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+		if name == "" || name == "-" {
+			continue
+		}
+		_, textual := v.Field(i).Interface().(fmt.Stringer)
+		if field.Type.Kind() == reflect.Struct && !textual {
+			all = append(all, optionsOf(v.Field(i), prefix+name+".")...)
+			continue
+		}
+		all = append(all, optionDoc{prefix + name, typeName(field.Type), fmt.Sprint(v.Field(i).Interface()), field.Tag.Get("doc")})
+	}
+	return all
+}
+
+func typeName(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[components.Size]():
+		return "size"
+	case reflect.TypeFor[components.Secret]():
+		return "secret"
+	}
+	if t.String() == "time.Duration" {
+		return "duration"
+	}
+	return t.String()
+}
+
+func printDriver(out io.Writer, d driverDoc) {
+	fmt.Fprintf(out, "%s: driver %s\n", d.Capability, d.Driver)
+	for line := range strings.Lines(d.Guarantees) {
+		fmt.Fprintf(out, "  %s\n", strings.TrimRight(line, "\n"))
+	}
+	for _, o := range d.Options {
+		fmt.Fprintf(out, "  %-20s %-10s %-12s %s\n", o.Name, o.Type, o.Default, o.What)
+	}
+	fmt.Fprintln(out)
+}

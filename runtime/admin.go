@@ -1,0 +1,82 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+
+	"github.com/outrigger-mesh/outrigger/runtime/access"
+	"github.com/outrigger-mesh/outrigger/runtime/telemetry/admin"
+)
+
+func (s *sidecar) startAdmin(context.Context) error {
+	door := &access.Policy{Mode: access.SameUser}
+	s.admin = admin.New(admin.Options{
+		Ready: s.ready, ReadyOutbound: s.readyOutbound, Info: s.info,
+		Metrics: s.telemetry.Metrics.Handler(), Pprof: s.config().Admin.Pprof,
+		Level: s.telemetry.Level, SetLevel: s.telemetry.SetLevel,
+		Reload: s.reloads.apply,
+		Drain:  func() { syscall.Kill(os.Getpid(), syscall.SIGTERM) },
+		Admit: func(nc net.Conn) error {
+			return door.Admit(door.Identify(nc), func(string) string { return "" })
+		},
+		Logger: s.log,
+	})
+	s.admin.ServeTCP(s.sockets.admin)
+	if s.sockets.probes != nil {
+		s.admin.ServeProbes(s.sockets.probes)
+	}
+	if s.sockets.adminUnix != nil {
+		s.admin.ServeUnix(s.sockets.adminUnix)
+	}
+	return nil
+}
+
+// stopAdmin is the last to end, so that it can be seen how the sidecar ends.
+func (s *sidecar) stopAdmin(ctx context.Context) error {
+	s.endBG()
+	err := s.admin.Close(ctx)
+	s.tasks.Wait()
+	return err
+}
+
+// ready speaks of calls that come in: there is an application that can take them.
+func (s *sidecar) ready() (ok bool, why string) {
+	if ok, why = s.readyOutbound(); !ok {
+		return false, why
+	}
+	if s.config().App.Port != 0 && !s.publisher.Answers(s.app.App) {
+		return false, fmt.Sprintf("the application does not answer on port %d", s.config().App.Port)
+	}
+	return true, ""
+}
+
+// readyOutbound speaks of what the application may use.
+func (s *sidecar) readyOutbound() (ok bool, why string) {
+	switch {
+	case !s.wasReady.Load():
+		return false, "starting"
+	case s.ending.Load():
+		return false, "draining"
+	}
+	return true, ""
+}
+
+func (s *sidecar) info() admin.Info {
+	generation, lastError := s.reloads.state()
+	i := admin.Info{Version: s.opts.Version, App: s.app.App, Advertise: s.announce(),
+		Config: admin.Config{Generation: generation, LastError: lastError},
+		Ports: map[string]int{"grpc": portOf(s.sockets.grpc), "http": portOf(s.sockets.http), "admin": portOf(s.sockets.admin),
+			"inbound": portOf(s.sockets.inbound), "outbound": portOf(s.sockets.outbound)}}
+	for _, c := range s.host.States() {
+		i.Components = append(i.Components, admin.Component{Name: c.Name, Capability: c.Capability, Driver: c.Driver, State: c.State, Error: c.Error})
+	}
+	if s.wasReady.Load() {
+		for _, e := range s.directory.Services() {
+			i.Services = append(i.Services, admin.Service{Name: e.Service.Namespace + "/" + e.Service.Name, Instances: e.Instances})
+		}
+	}
+	return i
+}

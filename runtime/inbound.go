@@ -1,0 +1,70 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+
+	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
+	"github.com/outrigger-mesh/outrigger/runtime/api/fastgrpc"
+	"github.com/outrigger-mesh/outrigger/runtime/callback"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/proxy"
+)
+
+// inbound is the side that other sidecars call.
+type inbound struct {
+	server   *fastgrpc.Server // the Invoke calls, and the relay of all others
+	dispatch *proxy.Dispatch
+	app      *callback.App
+	gate     *mesh.Gate
+}
+
+const (
+	maxConns  = 50_000 // connections of other sidecars at once
+	localPath = "/outrigger.invocation.v1.Invocation/"
+)
+
+func (s *sidecar) startInbound(context.Context) (err error) {
+	c := s.config()
+	i := &inbound{gate: &mesh.Gate{Concurrency: c.Mesh.Inbound.Concurrency, MaxHops: c.Mesh.MaxHops}}
+	if i.app, err = callback.New(c.App.Protocol, c.App.Port, int64(c.API.MaxMessageBytes)); err != nil {
+		return err
+	}
+	i.server = fastgrpc.New(fastgrpc.Options{MaxRequest: int(c.API.MaxMessageBytes), Hop: "inbound", Limit: "max_message_bytes"})
+	in := &proxy.Inbound{Gate: i.gate, Monitor: monitor{s.telemetry}, App: s.app, Port: s.publisher.Port}
+	invocationv1.RegisterInvocationServer(i.server, &proxy.InvokeServer{Inbound: in, App: i.app})
+	in.Bind(i.server.Relay, func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error, bool) {
+		if !strings.HasPrefix(h.Path(), localPath) {
+			return nil, nil, false
+		}
+		up, err := i.server.Route(h)
+		return up, err, true
+	})
+	i.dispatch = &proxy.Dispatch{Logger: s.log, MaxConns: maxConns, Protocols: []proxy.Protocol{
+		{Name: "grpc", Match: proxy.Prefix(proxy.HTTP2), Serve: func(nc net.Conn, head []byte) { i.server.ServeConn(grpcproxy.Prefixed(nc, head)) }},
+	}}
+	s.inbound = i
+	s.serve("inbound", func() error { return i.dispatch.Serve(s.sockets.inbound) })
+	return nil
+}
+
+func (s *sidecar) stopInbound(ctx context.Context) error {
+	s.sockets.inbound.Close()
+	err := s.inbound.server.Shutdown(ctx)
+	s.inbound.dispatch.Close()
+	s.inbound.app.Close()
+	return err
+}
+
+// serve runs an accept loop until its listener is closed.
+func (s *sidecar) serve(what string, loop func() error) {
+	s.tasks.Go(func() {
+		if err := loop(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("listener failed", "listener", what, "err", err)
+		}
+	})
+}

@@ -1,0 +1,244 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/cache"
+	conf "github.com/outrigger-mesh/outrigger/components/config"
+	"github.com/outrigger-mesh/outrigger/components/registry"
+	"github.com/outrigger-mesh/outrigger/components/secret"
+	"github.com/outrigger-mesh/outrigger/runtime/api"
+	"github.com/outrigger-mesh/outrigger/runtime/config"
+	"github.com/outrigger-mesh/outrigger/runtime/host"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/naming/native"
+	"github.com/outrigger-mesh/outrigger/runtime/publish"
+	"github.com/outrigger-mesh/outrigger/runtime/telemetry"
+	"github.com/outrigger-mesh/outrigger/runtime/telemetry/admin"
+)
+
+// sidecar is all its parts.
+type sidecar struct {
+	opts    Options
+	conf    atomic.Pointer[config.Config]
+	dataDir string
+	app     components.Caller
+	log     *slog.Logger
+
+	telemetry *telemetry.Telemetry
+	sockets   *sockets
+	host      *host.Host
+	fronts    fronts
+	directory *mesh.Directory
+	publisher *publish.Publisher
+	inbound   *inbound
+	api       *apiServer
+	admin     *admin.Server
+	reloads   *reloads
+
+	child     *child
+	childDone chan error
+	wasReady  atomic.Bool
+	ending    atomic.Bool
+	tasks     sync.WaitGroup // ended by background
+	bg        context.Context
+	endBG     context.CancelFunc
+}
+
+// fronts are the components by capability.
+type fronts struct {
+	caches     *host.Fronts[*cache.Cache]
+	configs    *host.Fronts[*conf.Config]
+	secrets    *host.Fronts[*secret.Secret]
+	registries *host.Fronts[*registry.Registry]
+}
+
+func (s *sidecar) config() *config.Config { return s.conf.Load() }
+
+// assemble makes the parts and binds the sockets; nothing runs yet. What it made before it failed it takes back.
+func assemble(ctx context.Context, o Options) (_ *sidecar, err error) {
+	c := o.Config
+	s := &sidecar{opts: o, app: components.Caller{Namespace: c.App.Namespace, App: c.App.ID}, childDone: make(chan error, 1)}
+	s.conf.Store(c)
+	s.bg, s.endBG = context.WithCancel(context.WithoutCancel(ctx))
+	if s.dataDir, err = DataDir(c.DataDir); err != nil {
+		return nil, err
+	}
+	if s.sockets, err = bind(c, s.dataDir); err != nil {
+		return nil, err
+	}
+	s.telemetry, err = telemetry.New(ctx, c.Telemetry, telemetry.Info{Version: o.Version, App: c.App.ID, Namespace: c.App.Namespace,
+		Code: func(err error) codes.Code { return api.Status(err).Code() }})
+	if err != nil {
+		s.sockets.close()
+		return nil, err
+	}
+	s.log = s.telemetry.Logger
+	s.host, s.fronts = newHost(s.telemetry, s.log, s.dataDir)
+	s.telemetry.ShowComponents(s.componentsUp)
+	s.reloads = &reloads{s: s, load: o.Load, generation: 1}
+	return s, nil
+}
+
+// newHost is the table of capabilities.
+func newHost(t *telemetry.Telemetry, log *slog.Logger, dataDir string) (*host.Host, fronts) {
+	var f fronts
+	o := host.Options{Logger: log, DataDir: dataDir, Secret: func(ctx context.Context, component, key string) (string, error) {
+		front, err := f.secrets.Get(component)
+		if err != nil {
+			return "", err
+		}
+		return front.Reveal(ctx, key)
+	}}
+	if t != nil {
+		o.Observe, o.Meter = t.Observer(), t.ComponentRegisterer
+	}
+	h := host.New(o)
+	f.caches = host.Add(h, cache.Drivers, cache.New)
+	f.configs = host.Add(h, conf.Drivers, conf.New)
+	f.secrets = host.Add(h, secret.Drivers, secret.New)
+	f.registries = host.Add(h, registry.Drivers, registry.New)
+	return h, f
+}
+
+// Dial opens each component of a configuration once and tells how that went, without running a sidecar.
+func Dial(ctx context.Context, c *config.Config) (map[components.ID]error, error) {
+	dir, err := DataDir(c.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	h, _ := newHost(nil, slog.New(slog.DiscardHandler), dir)
+	return h.Dial(ctx, c), nil
+}
+
+func (s *sidecar) componentsUp() iter.Seq2[components.ID, bool] {
+	return func(yield func(components.ID, bool) bool) {
+		for _, state := range s.host.States() {
+			if !yield(components.ID{Capability: state.Capability, Name: state.Name, Driver: state.Driver}, state.State == "ready") {
+				return
+			}
+		}
+	}
+}
+
+func (s *sidecar) closeSockets(context.Context) error {
+	s.sockets.close()
+	return nil
+}
+
+func (s *sidecar) startComponents(ctx context.Context) error { return s.host.Start(ctx, s.config()) }
+
+// registry is the front of the component that mesh.registry names.
+func (s *sidecar) registry() (*registry.Registry, error) {
+	return s.fronts.registries.Get(s.config().Mesh.Registry)
+}
+
+func (s *sidecar) startMesh(context.Context) (err error) {
+	s.directory = mesh.NewDirectory(native.Source{Registry: s.registry}, s.log)
+	s.publisher, err = publish.New(publish.Options{Registry: s.registry, Announce: s.announce(), Logger: s.log,
+		File: filepath.Join(s.dataDir, "publications", s.app.Namespace+"."+s.app.App+".json")})
+	if err != nil {
+		s.directory.Close()
+		return err
+	}
+	s.publisher.Declare(declared(s.config()))
+	return nil
+}
+
+func (s *sidecar) stopMesh(ctx context.Context) error {
+	err := s.publisher.Withdraw(ctx)
+	s.directory.Close()
+	return err
+}
+
+// declared are the services that the configuration publishes: one named like the application, and app.services.
+func declared(c *config.Config) []publish.Publication {
+	var all []publish.Publication
+	if c.App.Port != 0 {
+		all = append(all, publish.Publication{Port: c.App.Port,
+			Service: mesh.Service{Namespace: c.App.Namespace, Name: c.App.ID, Protocol: c.App.Protocol}})
+	}
+	for _, s := range c.App.Services {
+		all = append(all, publish.Publication{Port: s.Port, Weight: s.Weight, Zone: s.Zone, Labels: s.Labels,
+			Service: mesh.Service{Namespace: c.App.Namespace, Name: s.Name, Group: s.Group, Version: s.Version, Protocol: s.Protocol}})
+	}
+	return all
+}
+
+// announce is the address that other sidecars reach this one at.
+func (s *sidecar) announce() string {
+	port := strconv.Itoa(portOf(s.sockets.inbound))
+	if a := s.config().Mesh.Inbound.Advertise; a != "" {
+		if _, _, err := net.SplitHostPort(a); err == nil {
+			return a
+		}
+		return net.JoinHostPort(a, port)
+	}
+	a := s.sockets.inbound.Addr().(*net.TCPAddr)
+	if a.IP.IsUnspecified() {
+		return net.JoinHostPort(ownAddress(), port)
+	}
+	return net.JoinHostPort(a.IP.String(), port)
+}
+
+// ownAddress is the one that this machine calls others from; asking for it sends nothing.
+func ownAddress() string {
+	nc, err := net.Dial("udp", "192.0.2.1:9") // an address of documentation (RFC 5737)
+	if err != nil {
+		return "127.0.0.1"
+	}
+	defer nc.Close()
+	return nc.LocalAddr().(*net.UDPAddr).IP.String()
+}
+
+func (s *sidecar) startChild(context.Context) (err error) {
+	if len(s.opts.Command) == 0 {
+		return nil
+	}
+	s.child, err = startChild(s.opts.Command, []string{
+		"OUTRIGGER_GRPC_ADDR=" + s.sockets.grpc.Addr().String(),
+		"OUTRIGGER_HTTP_ADDR=" + s.sockets.http.Addr().String(),
+		"OUTRIGGER_OUTBOUND_ADDR=" + s.sockets.outbound.Addr().String(),
+		"OUTRIGGER_SOCKET=" + socketOf(s.sockets.unix),
+		"OUTRIGGER_APP_ID=" + s.app.App,
+		"OUTRIGGER_APP_NAMESPACE=" + s.app.Namespace,
+		"OUTRIGGER_DATA_DIR=" + s.dataDir,
+	})
+	if err != nil {
+		return err
+	}
+	go func() {
+		<-s.child.ended
+		s.childDone <- s.child.err
+	}()
+	return nil
+}
+
+func socketOf(ln net.Listener) string {
+	if ln == nil {
+		return ""
+	}
+	return ln.Addr().String()
+}
+
+// becomeReady prints where everything is and begins to look for changes of the configuration.
+func (s *sidecar) becomeReady(context.Context) error {
+	s.tasks.Go(func() { s.reloads.watch(s.bg, s.opts.Reload) })
+	s.wasReady.Store(true)
+	s.api.SetReady(true)
+	fmt.Fprintf(s.opts.Out, "outrigger %s is ready: app %s, grpc %s, http %s, outbound %s, inbound %s, admin %s, pid %d\n", s.opts.Version, s.app,
+		s.sockets.grpc.Addr(), s.sockets.http.Addr(), s.sockets.outbound.Addr(), s.sockets.inbound.Addr(), s.sockets.admin.Addr(), os.Getpid())
+	return nil
+}
