@@ -29,7 +29,9 @@ type Item struct {
 }
 
 // Condition says when a write happens: IfVersion or IfAbsent.
-type Condition interface{ condition() (*cachev1.Condition, error) }
+type Condition interface {
+	condition() (*cachev1.Condition, error)
+}
 
 // IfVersion lets a write happen only if the key is there in this version; else it fails with ErrVersionMismatch.
 type IfVersion string

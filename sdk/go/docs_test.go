@@ -1,0 +1,40 @@
+package client_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// The snippets of the docs are parts of examples, so that they compile and do what they say.
+func TestDocsAreExamples(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/sdk-go.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := flat(string(source))
+	parts := strings.Split(string(docs), "```go\n")[1:]
+	if len(parts) < 8 {
+		t.Fatalf("%d snippets", len(parts))
+	}
+	for _, part := range parts {
+		snippet, _, closed := strings.Cut(part, "```")
+		if !closed || !strings.Contains(examples, flat(snippet)) {
+			t.Errorf("not in example_test.go:\n%s", snippet)
+		}
+	}
+}
+
+// flat takes the indentation away.
+func flat(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString(strings.TrimSpace(line))
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
