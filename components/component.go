@@ -18,8 +18,6 @@ type Component[D any] struct {
 	current atomic.Pointer[generation[D]]
 	arrival atomic.Pointer[chan struct{}] // closed and replaced when current changes
 	failure atomic.Pointer[error]         // why there is none
-	slots   chan struct{}                 // one for each call under way
-	queued  atomic.Int64
 }
 
 // Limits keep a slow back end from holding more than its share of the sidecar.
@@ -39,6 +37,8 @@ type generation[D any] struct {
 	driver  D
 	instant bool // the driver is Instant
 	refs    atomic.Int64
+	slots   chan struct{} // one for each call under way. Not the component's: a frozen driver must not block the next
+	queued  atomic.Int64
 	retired chan struct{} // closed when another has taken its place
 	idle    chan struct{} // closed when the last call has ended
 }
@@ -51,7 +51,7 @@ func NewComponent[D any](id ID, limits Limits, observe Observer) *Component[D] {
 	if limits.Queue <= 0 {
 		limits.Queue = 4096
 	}
-	c := &Component[D]{id: id, limits: limits, observe: observe, slots: make(chan struct{}, limits.Concurrency)}
+	c := &Component[D]{id: id, limits: limits, observe: observe}
 	arrival := make(chan struct{})
 	c.arrival.Store(&arrival)
 	return c
@@ -81,7 +81,7 @@ func (c *Component[D]) Set(driver D) (retired <-chan struct{}) {
 func (c *Component[D]) SetAs(name string, driver D) (retired <-chan struct{}) {
 	id := c.id
 	id.Driver = name
-	g := &generation[D]{id: id, driver: driver, retired: make(chan struct{}), idle: make(chan struct{})}
+	g := &generation[D]{id: id, driver: driver, slots: make(chan struct{}, c.limits.Concurrency), retired: make(chan struct{}), idle: make(chan struct{})}
 	_, g.instant = any(driver).(Instant)
 	g.refs.Store(1)
 	c.failure.Store(nil)
@@ -169,19 +169,22 @@ func (c *Component[D]) Begin(ctx context.Context, op string) (Call[D], error) {
 	if err := ctx.Err(); err != nil {
 		return call, call.refuse(err)
 	}
-	select {
-	case c.slots <- struct{}{}:
-	default:
-		if err := c.wait(ctx); err != nil {
+	for {
+		if call.g = c.acquire(); call.g == nil {
+			return call, call.refuse(c.notReady())
+		}
+		call.Driver = call.g.driver
+		switch err := call.g.place(ctx, c.limits); err {
+		case nil:
+			call.slot = true
+			return call, nil
+		case errRetired:
+			call.g.release()
+		default:
+			call.g.release()
 			return call, call.refuse(err)
 		}
 	}
-	if call.g = c.acquire(); call.g == nil {
-		<-c.slots
-		return call, call.refuse(c.notReady())
-	}
-	call.slot, call.Driver = true, call.g.driver
-	return call, nil
 }
 
 // Stream starts a call that may last: it takes no place, and the context it returns ends, with the cause ErrUnavailable
@@ -224,16 +227,31 @@ func (c *Component[D]) notReady() error {
 	return &Detail{Err: fmt.Errorf("%w: not ready: %s", ErrUnavailable, why), Reason: ReasonComponentNotReady, RetryAfter: time.Second}
 }
 
-func (c *Component[D]) wait(ctx context.Context) error {
-	if c.queued.Add(1) > int64(c.limits.Queue) {
-		c.queued.Add(-1)
-		return &Detail{Err: fmt.Errorf("%w: %d calls are under way and %d wait", ErrExhausted, c.limits.Concurrency, c.limits.Queue),
+// errRetired tells a call that waited that there is another generation now.
+var errRetired = errors.New("retired")
+
+// place takes one of the places, waiting for it if the queue is not full.
+func (g *generation[D]) place(ctx context.Context, limits Limits) error {
+	select {
+	case g.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	if g.queued.Add(1) > int64(limits.Queue) {
+		g.queued.Add(-1)
+		return &Detail{Err: fmt.Errorf("%w: %d calls are under way and %d wait", ErrExhausted, limits.Concurrency, limits.Queue),
 			Reason: ReasonOverloaded, Metadata: map[string]string{"limit": "concurrency"}, RetryAfter: 100 * time.Millisecond}
 	}
-	defer c.queued.Add(-1)
+	defer g.queued.Add(-1)
 	select {
-	case c.slots <- struct{}{}:
+	case g.slots <- struct{}{}:
+		if err := ctx.Err(); err != nil { // both came at once
+			<-g.slots
+			return err
+		}
 		return nil
+	case <-g.retired:
+		return errRetired
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -250,10 +268,10 @@ func (k *Call[D]) End(err *error) {
 	if k.cancel != nil {
 		k.cancel(nil)
 	}
-	k.g.release()
 	if k.slot {
-		<-k.c.slots
+		<-k.g.slots
 	}
+	k.g.release()
 	k.finish(*err)
 	if *err != nil {
 		*err = k.named(*err)

@@ -28,14 +28,6 @@ const (
 	MaxMany = 1000 // keys or entries of one call
 )
 
-// Reasons of errors.
-const (
-	ReasonKeyNotFound     components.Reason = "KEY_NOT_FOUND"
-	ReasonKeyExists       components.Reason = "KEY_EXISTS"
-	ReasonVersionMismatch components.Reason = "VERSION_MISMATCH"
-	ReasonNotOffered      components.Reason = "FEATURE_NOT_OFFERED"
-)
-
 // Item is a value with what belongs to it.
 type Item struct {
 	Value       []byte

@@ -32,8 +32,7 @@ func (c *Cache) Get(ctx context.Context, caller components.Caller, key string) (
 	if err != nil {
 		return Item{}, err
 	}
-	item, err = call.Driver.Get(ctx, stored)
-	return item, explain(err)
+	return call.Driver.Get(ctx, stored)
 }
 
 // Set stores an item and answers its version. It fails with ErrConflict or ErrExists when the condition does not hold. The
@@ -48,8 +47,7 @@ func (c *Cache) Set(ctx context.Context, caller components.Caller, key string, i
 	if err != nil {
 		return "", err
 	}
-	version, err = call.Driver.Set(ctx, entry.Key, entry.Item, SetOptions{when})
-	return version, explain(err)
+	return call.Driver.Set(ctx, entry.Key, entry.Item, SetOptions{when})
 }
 
 // Delete removes a key. That it was absent is no error, unless a version is asked for: then it is ErrConflict.
@@ -66,7 +64,7 @@ func (c *Cache) Delete(ctx context.Context, caller components.Caller, key, ifVer
 	if ifVersion != "" && !offers(call.Driver, DeleteIfVersion) {
 		return c.notOffered(DeleteIfVersion)
 	}
-	return explain(call.Driver.Delete(ctx, stored, DeleteOptions{IfVersion: ifVersion}))
+	return call.Driver.Delete(ctx, stored, DeleteOptions{IfVersion: ifVersion})
 }
 
 // Exists tells whether the caller has the key.
@@ -108,7 +106,7 @@ func (c *Cache) Touch(ctx context.Context, caller components.Caller, key string,
 	if !ok {
 		return c.notOffered("touch")
 	}
-	return explain(d.Touch(ctx, stored, ttl))
+	return d.Touch(ctx, stored, ttl)
 }
 
 // Increment adds delta to a decimal integer in one step and answers the sum. An absent key counts as 0 and is created with
@@ -174,29 +172,6 @@ func offers(d Driver, f Feature) bool {
 
 func (c *Cache) notOffered(f Feature) error {
 	driver := c.component.ID().Driver
-	return components.WithReason(fmt.Errorf("%w: driver %q does not offer %q", components.ErrUnsupported, driver, f),
-		ReasonNotOffered, "feature", string(f))
-}
-
-// The plain kinds, which drivers mostly answer, with their reasons: a miss is too frequent to build these each time.
-var (
-	errNotFound = &components.Detail{Err: components.ErrNotFound, Reason: ReasonKeyNotFound}
-	errExists   = &components.Detail{Err: components.ErrExists, Reason: ReasonKeyExists}
-	errConflict = &components.Detail{Err: components.ErrConflict, Reason: ReasonVersionMismatch}
-)
-
-// explain adds the reason to a driver's error.
-func explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	for _, known := range [...]*components.Detail{errNotFound, errExists, errConflict} {
-		switch {
-		case err == known.Err:
-			return known
-		case errors.Is(err, known.Err):
-			return components.WithReason(err, known.Reason)
-		}
-	}
-	return err
+	return &components.Detail{Err: fmt.Errorf("%w: driver %q does not offer %q", components.ErrUnsupported, driver, f),
+		Metadata: map[string]string{"feature": string(f)}}
 }

@@ -35,12 +35,15 @@ func (c *Cache) GetMany(ctx context.Context, caller components.Caller, keys []st
 		return nil, err
 	}
 	for j, i := range places {
-		results[i].Item, results[i].Err = found[j].Item, explain(found[j].Err)
+		results[i].Item, results[i].Err = found[j].Item, found[j].Err
 	}
 	return results, nil
 }
 
 func getMany(ctx context.Context, d Driver, keys []string) ([]Result, error) {
+	if len(keys) == 0 {
+		return []Result{}, nil
+	}
 	if m, ok := d.(ManyGetter); ok {
 		results, err := m.GetMany(ctx, keys)
 		return results, checkAnswer(len(results), len(keys), err)
@@ -83,12 +86,15 @@ func (c *Cache) SetMany(ctx context.Context, caller components.Caller, entries [
 		return nil, err
 	}
 	for j, i := range places {
-		results[i].Version, results[i].Err = done[j].Version, explain(done[j].Err)
+		results[i].Version, results[i].Err = done[j].Version, done[j].Err
 	}
 	return results, nil
 }
 
 func setMany(ctx context.Context, d Driver, entries []Entry) ([]SetResult, error) {
+	if len(entries) == 0 {
+		return []SetResult{}, nil
+	}
 	if m, ok := d.(ManySetter); ok {
 		results, err := m.SetMany(ctx, entries)
 		return results, checkAnswer(len(results), len(entries), err)
