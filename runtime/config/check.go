@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 )
 
 var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -160,12 +159,9 @@ func (k *check) drain(d Drain) {
 // values checks what the types of settings say: no duration is negative, and a text with an enum tag is one of those.
 func (k *check) values(c *Config) {
 	visit(reflect.ValueOf(*c), func(path []string, f field, v reflect.Value) {
-		name := strings.Join(path, ".")
-		if d, ok := v.Interface().(time.Duration); ok && d < 0 {
-			k.bad(name, d, "is negative")
-		}
-		if allowed := f.enum(); allowed != nil && !slices.Contains(allowed, v.String()) {
-			k.bad(name, v.String(), "is not known%s", suggest(k.spelt(name, v.String()), allowed))
+		if complaint := f.complaint(v); complaint != "" {
+			name := strings.Join(path, ".")
+			k.bad(name, v.Interface(), "%s%s", complaint, f.suggest(k.spelt(name, fmt.Sprint(v.Interface()))))
 		}
 	})
 }

@@ -71,12 +71,12 @@ func (l *loader) component(capability string, name, body *yaml.Node) Component {
 			l.fault(n.Line, "%s: %s is less than 1", l.subject(n.Line), l.shown(n.Line))
 		}
 	}
-	l.options(&c, body)
+	l.options(&c, name, body)
 	return c
 }
 
 // options checks what the driver is given, and leaves c.Resolve to make it anew.
-func (l *loader) options(c *Component, body *yaml.Node) {
+func (l *loader) options(c *Component, name, body *yaml.Node) {
 	catalog := l.catalogs[c.Capability]
 	if _, ok := catalog.Defaults(c.Driver); !ok {
 		_, n := find(body, "driver")
@@ -85,8 +85,7 @@ func (l *loader) options(c *Component, body *yaml.Node) {
 	}
 	key, node := find(body, "options")
 	if node == nil {
-		key, node = find(l.tree.root, c.Capability, c.Name)
-		node = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: key.Line, Column: 1}
+		key, node = name, &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: name.Line, Column: 1}
 	}
 	if node.Kind != yaml.MappingNode {
 		l.fault(node.Line, "%s %q: options: expected a map, found %s", c.Capability, c.Name, shape(node))
@@ -101,7 +100,7 @@ func (l *loader) options(c *Component, body *yaml.Node) {
 		o.value = reflect.ValueOf(into).Elem().Interface()
 		return nil
 	})
-	c.Secrets, o.secrets = o.collect()
+	c.Secrets = o.collect()
 	if err != nil && !errors.Is(err, errFaulty) && !o.faulty() {
 		l.invalid(c, key, o, err)
 	}

@@ -12,7 +12,7 @@ import (
 func (l *loader) decode(n *yaml.Node, into any) bool {
 	faults := l.attempt(n, into)
 	known := typesOf(into)
-	for _, f := range faults {
+	for _, f := range faults[:min(len(faults), maxFaults)] {
 		if at := f.Mark.Line; at < 0 || at >= len(l.tree.places) {
 			l.faultAt(1, 1, "%s", f.Message)
 		} else if !l.tree.places[at].faulty {
@@ -51,7 +51,7 @@ func (l *loader) asWritten(n *yaml.Node) bool {
 
 // change alters the nodes with references among those that faults name.
 func (l *loader) change(faults []*yaml.LoadError, alter func(*yaml.Node) bool) (any bool) {
-	for _, f := range faults {
+	for _, f := range faults[:min(len(faults), maxFaults)] {
 		if at := f.Mark.Line; at >= 0 && at < len(l.tree.places) {
 			if p := l.tree.places[at]; p.ref.refers() && !p.faulty && alter(p.node) {
 				any = true
@@ -61,9 +61,14 @@ func (l *loader) change(faults []*yaml.LoadError, alter func(*yaml.Node) bool) (
 	return any
 }
 
+// strictly is how the library decodes. Keys are known to be unique, and its own check takes the square of their number.
+func strictly(n *yaml.Node, into any) error {
+	return n.Load(into, yaml.WithKnownFields(), yaml.WithUniqueKeys(false))
+}
+
 // once is one run of the library.
 func once(n *yaml.Node, into any) []*yaml.LoadError {
-	err := n.Load(into, yaml.WithKnownFields())
+	err := strictly(n, into)
 	if err == nil {
 		return nil
 	}

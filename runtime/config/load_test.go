@@ -209,7 +209,7 @@ func TestLargeFiles(t *testing.T) {
 	for name, text := range map[string]string{
 		"a.yaml:1:1: the file is larger than 1MiB":                          "app: {id: orders} #" + strings.Repeat("x", 1<<20),
 		"the file holds more than 100000 values, with its aliases expanded": "app: {id: orders}\nx: [" + strings.Repeat("1,", 200_000) + "1]",
-		"a name of at most 256 letters is expected before the colon":        "app: {id: orders}\n" + strings.Repeat("x", 300) + ": 1\n",
+		"a name of 1 to 256 letters is expected before the colon":           "app: {id: orders}\n" + strings.Repeat("x", 300) + ": 1\n",
 		"not YAML: while increasing flow level":                             "app: " + strings.Repeat("[", 5000),
 	} {
 		_, err := world{}.load(text)

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v4"
 
@@ -26,17 +25,19 @@ type optionsOf struct {
 }
 
 // collect finds the secrets that the options refer to, and the components that hold them, sorted.
-func (o *optionsOf) collect() (holders []string, secrets []secretRef) {
+func (o *optionsOf) collect() (holders []string) {
+	seen := map[secretRef]bool{}
 	o.references(func(t *template) {
 		for _, p := range t.parts {
-			if p.secret != nil && !slices.Contains(secrets, *p.secret) {
-				secrets = append(secrets, *p.secret)
+			if p.secret != nil && !seen[*p.secret] {
+				seen[*p.secret] = true
+				o.secrets = append(o.secrets, *p.secret)
 				holders = append(holders, p.secret.component)
 			}
 		}
 	})
 	slices.Sort(holders)
-	return slices.Compact(holders), secrets
+	return slices.Compact(holders)
 }
 
 // references calls each for the values that hold one.
@@ -80,7 +81,7 @@ func (o *optionsOf) resolve(secret func(component, key string) (string, error)) 
 	o.put(node, values)
 	options, err := o.catalog.Decode(o.driver, func(into any) error {
 		detach(into)
-		if err := node.Load(into, yaml.WithKnownFields()); err != nil {
+		if err := strictly(node, into); err != nil {
 			return o.misfit(err)
 		}
 		return nil
@@ -191,18 +192,16 @@ func detach(into any) {
 // values checks what the types of options say: no duration is negative, and a text with an enum tag is one of those.
 func (l *loader) values(node *yaml.Node, options any) {
 	visit(reflect.ValueOf(options), func(path []string, f field, v reflect.Value) {
+		complaint := f.complaint(v)
+		if complaint == "" {
+			return
+		}
 		_, n := find(node, path...)
 		if n == nil {
 			return // the driver's default
 		}
-		if p := l.tree.places[n.Line]; p.faulty || p.ref.hasSecret() {
-			return
-		}
-		if d, ok := v.Interface().(time.Duration); ok && d < 0 {
-			l.fault(n.Line, "%s: %s is negative", l.subject(n.Line), l.shown(n.Line))
-		}
-		if allowed := f.enum(); allowed != nil && !slices.Contains(allowed, v.String()) {
-			l.fault(n.Line, "%s: %s is not known%s", l.subject(n.Line), l.shown(n.Line), suggest(l.spelt(n.Line), allowed))
+		if p := l.tree.places[n.Line]; !p.faulty && !p.ref.hasSecret() {
+			l.fault(n.Line, "%s: %s %s%s", l.subject(n.Line), l.shown(n.Line), complaint, f.suggest(l.spelt(n.Line)))
 		}
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 // template is a value as it is written: texts with references between them.
 type template struct {
+	at    int // its place
 	raw   string
 	parts []part
 }
@@ -32,7 +33,7 @@ var environmentName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // refer replaces the references of a value. Secrets stay as they are written until the component is resolved.
 func (l *loader) refer(n *yaml.Node) {
-	t := &template{raw: n.Value}
+	t := &template{at: n.Line, raw: n.Value}
 	for rest := n.Value; rest != ""; {
 		i := strings.IndexByte(rest, '$')
 		switch {

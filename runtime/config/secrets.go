@@ -14,62 +14,69 @@ const (
 // orderSecrets answers the secret components so that each comes after those that it needs itself, and finds references
 // that lead nowhere or in a circle.
 func (l *loader) orderSecrets(all []Component) []string {
+	o := secretOrder{loader: l, needs: map[string][]string{}, state: map[string]visitState{}}
 	var names []string
-	needs := map[string][]string{}
 	for _, c := range all {
 		if c.Capability == secretCapability {
 			names = append(names, c.Name)
-			needs[c.Name] = c.Secrets
+			o.needs[c.Name] = c.Secrets
 		}
 	}
 	for _, c := range all {
-		for _, need := range c.Secrets {
-			if !slices.Contains(names, need) {
-				l.unknownSecret(c, need, names)
-			}
+		if len(c.Secrets) > 0 {
+			c.options.references(func(t *template) { o.known(t, names) })
 		}
 	}
-	o := secretOrder{loader: l, needs: needs, done: map[string]bool{}}
 	for _, name := range names {
 		o.visit(name)
 	}
 	return o.order
 }
 
-func (l *loader) unknownSecret(c Component, name string, names []string) {
-	c.options.references(func(t *template) {
-		for _, p := range t.parts {
-			if p.secret != nil && p.secret.component == name {
-				at := slices.IndexFunc(l.tree.places, func(p place) bool { return p.ref == t })
-				l.fault(at, "%s: unknown secret component %q%s", l.subject(at), clip(name), suggest(name, names))
-			}
-		}
-	})
-}
+type visitState int
 
+const (
+	visiting visitState = iota + 1
+	visited
+)
+
+// secretOrder is a walk along what secret components need.
 type secretOrder struct {
 	*loader
 	needs map[string][]string
-	done  map[string]bool
-	path  []string
+	state map[string]visitState
+	path  []string // being visited
 	order []string
 }
 
+// known holds that a template refers to secret components that there are.
+func (o *secretOrder) known(t *template, names []string) {
+	for _, p := range t.parts {
+		if p.secret == nil {
+			continue
+		}
+		if _, ok := o.needs[p.secret.component]; !ok {
+			o.fault(t.at, "%s: unknown secret component %q%s", o.subject(t.at), clip(p.secret.component), suggest(p.secret.component, names))
+		}
+	}
+}
+
 func (o *secretOrder) visit(name string) {
-	if i := slices.Index(o.path, name); i >= 0 {
+	if _, known := o.needs[name]; !known || o.state[name] == visited {
+		return
+	}
+	if o.state[name] == visiting {
 		key, _ := find(o.tree.root, secretCapability, name)
-		circle := append(slices.Clone(o.path[i:]), name)
+		circle := append(slices.Clone(o.path[slices.Index(o.path, name):]), name)
 		o.fault(key.Line, "%s: circle of references: %s", o.subject(key.Line), strings.Join(circle, " -> "))
 		return
 	}
-	if _, known := o.needs[name]; o.done[name] || !known {
-		return
-	}
+	o.state[name] = visiting
 	o.path = append(o.path, name)
 	for _, need := range o.needs[name] {
 		o.visit(need)
 	}
 	o.path = o.path[:len(o.path)-1]
-	o.done[name] = true
+	o.state[name] = visited
 	o.order = append(o.order, name)
 }

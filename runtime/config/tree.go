@@ -145,8 +145,8 @@ func (g *grower) growMap(n, c *yaml.Node) {
 		for key.Kind == yaml.AliasNode {
 			key = key.Alias
 		}
-		if key.Kind != yaml.ScalarNode || len(key.Value) > maxName {
-			g.faultAt(key.Line, key.Column, "a name of at most %d letters is expected before the colon", maxName)
+		if key.Kind != yaml.ScalarNode || key.Value == "" || len(key.Value) > maxName {
+			g.faultAt(key.Line, key.Column, "a name of 1 to %d letters is expected before the colon", maxName)
 			continue
 		}
 		merge := key.ShortTag() == "!!merge"

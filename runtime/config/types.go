@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // field is one that YAML can name.
@@ -23,6 +24,25 @@ func (f field) enum() []string {
 		return strings.Split(list, ",")
 	}
 	return nil
+}
+
+// complaint says what is wrong with a value by its type and tags alone: a negative duration, or a text that is not in the enum.
+func (f field) complaint(v reflect.Value) string {
+	if d, ok := v.Interface().(time.Duration); ok && d < 0 {
+		return "is negative"
+	}
+	if allowed := f.enum(); allowed != nil && !slices.Contains(allowed, v.String()) {
+		return "is not known"
+	}
+	return ""
+}
+
+// suggest hints at the values of the enum, if there is one.
+func (f field) suggest(spelt string) string {
+	if allowed := f.enum(); allowed != nil {
+		return suggest(spelt, allowed)
+	}
+	return ""
 }
 
 // fieldsOf lists what the library would fill of a struct: `yaml:"name"`, the lower-case name without a tag, and what is inline.
