@@ -6,4 +6,5 @@ import (
 	_ "github.com/outrigger-mesh/outrigger/components/config/file"
 	_ "github.com/outrigger-mesh/outrigger/components/secret/env"
 	_ "github.com/outrigger-mesh/outrigger/components/secret/file"
+	_ "github.com/outrigger-mesh/outrigger/components/registry/file"
 )

@@ -14,6 +14,7 @@ import (
 const (
 	retryMin = 200 * time.Millisecond
 	retryMax = 30 * time.Second
+	handOver = 5 * time.Second // how long a replaced driver is held for what was registered through it
 )
 
 // wanted is what shall be registered, whichever driver there is, and the goroutine that sees to it.
@@ -38,9 +39,9 @@ type wish struct {
 	done   bool    // the driver has been told
 }
 
-// Register announces a record and keeps it announced until Deregister or Close; again, it replaces what was announced at the
-// address. When it fails with ErrUnavailable, or because ctx has ended, the wish stands all the same and is tried again in
-// the background; any other error is final.
+// Register announces a record and keeps it announced until Deregister; again, it replaces what was announced at the
+// address. When it fails with ErrUnavailable or ErrExhausted, or because ctx has ended, the wish stands all the same and is
+// tried again in the background; after any other error what was wished before stands.
 func (r *Registry) Register(ctx context.Context, record Record) error {
 	if err := record.Check(); err != nil {
 		return err
@@ -71,39 +72,42 @@ func (r *Registry) Close() {
 }
 
 func (r *Registry) want(ctx context.Context, at place, record *Record) error {
-	w, err := r.note(at, record)
+	it, before, err := r.note(at, record)
 	if err != nil {
 		return err
 	}
-	if err := r.tell(ctx, at, w); err != nil {
+	err = r.tell(ctx, at, it)
+	if err != nil && record != nil && final(err) {
+		r.wanted.revert(at, it, record, before)
+	}
+	if err != nil {
 		select {
 		case r.wanted.wake <- struct{}{}:
 		default:
 		}
-		return err
 	}
-	return nil
+	return err
 }
 
-func (r *Registry) note(at place, record *Record) (*wish, error) {
+func (r *Registry) note(at place, record *Record) (it *wish, before *Record, err error) {
 	w := &r.wanted
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
-		return nil, components.WithReason(errClosed, components.ReasonComponentNotReady)
+		return nil, nil, components.WithReason(errClosed, components.ReasonComponentNotReady)
 	}
 	if w.stop == nil {
 		ctx, stop := context.WithCancel(context.Background())
 		w.stop, w.ended, w.wake = stop, make(chan struct{}), make(chan struct{}, 1)
 		go r.keep(ctx)
 	}
-	it := w.wishes[at]
-	if it == nil {
+	if it = w.wishes[at]; it == nil {
 		it = &wish{busy: make(chan struct{}, 1)}
 		w.wishes[at] = it
 	}
+	before = it.record
 	it.record, it.done = record, false
-	return it, nil
+	return it, before, nil
 }
 
 // tell makes the driver do what is wished now, whatever was wished when it was asked for.
@@ -147,11 +151,31 @@ func (w *wanted) settle(at place, it *wish, told *Record, err error) {
 		return
 	}
 	it.done = err == nil
-	if (err == nil && told == nil || err != nil && final(err)) && w.wishes[at] == it {
+	if it.done && told == nil {
+		w.forget(at, it)
+	}
+}
+
+// revert takes back a wish that the driver refuses, unless something else is wished by now.
+func (w *wanted) revert(at place, it *wish, refused, before *Record) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if it.record != refused {
+		return
+	}
+	it.record = before
+	if before == nil {
+		w.forget(at, it)
+	}
+}
+
+func (w *wanted) forget(at place, it *wish) {
+	if w.wishes[at] == it {
 		delete(w.wishes, at)
 	}
 }
 
+// final tells whether asking again will not help.
 func final(err error) bool {
 	for _, again := range []error{components.ErrUnavailable, components.ErrExhausted, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, again) {
@@ -161,40 +185,70 @@ func final(err error) bool {
 	return true
 }
 
-// keep tells each new driver all wishes, and again those that failed.
+// keep tells each new driver all wishes, and again those that failed. The driver before is held until the new one has been
+// told once, so that a reload leaves no moment in which nothing is registered.
 func (r *Registry) keep(ctx context.Context) {
 	defer close(r.wanted.ended)
-	for r.component.Ready(ctx) == nil {
-		r.hold(ctx)
+	release := func() {}
+	defer func() { release() }()
+	for ctx.Err() == nil && r.component.Ready(ctx) == nil {
+		release = r.hold(ctx, release)
 	}
 }
 
-// hold does so for as long as one driver is there.
-func (r *Registry) hold(ctx context.Context) {
-	call, ctx, err := r.component.Stream(ctx, "hold")
+// hold does so for as long as one driver is there. What it answers lets go of that driver.
+func (r *Registry) hold(ctx context.Context, before func()) (release func()) {
+	call, current, err := r.component.Stream(ctx, "hold")
 	if err != nil {
-		return
+		return before
 	}
-	defer call.End(&err)
-	all, wait := true, retryMin
-	for ctx.Err() == nil {
-		failed := false
-		for at, it := range r.wanted.open(all) {
-			failed = r.tell(ctx, at, it) != nil || failed
-		}
-		all = false
-		var again <-chan time.Time
-		if failed {
-			again, wait = time.After(wait), min(2*wait, retryMax)
-		} else {
+	limit, cancel := context.WithTimeout(current, handOver)
+	failed := r.tellAll(limit, true)
+	cancel()
+	before()
+	for wait := retryMin; r.pause(current, failed, wait); wait = min(2*wait, retryMax) {
+		if !failed {
 			wait = retryMin
 		}
-		select {
-		case <-again:
-		case <-r.wanted.wake:
-		case <-ctx.Done():
-		}
+		failed = r.tellAll(current, false)
 	}
+	release = sync.OnceFunc(func() { call.End(&err) })
+	if !r.replaced() {
+		release() // the old one must be closed before there is a new one
+	}
+	return release
+}
+
+// replaced tells whether there is a driver now.
+func (r *Registry) replaced() bool {
+	past, end := context.WithCancel(context.Background())
+	end()
+	return r.component.Ready(past) == nil
+}
+
+// tellAll tells the driver what it has not been told, or everything, and whether something failed.
+func (r *Registry) tellAll(ctx context.Context, all bool) (failed bool) {
+	for at, it := range r.wanted.open(all) {
+		if ctx.Err() != nil {
+			return true
+		}
+		failed = r.tell(ctx, at, it) != nil || failed
+	}
+	return failed
+}
+
+// pause waits until there is something to tell; false: the driver is being replaced, or Close was called.
+func (r *Registry) pause(ctx context.Context, failed bool, wait time.Duration) bool {
+	var again <-chan time.Time
+	if failed {
+		again = time.After(wait)
+	}
+	select {
+	case <-again:
+	case <-r.wanted.wake:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
 }
 
 // open are the wishes that the driver has not been told yet, or all of them.
