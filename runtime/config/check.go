@@ -34,6 +34,9 @@ func (l *loader) finish(c *Config) {
 	k.mesh(c)
 	k.tracing(c.Telemetry.Tracing)
 	k.drain(c.Drain)
+	if c.Reload.Timeout == 0 {
+		k.bad("reload.timeout", c.Reload.Timeout, "leaves no time for a component to become ready")
+	}
 	k.values(c)
 }
 

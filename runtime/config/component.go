@@ -100,14 +100,13 @@ func (l *loader) options(c *Component, name, body *yaml.Node) {
 		o.value = reflect.ValueOf(into).Elem().Interface()
 		return nil
 	})
-	c.Secrets = o.collect()
+	c.options, c.Resolve, c.Secrets = o, o.resolve, o.collect()
 	if err != nil && !errors.Is(err, errFaulty) && !o.faulty() {
-		l.invalid(c, key, o, err)
+		l.invalid(c, key, err)
 	}
 	if o.value != nil {
 		l.values(node, o.value)
 	}
-	c.options, c.Resolve = o, o.resolve
 }
 
 func (l *loader) faultyAt(n *yaml.Node, path ...string) bool {
@@ -118,14 +117,20 @@ func (l *loader) faultyAt(n *yaml.Node, path ...string) bool {
 // errFaulty stops a decoding whose faults are noted.
 var errFaulty = errors.New("faults were found")
 
-// invalid notes what Validate refuses. While a secret is not known, what quotes its reference may be right once it is.
-func (l *loader) invalid(c *Component, key *yaml.Node, o *optionsOf, err error) {
+// invalid notes what Validate refuses, at the field that a fault begins with if it is written. While a secret is not
+// known, what quotes its reference may be right once it is.
+func (l *loader) invalid(c *Component, key *yaml.Node, err error) {
 	for _, one := range parts(err) {
-		text := one.Error()
-		if len(o.secrets) > 0 && strings.Contains(text, "${secret:") {
+		text := strings.ReplaceAll(one.Error(), "\n", "; ")
+		if len(c.options.secrets) > 0 && strings.Contains(text, "${secret:") {
 			continue
 		}
-		l.fault(key.Line, "%s %q: %s", c.Capability, c.Name, o.redact(strings.ReplaceAll(text, "\n", "; "), nil))
+		at := key.Line
+		field, _, _ := strings.Cut(text, " ")
+		if _, n := find(c.options.node, strings.Split(strings.TrimSuffix(field, ":"), ".")...); n != nil {
+			at = n.Line
+		}
+		l.fault(at, "%s %q: %s", c.Capability, c.Name, c.options.redact(text, nil))
 	}
 }
 

@@ -3,6 +3,7 @@ package config_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
@@ -40,7 +41,7 @@ func (o redisOptions) Validate() error {
 		faults = append(faults, errors.New("redis.addr is missing"))
 	}
 	if o.Timeout > time.Minute {
-		faults = append(faults, errors.New("timeout is more than a minute"))
+		faults = append(faults, fmt.Errorf("timeout: %v is more than a minute", o.Timeout))
 	}
 	if o.Redis.Addr == "nowhere" || o.Redis.Addr == "hunter2" {
 		faults = append(faults, errors.New("redis.addr "+o.Redis.Addr+" is not HOST:PORT"))

@@ -118,10 +118,16 @@ func (o *optionsOf) misfit(err error) error {
 	return &misfit{"the value of a secret does not fit"}
 }
 
-// redact replaces what came from references in a text that others wrote.
+// redact replaces what came from references in a text that others wrote, also where it is written another way, as 60s is
+// when it is a minute.
 func (o *optionsOf) redact(text string, secrets map[secretRef]string) string {
+	decoded := map[string]string{}
+	visit(reflect.ValueOf(o.value), func(path []string, _ field, v reflect.Value) {
+		decoded[strings.Join(path, ".")] = fmt.Sprint(v.Interface())
+	})
 	o.references(func(t *template) {
-		for _, value := range append(t.values(secrets), t.render(secrets)) {
+		path := strings.Join(o.tree.path(t.at)[3:], ".") // below CAPABILITY.NAME.options
+		for _, value := range append(t.values(secrets), t.render(secrets), decoded[path]) {
 			text = hide(text, value, t.raw)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -69,6 +70,7 @@ func (w *watch) run(ctx context.Context, notify *fsnotify.Watcher) {
 			}
 		case <-settled:
 			settled = nil
+			w.attach(notify) // the sign may have been that the folder went
 			w.look()
 		}
 	}
@@ -77,11 +79,16 @@ func (w *watch) run(ctx context.Context, notify *fsnotify.Watcher) {
 // attach watches the folder that is at the path now, and tells whether that is another than before.
 func (w *watch) attach(notify *fsnotify.Watcher) bool {
 	now, err := os.Stat(w.folder)
-	if err != nil || w.at != nil && os.SameFile(w.at, now) {
+	if err != nil {
 		return false
 	}
-	if w.at != nil {
-		_ = notify.Remove(w.folder) // it is gone from there, which is why another is watched
+	// A new folder may have the number of the old one, so that being the same file is not enough.
+	watched := slices.Contains(notify.WatchList(), w.folder)
+	if watched && w.at != nil && os.SameFile(w.at, now) {
+		return false
+	}
+	if watched {
+		_ = notify.Remove(w.folder) // that watch is of a folder which has gone elsewhere
 	}
 	w.at = nil
 	if err := notify.Add(w.folder); err != nil {
