@@ -84,7 +84,6 @@ func (c *Component[D]) SetAs(name string, driver D) (retired <-chan struct{}) {
 	g := &generation[D]{id: id, driver: driver, slots: make(chan struct{}, c.limits.Concurrency), retired: make(chan struct{}), idle: make(chan struct{})}
 	_, g.instant = any(driver).(Instant)
 	g.refs.Store(1)
-	c.failure.Store(nil)
 	return c.swap(g)
 }
 

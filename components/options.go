@@ -2,6 +2,7 @@ package components
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -14,9 +15,11 @@ const masked = "***"
 
 func (s Secret) Reveal() string               { return string(s) }
 func (s Secret) String() string               { return masked }
-func (s Secret) GoString() string             { return masked }
 func (s Secret) LogValue() slog.Value         { return slog.StringValue(masked) }
 func (s Secret) MarshalText() ([]byte, error) { return []byte(masked), nil }
+
+// Format is for all verbs: without it one that does not fit, such as %d, would show the text.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, masked) }
 
 // Size is a number of bytes. In configuration it is written with its unit: 512B, 64KiB, 10MiB, 2GiB (or kB, MB, GB).
 type Size int64
