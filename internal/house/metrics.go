@@ -61,6 +61,16 @@ func MetricFaults(all []Metric) (faults []string) {
 	return faults
 }
 
+// UnexplainedMetrics finds metrics that the documentation does not name.
+func UnexplainedMetrics(all []Metric, pages string) (faults []string) {
+	for _, m := range all {
+		if !strings.Contains(pages, "`"+m.Name+"`") {
+			faults = append(faults, m.Where+": metric "+m.Name+" is not explained in docs/observability.md")
+		}
+	}
+	return faults
+}
+
 // Gathered are the metrics of a registry, without those that the Prometheus library has of Go and the process.
 func Gathered(families []*dto.MetricFamily) (all []Metric) {
 	for _, f := range families {

@@ -254,3 +254,8 @@ var (
 		"only a counter ends in _total", "a histogram ends in its unit", "not ms", "label key", "label user_id", "no help",
 		"metric outrigger_Items: the name", "label topic")
 }
+
+func TestUnexplainedMetricRule(t *testing.T) {
+	all := []house.Metric{{Name: "outrigger_items"}, {Name: "outrigger_items_total"}, {Name: "outrigger_item"}}
+	expect(t, house.UnexplainedMetrics(all, "| `outrigger_items` | | items |"), "outrigger_items_total", "outrigger_item is")
+}

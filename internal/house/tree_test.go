@@ -116,6 +116,7 @@ func TestTreeDeclaredMetrics(t *testing.T) {
 		t.Fatalf("the search misses a metric that is there; it found %v", declared)
 	}
 	none(t, house.MetricFaults(declared))
+	none(t, house.UnexplainedMetrics(declared, string(must[[]byte](t)(os.ReadFile(filepath.Join(root(), "docs", "observability.md"))))))
 }
 
 func TestTreeGatheredMetrics(t *testing.T) {

@@ -13,7 +13,7 @@ type Info struct {
 
 // Config tells which configuration is in force.
 type Config struct {
-	Generation int    `json:"generation"` // counts the reloads that succeeded
+	Generation int    `json:"generation"` // counts the configurations that came into force, from 1 at the start
 	LastError  string `json:"last_error"` // of the last reload, if it failed
 }
 
