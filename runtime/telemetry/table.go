@@ -12,8 +12,8 @@ type table[K comparable, V any] struct {
 	all atomic.Pointer[map[K]V]
 }
 
-// get finds the value of k. Where there is none, make answers it, and whether to keep it under k.
-func (t *table[K, V]) get(k K, make func(K, int) (v V, keep bool)) V {
+// get finds the value of k. Where there is none, build answers it, and whether to keep it under k; it is told how many there are.
+func (t *table[K, V]) get(k K, build func(k K, have int) (v V, keep bool)) V {
 	if m := t.all.Load(); m != nil {
 		if v, ok := (*m)[k]; ok {
 			return v
@@ -28,7 +28,7 @@ func (t *table[K, V]) get(k K, make func(K, int) (v V, keep bool)) V {
 		}
 		old = *m
 	}
-	v, keep := make(k, len(old))
+	v, keep := build(k, len(old))
 	if keep {
 		grown := maps.Clone(old)
 		grown[k] = v

@@ -43,8 +43,14 @@ type Server struct {
 // New makes a server that has no listener yet.
 func New(o Options) *Server { return &Server{o: o, failed: make(chan error, 1)} }
 
-// ServeTCP serves reads on a listener on loopback.
-func (s *Server) ServeTCP(l net.Listener) { s.serve(l, &http.Server{Handler: s.reads()}) }
+// ServeTCP serves reads on a listener on loopback; on another it serves what ServeProbes does.
+func (s *Server) ServeTCP(l net.Listener) {
+	if a, ok := l.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+		s.ServeProbes(l)
+		return
+	}
+	s.serve(l, &http.Server{Handler: s.reads()})
+}
 
 // ServeProbes serves probes and metrics, on whichever address.
 func (s *Server) ServeProbes(l net.Listener) { s.serve(l, &http.Server{Handler: s.probes()}) }

@@ -228,6 +228,31 @@ func TestWebPagesAreRefused(t *testing.T) {
 	}
 }
 
+// everywhere is a listener that says it is bound to all addresses.
+type everywhere struct{ net.Listener }
+
+func (everywhere) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4zero} }
+
+func TestOtherAddressesGetProbesOnly(t *testing.T) {
+	var s sidecar
+	server := admin.New(s.options())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.ServeTCP(everywhere{l})
+	get := client(t, "tcp", l.Addr().String())
+	if status, _ := get("GET", "/healthz", ""); status != 200 {
+		t.Errorf("healthz answers %d", status)
+	}
+	if status, _ := get("GET", "/info", ""); status != 404 {
+		t.Errorf("info answers %d", status)
+	}
+	if err := server.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPeerIsChecked(t *testing.T) {
 	var s sidecar
 	s.refuse = errors.New("this socket is not for user 1001")
