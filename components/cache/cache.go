@@ -1,14 +1,14 @@
 // Package cache keeps values for applications that may be lost at any time but are never wrong: each has a time to live,
-// a version for compare-and-swap, and integers can be counted up atomically. Cache is what front-ends call; behind it
-// stands a Driver for each kind of store.
+// a version for compare-and-swap, and integers can be counted up atomically.
 //
 // Each application has its own keys: what one stores under a key, another does not see under the same key.
 //
-// # Who owns the bytes
+// # Fronts and drivers
 //
-// What goes into a driver is lent: value, metadata map and slices of keys or entries may be overwritten as soon as the call
-// has returned, so a driver copies what it keeps. Strings may be kept. What comes out of a driver belongs to the caller,
-// who may write to it: a driver keeps no reference.
+// Cache is what front-ends call; behind it stands a Driver for each kind of store. What goes into a driver is lent: value,
+// metadata map and slices of keys or entries may be overwritten as soon as the call has returned, so a driver copies what
+// it keeps. Strings may be kept. What comes out of a driver belongs to the caller, who may write to it: a driver keeps no
+// reference.
 package cache
 
 import (

@@ -2,9 +2,9 @@
 // with other sidecars.
 //
 // Memory is bounded by bytes, with all that an item costs counted. When it is full, S3-FIFO chooses what goes: an item that
-// nobody has asked for again leaves through a small queue, after a tenth of the memory has been written, so that a scan
-// over many keys does not drive out those that are in use. It needs no lock of its own for a hit, as LRU would. Expired items are never
-// served; their memory is taken back within about a second, or at once when it is needed.
+// nobody has asked for again leaves through a small queue, after about a tenth of the memory has been written, so that a scan
+// over many keys does not drive out those that are in use. A hit takes no lock that others would wait for, which it would
+// with LRU. Expired items are never served; their memory is taken back within about a second, or when it is needed.
 package memory
 
 import (
