@@ -2,14 +2,9 @@
 // the Guard around each method, the same whichever engine serves it. The front-ends themselves are in the folders below.
 package api
 
-import "github.com/outrigger-mesh/outrigger/components"
-
 // Components finds a capability's components by the names that applications use; "" means the one called default. Get
 // answers ErrNotFound, reason COMPONENT_NOT_FOUND, for one that is not configured, and says which there are. Safe for
 // concurrent use.
 type Components[F any] interface {
 	Get(name string) (F, error)
 }
-
-// ReasonTooLarge is what a message is refused with that has more bytes than max_message_bytes; the metadata name hop and limit.
-const ReasonTooLarge components.Reason = "MESSAGE_TOO_LARGE"

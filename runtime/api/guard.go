@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -98,7 +99,7 @@ func admitted(next grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
 // message decodes the request and takes its place in the budget.
 func (r *request) message(v any) (err error) {
 	if err = r.read(v); err != nil {
-		return malformed(err)
+		return Malformed(status.Convert(err).Message())
 	}
 	r.held, err = r.g.enter(v)
 	return err
@@ -132,17 +133,6 @@ func (g *Guard) fits(v any, what string) error {
 		return TooLarge("api", what, g.MaxMessage)
 	}
 	return nil
-}
-
-// TooLarge is the error for a message of more bytes than max_message_bytes allows at a hop.
-func TooLarge(hop, what string, limit int) error {
-	return components.WithReason(fmt.Errorf("%w: the %s is larger than max_message_bytes (%s) at hop %s", components.ErrExhausted, what, components.Size(limit), hop),
-		ReasonTooLarge, "hop", hop, "limit", "max_message_bytes", "max", fmt.Sprint(limit))
-}
-
-// malformed is what became of a message that could not be decoded: the caller's fault, whatever the engine calls it.
-func malformed(err error) error {
-	return fmt.Errorf("%w: the request is not a message of this method: %s", components.ErrInvalid, statusText(err))
 }
 
 func admit(ctx context.Context) error {

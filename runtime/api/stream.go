@@ -2,15 +2,11 @@ package api
 
 import (
 	"context"
-	"errors"
-	"io"
 
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 )
 
 // Stream puts g around a stream handler that belongs to no service. Services have it from Around.
@@ -58,23 +54,10 @@ func (s *stream) RecvMsg(m any) error {
 	s.g.Budget.Leave(s.held)
 	s.held = 0
 	if err := s.ServerStream.RecvMsg(m); err != nil {
-		return s.received(err)
+		return err
 	}
 	var err error
 	s.held, err = s.g.enter(m)
-	return err
-}
-
-// received tells apart what grpc-go says in codes and texts.
-func (s *stream) received(err error) error {
-	switch code := status.Code(err); {
-	case errors.Is(err, io.EOF), s.Context().Err() != nil:
-		return err
-	case code == codes.ResourceExhausted:
-		return TooLarge("api", "request", s.g.MaxMessage)
-	case code == codes.Internal:
-		return malformed(err)
-	}
 	return err
 }
 
@@ -83,13 +66,6 @@ func (s *stream) SendMsg(m any) error {
 		return err
 	}
 	return s.ServerStream.SendMsg(m)
-}
-
-func statusText(err error) string {
-	if s, ok := status.FromError(err); ok {
-		return s.Message()
-	}
-	return err.Error()
 }
 
 // header is the first value of a name in the request's metadata, on either engine.

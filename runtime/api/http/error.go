@@ -1,6 +1,7 @@
 package http
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	nethttp "net/http"
@@ -9,6 +10,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 
 	"connectrpc.com/connect"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -31,7 +33,7 @@ type wireDetail struct {
 func writeError(w nethttp.ResponseWriter, code int, err error) {
 	st := api.Status(err)
 	if code == 0 {
-		code = httpStatus(connect.Code(st.Code()).String())
+		code = httpStatus(codeName(st.Code()))
 	}
 	if code == nethttp.StatusMethodNotAllowed {
 		w.Header().Set("Allow", nethttp.MethodPost)
@@ -53,16 +55,18 @@ func writeJSON(w nethttp.ResponseWriter, code int, text []byte) {
 	header.Set("Content-Type", typeJSON)
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
-	w.Write(append(text, '\n'))
+	w.Write(append(bytes.TrimSpace(text), '\n'))
 }
 
 func wire(st *status.Status) wireError {
-	e := wireError{Code: connect.Code(st.Code()).String(), Message: st.Message()}
+	e := wireError{Code: codeName(st.Code()), Message: st.Message()}
 	for _, any := range st.Proto().GetDetails() {
 		e.Details = append(e.Details, detail(any))
 	}
 	return e
 }
+
+func codeName(c codes.Code) string { return connect.Code(c).String() }
 
 func detail(a *anypb.Any) wireDetail {
 	d := wireDetail{Type: strings.TrimPrefix(a.GetTypeUrl(), "type.googleapis.com/"), Value: base64.RawStdEncoding.EncodeToString(a.GetValue())}

@@ -19,7 +19,6 @@ import (
 	"connectrpc.com/vanguard"
 	"connectrpc.com/vanguard/vanguardgrpc"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
@@ -56,17 +55,9 @@ func New(o Options) (*Handler, error) {
 		}
 	}
 	var err error
-	h.transcoder, err = vanguardgrpc.NewTranscoder(o.GRPC, vanguard.WithCodec(jsonCodec),
+	h.transcoder, err = vanguardgrpc.NewTranscoder(o.GRPC, vanguard.WithCodec(newCodec),
 		vanguard.WithDefaultServiceOptions(vanguard.WithMaxMessageBufferBytes(uint32(o.MaxMessage))))
 	return h, err
-}
-
-// jsonCodec shows what is false, 0 or empty, and takes a misspelt field for a fault rather than for nothing.
-func jsonCodec(types vanguard.TypeResolver) vanguard.Codec {
-	return &vanguard.JSONCodec{
-		MarshalOptions:   protojson.MarshalOptions{Resolver: types, EmitDefaultValues: true},
-		UnmarshalOptions: protojson.UnmarshalOptions{Resolver: types},
-	}
 }
 
 const (

@@ -76,7 +76,7 @@ func (l *lines) message(flags byte, text []byte) error {
 				return err
 			}
 			l.begun = true
-			writeJSON(l.w, httpStatus(e.Code), end.Error)
+			answerError(l.w, httpStatus(e.Code), end.Error, l.max)
 			return nil
 		}
 		text = append(append([]byte(`{"error":`), end.Error...), '}')
@@ -107,7 +107,7 @@ func (l *lines) end() {
 	switch {
 	case l.begun:
 	case l.code != 0 && l.code != nethttp.StatusOK:
-		refused(l.w, l.code, l.pending, l.max)
+		answerError(l.w, l.code, l.pending, l.max)
 	default:
 		l.begin()
 	}

@@ -18,10 +18,9 @@ import (
 
 // What a request is refused with before it reaches a method.
 const (
-	ReasonUnknownPath      components.Reason = "UNKNOWN_PATH"
-	ReasonHTTPMethod       components.Reason = "HTTP_METHOD"
-	ReasonContentType      components.Reason = "CONTENT_TYPE"
-	ReasonMalformedRequest components.Reason = "MALFORMED_REQUEST"
+	ReasonUnknownPath components.Reason = "UNKNOWN_PATH"
+	ReasonHTTPMethod  components.Reason = "HTTP_METHOD"
+	ReasonContentType components.Reason = "CONTENT_TYPE"
 )
 
 const (
@@ -62,7 +61,7 @@ func (h *Handler) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 		return
 	}
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	out := &kind{ResponseWriter: w, limit: h.opts.MaxMessage}
+	out := &plain{ResponseWriter: w, limit: h.opts.MaxMessage}
 	h.transcoder.ServeHTTP(out, r)
 	out.end()
 }
@@ -110,6 +109,9 @@ func (h *Handler) body(r *nethttp.Request) (body []byte, leave func(), code int,
 	if r.ContentLength >= 0 {
 		n = min(n, r.ContentLength)
 	}
+	cut := func(err error) error {
+		return components.WithReason(fmt.Errorf("%w: the body ends early: %s", components.ErrInvalid, err), api.ReasonMalformed)
+	}
 	leave = func() { h.opts.Budget.Leave(n) }
 	if err = h.opts.Budget.Enter(n); err != nil {
 		return nil, leave, 0, err
@@ -117,10 +119,10 @@ func (h *Handler) body(r *nethttp.Request) (body []byte, leave func(), code int,
 	body, err = io.ReadAll(io.LimitReader(r.Body, limit+1))
 	switch {
 	case err != nil:
-		return nil, leave, nethttp.StatusBadRequest, components.WithReason(fmt.Errorf("%w: the body ends early: %s", components.ErrInvalid, err), ReasonMalformedRequest)
+		return nil, leave, nethttp.StatusBadRequest, cut(err)
 	case int64(len(body)) > limit:
 		if _, err = io.CopyN(io.Discard, r.Body, drainBytes); err != nil && !errors.Is(err, io.EOF) {
-			return nil, leave, nethttp.StatusBadRequest, components.WithReason(fmt.Errorf("%w: the body ends early: %s", components.ErrInvalid, err), ReasonMalformedRequest)
+			return nil, leave, nethttp.StatusBadRequest, cut(err)
 		}
 		return nil, leave, nethttp.StatusRequestEntityTooLarge, api.TooLarge("http-api", "body of the request", h.opts.MaxMessage)
 	}

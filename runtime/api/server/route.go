@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -15,6 +16,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -94,18 +96,25 @@ func (s *Server) hook() {
 	}
 }
 
-// explain says which limit it was where grpc-go refuses a message before any handler or interceptor sees it: a compressed one.
+// explain says better what grpc-go answers by itself, with a status of its own making and no details.
 func (s *Server) explain(h *grpcproxy.Headers) {
-	if !h.End || h.Get("grpc-status") != "8" || h.Get("grpc-status-details-bin") != "" || !strings.Contains(h.Get("grpc-message"), "larger than max") {
+	if !h.End || h.Get("grpc-status-details-bin") != "" {
 		return
 	}
-	st := api.Status(api.TooLarge("api", "request", int(s.opts.MaxMessage)))
-	details, err := proto.Marshal(st.Proto())
+	code, err := strconv.Atoi(h.Get("grpc-status"))
 	if err != nil {
 		return
 	}
-	h.Set("grpc-message", st.Message()) // plain ASCII: nothing to encode
-	h.Set("grpc-status-details-bin", base64.RawStdEncoding.EncodeToString(details))
+	err = api.FromEngine(codes.Code(code), h.Get("grpc-message"), "api", int(s.opts.MaxMessage))
+	if err == nil {
+		return
+	}
+	st := api.Status(err)
+	if details, err := proto.Marshal(st.Proto()); err == nil {
+		h.Set("grpc-status", strconv.Itoa(int(st.Code())))
+		h.Set("grpc-message", strings.ReplaceAll(st.Message(), "%", "%25")) // ASCII otherwise: it was a header's
+		h.Set("grpc-status-details-bin", base64.RawStdEncoding.EncodeToString(details))
+	}
 }
 
 // refusal is an error as the relay answers it.

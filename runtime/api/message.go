@@ -1,0 +1,41 @@
+package api
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/outrigger-mesh/outrigger/components"
+
+	"google.golang.org/grpc/codes"
+)
+
+// What a message is refused with: it has more bytes than max_message_bytes, and the metadata name hop and limit; or it is
+// none of the method's.
+const (
+	ReasonTooLarge  components.Reason = "MESSAGE_TOO_LARGE"
+	ReasonMalformed components.Reason = "MALFORMED_REQUEST"
+)
+
+// TooLarge is the error for a request or an answer of more bytes than max_message_bytes allows at a hop.
+func TooLarge(hop, what string, limit int) error {
+	return components.WithReason(fmt.Errorf("%w: the %s is larger than max_message_bytes (%s) at hop %s", components.ErrExhausted, what, components.Size(limit), hop),
+		ReasonTooLarge, "hop", hop, "limit", "max_message_bytes", "max", strconv.Itoa(limit))
+}
+
+// Malformed is the error for a request that cannot be decoded: the caller's fault, whatever an engine calls it.
+func Malformed(why string) error {
+	return components.WithReason(fmt.Errorf("%w: the request is not a message of this method: %s", components.ErrInvalid, why), ReasonMalformed)
+}
+
+// FromEngine is the error that grpc-go means by a status which it sends by itself, before any handler can change it; nil if
+// the status is none of those.
+func FromEngine(code codes.Code, text, hop string, limit int) error {
+	switch {
+	case code == codes.ResourceExhausted && strings.HasPrefix(text, "grpc: received message"):
+		return TooLarge(hop, "request", limit)
+	case code == codes.Internal && strings.HasPrefix(text, "grpc: failed to unmarshal"):
+		return Malformed(strings.TrimPrefix(text, "grpc: "))
+	}
+	return nil
+}
