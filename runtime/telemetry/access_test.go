@@ -77,7 +77,7 @@ func TestAccessLogFile(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				for range 1000 {
+				for range 500 { // of all four together less than may wait
 					tel.Access.Write(&entry)
 				}
 			})
@@ -98,8 +98,8 @@ func TestAccessLogFile(t *testing.T) {
 			t.Fatalf("line %d is broken: %s", n, s.Text())
 		}
 	}
-	if n != 8000 {
-		t.Errorf("%d lines after the log was closed, expected 8000", n)
+	if n != 4000 {
+		t.Errorf("%d lines after the log was closed, expected 4000", n)
 	}
 }
 
