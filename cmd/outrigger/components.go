@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"reflect"
 	"strings"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -13,17 +12,10 @@ import (
 
 // driverDoc is what is told of a driver, from its code.
 type driverDoc struct {
-	Capability string      `json:"capability"`
-	Driver     string      `json:"driver"`
-	Guarantees string      `json:"guarantees,omitempty"`
-	Options    []optionDoc `json:"options"`
-}
-
-type optionDoc struct {
-	Name    string `json:"name"`
-	Type    string `json:"type"`
-	Default string `json:"default"`
-	What    string `json:"what"`
+	Capability string              `json:"capability"`
+	Driver     string              `json:"driver"`
+	Guarantees string              `json:"guarantees,omitempty"`
+	Options    []components.Option `json:"options"`
 }
 
 func componentsCommand(args []string, out, errs io.Writer) int {
@@ -64,7 +56,7 @@ func describe(name string) []driverDoc {
 				continue
 			}
 			options, _ := c.Defaults(driver)
-			d := driverDoc{Capability: c.Capability(), Driver: driver, Options: optionsOf(reflect.ValueOf(options), "")}
+			d := driverDoc{Capability: c.Capability(), Driver: driver, Options: components.Options(options)}
 			if g, ok := options.(components.Describer); ok {
 				d.Guarantees = g.Guarantees()
 			}
@@ -72,38 +64,6 @@ func describe(name string) []driverDoc {
 		}
 	}
 	return all
-}
-
-// optionsOf lists the fields of an Options struct; those of a struct within it bear its name before theirs.
-func optionsOf(v reflect.Value, prefix string) []optionDoc {
-	all := []optionDoc{}
-	for i := range v.NumField() {
-		field := v.Type().Field(i)
-		name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
-		if name == "" || name == "-" {
-			continue
-		}
-		_, textual := v.Field(i).Interface().(fmt.Stringer)
-		if field.Type.Kind() == reflect.Struct && !textual {
-			all = append(all, optionsOf(v.Field(i), prefix+name+".")...)
-			continue
-		}
-		all = append(all, optionDoc{prefix + name, typeName(field.Type), fmt.Sprint(v.Field(i).Interface()), field.Tag.Get("doc")})
-	}
-	return all
-}
-
-func typeName(t reflect.Type) string {
-	switch t {
-	case reflect.TypeFor[components.Size]():
-		return "size"
-	case reflect.TypeFor[components.Secret]():
-		return "secret"
-	}
-	if t.String() == "time.Duration" {
-		return "duration"
-	}
-	return t.String()
 }
 
 func printDriver(out io.Writer, d driverDoc) {
