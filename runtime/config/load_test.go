@@ -206,11 +206,16 @@ func TestUnreadable(t *testing.T) {
 }
 
 func TestLargeFiles(t *testing.T) {
+	deep := "x: &a0 {}\n"
+	for i := range 70 {
+		deep += fmt.Sprintf("x%d: &a%d {a: *a%d}\n", i, i+1, i)
+	}
 	for name, text := range map[string]string{
 		"a.yaml:1:1: the file is larger than 1MiB":                          "app: {id: orders} #" + strings.Repeat("x", 1<<20),
 		"the file holds more than 100000 values, with its aliases expanded": "app: {id: orders}\nx: [" + strings.Repeat("1,", 200_000) + "1]",
 		"a name of 1 to 256 letters is expected before the colon":           "app: {id: orders}\n" + strings.Repeat("x", 300) + ": 1\n",
 		"not YAML: while increasing flow level":                             "app: " + strings.Repeat("[", 5000),
+		"values are nested more than 64 deep, with aliases expanded":        deep,
 	} {
 		_, err := world{}.load(text)
 		if err == nil || !strings.Contains(err.Error(), name) || len(err.Error()) > 1<<16 {

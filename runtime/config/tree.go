@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -83,13 +84,16 @@ func pairs(n *yaml.Node) func(yield func(key, value *yaml.Node) bool) {
 type grower struct {
 	*loader
 	inside []*yaml.Node // the nodes of the file that are being copied, outermost first
-	full   bool
+	full   bool         // something was left out: the tree is of no use
 }
 
 // grow copies a node of the file, with everything below it. An answer of nil is a fault that was noted.
 func (g *grower) grow(n *yaml.Node, parent int, name string) *yaml.Node {
-	for n.Kind == yaml.AliasNode {
-		n = n.Alias
+	for ; n.Kind == yaml.AliasNode; n = n.Alias {
+		if slices.Contains(g.inside, n.Alias) {
+			g.full = true
+			g.faultAt(n.Line, n.Column, "the anchor %q is used inside of itself", clip(n.Value))
+		}
 	}
 	if !g.fits(n) {
 		return nil
