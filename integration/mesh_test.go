@@ -34,10 +34,15 @@ type pair struct {
 	echo   echopb.EchoClient
 }
 
-func newPair(t *testing.T) *pair {
+// newPair starts both sidecars with the default components, and with more configuration if there is any.
+func newPair(t *testing.T, more ...string) *pair {
 	p := &pair{dir: t.TempDir(), app: harness.StartEcho(t, "one")}
-	p.callee = harness.Start(t, harness.Options{App: "echo", AppPort: p.app.Port, DataDir: p.dir})
-	p.caller = harness.Start(t, harness.Options{App: "caller", DataDir: p.dir})
+	config := ""
+	if len(more) > 0 {
+		config = "cache: {default: {driver: memory}}\nregistry: {default: {driver: file}}\n" + strings.Join(more, "")
+	}
+	p.callee = harness.Start(t, harness.Options{App: "echo", AppPort: p.app.Port, DataDir: p.dir, Config: config})
+	p.caller = harness.Start(t, harness.Options{App: "caller", DataDir: p.dir, Config: config})
 	p.client = p.caller.Client()
 	p.echo = echopb.NewEchoClient(p.client.Conn("echo"))
 	p.published(t, "echo", 1)

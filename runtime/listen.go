@@ -143,8 +143,9 @@ func holder(port int) string {
 	for _, fd := range fds {
 		if to, err := os.Readlink(fd); err == nil && to == "socket:["+inode+"]" {
 			pid := strings.Split(fd, "/")[2]
-			name, _ := os.ReadFile("/proc/" + pid + "/comm")
-			return fmt.Sprintf(" by process %s (%s)", pid, strings.TrimSpace(string(name)))
+			command, _ := os.ReadFile("/proc/" + pid + "/cmdline")
+			name, _, _ := strings.Cut(string(command), "\x00")
+			return fmt.Sprintf(" by process %s (%s)", pid, filepath.Base(name))
 		}
 	}
 	return ""

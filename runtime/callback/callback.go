@@ -5,6 +5,7 @@ package callback
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -183,6 +184,13 @@ func codeOf(httpStatus int) codes.Code {
 func (a *App) invokeGRPC(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD) (*invocationv1.InvokeResponse, error) {
 	md = md.Copy()
 	for name, value := range in.GetMetadata() {
+		if strings.HasSuffix(name, binary) {
+			bytes, err := base64.StdEncoding.DecodeString(value)
+			if err != nil {
+				return nil, fmt.Errorf("%w: metadata %q is not base64: %w", components.ErrInvalid, name, err)
+			}
+			value = string(bytes)
+		}
 		md.Set(name, value)
 	}
 	var out payload
@@ -195,13 +203,20 @@ func (a *App) invokeGRPC(ctx context.Context, in *invocationv1.InvokeRequest, md
 	return &invocationv1.InvokeResponse{Data: out, ContentType: "application/grpc", Metadata: flat(metadata.Join(header, trailer))}, nil
 }
 
+// binary ends the names of metadata that is bytes: in the text of a message it stands as base64.
+const binary = "-bin"
+
 // flat keeps the first value of each header that is the application's own.
 func flat(all map[string][]string) map[string]string {
 	out := make(map[string]string, len(all))
 	for name, values := range all {
 		name = strings.ToLower(name)
-		if len(values) > 0 && !slices.Contains(hopByHop, name) {
-			out[name] = values[0]
+		if len(values) == 0 || slices.Contains(hopByHop, name) {
+			continue
+		}
+		out[name] = values[0]
+		if strings.HasSuffix(name, binary) {
+			out[name] = base64.StdEncoding.EncodeToString([]byte(values[0]))
 		}
 	}
 	return out

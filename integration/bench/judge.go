@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+)
+
+// target is a figure that is to be reached.
+type target struct {
+	what  string
+	value func(find) (float64, bool)
+	most  float64 // the value may be
+	least float64 // or must be, if not 0
+}
+
+// find looks a row up.
+type find func(name string, c int) (row, bool)
+
+// ratio divides a figure of one row by that of another.
+func ratio(a, b string, c int, figure func(row) float64) func(find) (float64, bool) {
+	return func(f find) (float64, bool) {
+		x, okX := f(a, c)
+		y, okY := f(b, c)
+		return figure(x) / figure(y), okX && okY && figure(y) > 0
+	}
+}
+
+func plain(name string) func(find) (float64, bool) {
+	return func(f find) (float64, bool) {
+		r, ok := f(name, 0)
+		return r.Value, ok
+	}
+}
+
+func cpuOf(r row) float64 { return r.CPU }
+func opsOf(r row) float64 { return r.Ops }
+
+var targets = []target{
+	{what: "cache get, CPU against the bare server, c=16", value: ratio("cache-get", "cache-get-bare", 16, cpuOf), most: 1.15},
+	{what: "cache get, CPU against the bare server, c=64", value: ratio("cache-get", "cache-get-bare", 64, cpuOf), most: 1.15},
+	{what: "one hop, CPU against the bare echo server, c=16", value: ratio("invoke-two-sidecars", "invoke-direct", 16, cpuOf), most: 1.0},
+	{what: "one hop, CPU against the naive proxy, c=16", value: ratio("invoke-two-sidecars", "invoke-naive", 16, cpuOf), most: 0.45},
+	{what: "two hops, calls a second against direct, c=16", value: ratio("invoke-two-sidecars", "invoke-direct", 16, opsOf), least: 0.40},
+	{what: "two hops, calls a second against direct, c=64", value: ratio("invoke-two-sidecars", "invoke-direct", 64, opsOf), least: 0.50},
+	{what: "two hops, added p50 at c=1, us", value: func(f find) (float64, bool) {
+		x, okX := f("invoke-two-sidecars", 1)
+		y, okY := f("invoke-direct", 1)
+		return x.P50 - y.P50, okX && okY
+	}, most: 150},
+	{what: "idle RSS, MiB", value: plain("idle-rss"), most: 40},
+	{what: "start to ready, ms", value: plain("start-to-ready"), most: 100},
+	{what: "stripped binary, MB", value: plain("binary-stripped"), most: 40},
+}
+
+// judge prints how each target was met, and fails if slack is not 0 and one is missed by more than that factor. The
+// figures that no slack makes comparable between machines (times) count only without one.
+func judge(rows []row, slack float64) error {
+	f := func(name string, c int) (row, bool) {
+		for _, r := range rows {
+			if r.Name == name && r.C == c {
+				return r, true
+			}
+		}
+		return row{}, false
+	}
+	var missed []error
+	for _, t := range targets {
+		v, ok := t.value(f)
+		if !ok {
+			continue
+		}
+		word, limit, met := "<=", t.most, v <= t.most
+		beyond := v > t.most*slack
+		if t.least != 0 {
+			word, limit, met = ">=", t.least, v >= t.least
+			beyond = v < t.least/max(slack, 1)
+		}
+		verdict := "reached"
+		if !met {
+			verdict = "MISSED"
+		}
+		fmt.Printf("target: %-52s %8.2f  wanted %s %.2f  %s\n", t.what, v, word, limit, verdict)
+		if slack > 0 && beyond {
+			missed = append(missed, fmt.Errorf("%s: %.2f is not %s %.2f, even with a factor of %.2f", t.what, v, word, limit, slack))
+		}
+	}
+	return errors.Join(missed...)
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// process is one that the benchmark has started and ends.
+type process struct {
+	cmd *exec.Cmd
+}
+
+func start(name string, args ...string) (*process, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return &process{cmd}, cmd.Start()
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+func (p *process) end() {
+	p.cmd.Process.Kill()
+	p.cmd.Wait()
+}
+
+// role starts this program in another role and waits until its port answers.
+func role(name string, args ...string) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p, err := start(self, append([]string{name}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	for range 500 {
+		if nc, err := net.Dial("tcp", args[0]); err == nil {
+			nc.Close()
+			return p, nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	p.end()
+	return nil, fmt.Errorf("%s does not answer on %s", name, args[0])
+}
+
+// sidecar is the binary under test.
+type sidecar struct {
+	*process
+	grpc, socket, inbound, admin string
+	ready                        time.Duration // from its start
+}
+
+var readyLine = regexp.MustCompile(`is ready: app \S+, grpc (\S+), http \S+, outbound \S+, inbound (\S+), admin (\S+), pid`)
+
+func startSidecar(o options, app string, port int) (*sidecar, error) {
+	args := []string{"run", "-app-id", app, "-data-dir", o.dir, "-app-protocol", "grpc", "-app-port", strconv.Itoa(port),
+		"-grpc-port", "0", "-http-port", "0", "-admin-port", "0", "-inbound-port", "0", "-outbound-port", "0"}
+	cmd := exec.Command(o.binary, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	s := &sidecar{process: &process{cmd}}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if m := readyLine.FindStringSubmatch(lines.Text()); m != nil {
+			s.ready = time.Since(began)
+			s.grpc, s.inbound, s.admin, s.socket = m[1], m[2], m[3], "unix:"+filepath.Join(o.dir, "run", "default", app+".sock")
+			go io.Copy(io.Discard, out)
+			return s, nil
+		}
+	}
+	s.end()
+	return nil, fmt.Errorf("sidecar %s did not start", app)
+}
+
+// cpu is what processes have used, in microseconds; it counts in ticks of 10 ms.
+func cpu(pids []int) (total float64) {
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			continue
+		}
+		f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		for _, ticks := range f[11:13] { // utime, stime
+			n, _ := strconv.ParseFloat(ticks, 64)
+			total += n * 10_000
+		}
+	}
+	return total
+}
+
+// kind is one thing to measure in turn with others.
+type kind struct {
+	name    string
+	target  string
+	call    string
+	pids    []int // whose CPU counts
+	hops    int   // over which it is spread
+	against string
+}
+
+// sample is one measurement.
+type sample struct{ ops, p50, p99, cpu float64 }
+
+// compare measures all kinds in turn, for each concurrency, in rounds.
+func compare(o options, kinds []kind) ([]row, error) {
+	type at struct {
+		kind, c int
+	}
+	samples := map[at][]sample{}
+	for round := range o.rounds {
+		for _, c := range o.concurrences {
+			for i := range kinds {
+				k := &kinds[(i+round)%len(kinds)] // not always after the same neighbour
+				s, err := measure(o, k, c)
+				if err != nil {
+					return nil, fmt.Errorf("%s at c=%d: %w", k.name, c, err)
+				}
+				key := at{(i + round) % len(kinds), c}
+				samples[key] = append(samples[key], s)
+			}
+		}
+	}
+	var rows []row
+	for _, c := range o.concurrences {
+		base := map[string]float64{}
+		for i, k := range kinds {
+			r := summary(k.name, c, samples[at{i, c}])
+			base[k.name] = r.CPU
+			rows = append(rows, r)
+		}
+		for i, k := range kinds {
+			if r := &rows[len(rows)-len(kinds)+i]; k.against != "" && base[k.against] > 0 {
+				r.Against, r.Ratio = k.against, r.CPU/base[k.against]
+			}
+		}
+	}
+	return rows, nil
+}
+
+func measure(o options, k *kind, c int) (sample, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return sample{}, err
+	}
+	cmd := exec.Command(self, "load", k.target, k.call, strconv.Itoa(c), o.length.String())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	warm, err := cmd.StderrPipe()
+	if err != nil {
+		return sample{}, err
+	}
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		return sample{}, err
+	}
+	said, err := bufio.NewReader(warm).ReadString('\n')
+	before := cpu(k.pids)
+	if e := cmd.Wait(); err != nil || e != nil || said != "warm\n" {
+		return sample{}, fmt.Errorf("load: %v %v %q", err, e, said)
+	}
+	used := cpu(k.pids) - before
+	var m measured
+	if err := json.Unmarshal(out.Bytes(), &m); err != nil {
+		return sample{}, err
+	}
+	if m.Failed > 0 || m.Calls == 0 {
+		return sample{}, fmt.Errorf("%d of %d calls failed, the last with %s", m.Failed, m.Failed+m.Calls, m.Last)
+	}
+	return sample{ops: float64(m.Calls) / m.Seconds, p50: m.P50, p99: m.P99, cpu: used / float64(m.Calls) / float64(max(k.hops, 1))}, nil
+}
+
+func summary(name string, c int, all []sample) row {
+	pick := func(f func(sample) float64, q float64) float64 {
+		values := make([]float64, 0, len(all))
+		for _, s := range all {
+			values = append(values, f(s))
+		}
+		slices.Sort(values)
+		return values[int(q*float64(len(values)-1)+0.5)]
+	}
+	used := func(s sample) float64 { return s.cpu }
+	return row{Name: name, C: c, CPU: pick(used, 0.5), CPULow: pick(used, 0.25), CPUHigh: pick(used, 0.75),
+		Ops: pick(func(s sample) float64 { return s.ops }, 0.5),
+		P50: pick(func(s sample) float64 { return s.p50 }, 0.5), P99: pick(func(s sample) float64 { return s.p99 }, 0.5)}
+}
