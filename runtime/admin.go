@@ -11,9 +11,10 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/telemetry/admin"
 )
 
-func (s *sidecar) startAdmin(context.Context) error {
+// newAdmin is the operators' door; startAdmin opens it.
+func (s *sidecar) newAdmin() *admin.Server {
 	door := &access.Policy{Mode: access.SameUser}
-	s.admin = admin.New(admin.Options{
+	return admin.New(admin.Options{
 		Ready: s.ready, ReadyOutbound: s.readyOutbound, Info: s.info,
 		Metrics: s.telemetry.Metrics.Handler(), Pprof: s.config().Admin.Pprof,
 		Level: s.telemetry.Level, SetLevel: s.telemetry.SetLevel,
@@ -24,6 +25,9 @@ func (s *sidecar) startAdmin(context.Context) error {
 		},
 		Logger: s.log,
 	})
+}
+
+func (s *sidecar) startAdmin(context.Context) error {
 	s.admin.ServeTCP(s.sockets.admin)
 	if s.sockets.probes != nil {
 		s.admin.ServeProbes(s.sockets.probes)

@@ -11,6 +11,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/api/server"
 	"github.com/outrigger-mesh/outrigger/runtime/config"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/proxy"
 )
 
@@ -41,6 +42,7 @@ func (s *sidecar) startAPI(context.Context) error {
 	}
 	s.outbound(router).Bind(a.Relay(), a.Route)
 	s.api = a
+	s.telemetry.Metrics.Register(relayStats{map[string]*grpcproxy.Relay{"api": a.Relay(), "inbound": s.inbound.server.Relay}})
 	for name, ln := range map[string]net.Listener{"grpc": s.sockets.grpc, "unix": s.sockets.unix, "outbound": s.sockets.outbound} {
 		if ln != nil {
 			s.serve(name, func() error { return a.Serve(ln) })

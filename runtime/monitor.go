@@ -26,9 +26,11 @@ func (m monitor) End(r *proxy.Record) {
 		service = "" // it led nowhere: its name may be made up
 	}
 	m.t.Metrics.Mesh(r.Direction, r.Protocol, service, r.Service.Version).Observe(r.Code, r.Duration)
-	m.t.Access.Write(&telemetry.Entry{Time: r.Start, Direction: r.Direction, Protocol: r.Protocol, Service: r.Service.Namespace + "/" + r.Service.Name,
-		Method: r.Method, Source: r.Source, Rule: r.Rule, Upstream: r.Upstream, Attempts: r.Attempts, Flag: r.Flag, Code: r.Code,
-		Duration: r.Duration, BytesIn: r.Sent, BytesOut: r.Received})
+	if m.t.Access != nil {
+		m.t.Access.Write(&telemetry.Entry{Time: r.Start, Direction: r.Direction, Protocol: r.Protocol, Service: r.Service.String(),
+			Method: r.Method, Source: r.Source, Rule: r.Rule, Upstream: r.Upstream, Attempts: r.Attempts, Flag: r.Flag, Code: r.Code,
+			Duration: r.Duration, BytesIn: r.Sent, BytesOut: r.Received})
+	}
 	if span, ok := r.Span.(telemetry.Span); ok {
 		span.End(telemetry.Result{End: r.Start.Add(r.Duration), Code: r.Code, Upstream: r.Upstream, Attempts: r.Attempts, Flag: r.Flag})
 	}

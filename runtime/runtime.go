@@ -37,7 +37,7 @@ func Run(ctx context.Context, o Options) error {
 	err = lifecycle.Run(ctx, c.Drain.Propagation+c.Drain.Max+finish,
 		lifecycle.Stage{Name: "telemetry", Stop: s.telemetry.Close},
 		lifecycle.Stage{Name: "sockets", Stop: s.closeSockets},
-		lifecycle.Stage{Name: "admin", Start: s.startAdmin, Stop: s.stopAdmin},
+		lifecycle.Stage{Name: "admin", Start: s.startAdmin, Stop: s.stopAdmin, Done: s.admin.Failed()},
 		lifecycle.Stage{Name: "components", Start: s.startComponents, Stop: s.host.Close},
 		lifecycle.Stage{Name: "mesh", Start: s.startMesh, Stop: s.stopMesh},
 		lifecycle.Stage{Name: "inbound", Start: s.startInbound, Stop: s.stopInbound},

@@ -89,6 +89,7 @@ func assemble(ctx context.Context, o Options) (_ *sidecar, err error) {
 	s.host, s.fronts = newHost(s.telemetry, s.log, s.dataDir)
 	s.telemetry.ShowComponents(s.componentsUp)
 	s.reloads = &reloads{s: s, load: o.Load, generation: 1}
+	s.admin = s.newAdmin()
 	return s, nil
 }
 
