@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,28 +69,30 @@ var sharing = []test{
 		f.holds(t, "k", "before")
 	}},
 	{"NothingIsTorn", func(t *testing.T, f *fixture) {
-		// Each item says the same in its value, its content type and its metadata, at lengths that differ.
-		together(crowd/2, func(i int) {
-			key := fmt.Sprintf("k%d", i%4)
+		// Each item says the same in its value, its content type and its metadata, at lengths that differ. Readers do not wait
+		// for writers, nor all for the same moment.
+		const writers, keys = crowd / 4, 2
+		var writing atomic.Int64
+		writing.Store(writers)
+		together(2*writers, func(i int) {
+			key := fmt.Sprintf("k%d", i%keys)
+			if i >= writers {
+				for writing.Load() > 0 && f.untorn(t, key) {
+					time.Sleep(20 * time.Microsecond)
+				}
+				return
+			}
+			defer writing.Add(-1)
 			for n := range 40 {
-				word := fmt.Sprintf("%d-%d", i, n)
-				item := cache.Item{Value: []byte(stretch(word, n*37)), ContentType: word, Metadata: map[string]string{"word": word}}
 				if n%8 == 7 {
 					if err := f.Delete(t.Context(), f.caller, key, ""); err != nil {
 						t.Errorf("delete: %v", err)
 					}
 				}
-				if _, err := f.Set(t.Context(), f.caller, key, item, cache.Condition{}); err != nil {
+				if _, err := f.Set(t.Context(), f.caller, key, threefold(i, n), cache.Condition{}); err != nil {
 					t.Errorf("set: %v", err)
 				}
-				got, err := f.Get(t.Context(), f.caller, key)
-				if errors.Is(err, components.ErrNotFound) {
-					continue
-				}
-				var a, b int
-				if _, scan := fmt.Sscanf(got.ContentType, "%d-%d", &a, &b); err != nil || scan != nil || got.Metadata["word"] != got.ContentType ||
-					string(got.Value) != stretch(got.ContentType, b*37) || a%4 != i%4 {
-					t.Errorf("%s holds a mixture: %.40q, %q, %v, %v", key, got.Value, got.ContentType, got.Metadata, err)
+				if !f.untorn(t, key) {
 					return
 				}
 			}
@@ -109,6 +112,28 @@ var sharing = []test{
 			}
 		}
 	}},
+}
+
+// threefold is an item that says the same three times.
+func threefold(writer, n int) cache.Item {
+	word := fmt.Sprintf("%d-%d", writer, n)
+	return cache.Item{Value: []byte(stretch(word, n*37)), ContentType: word, Metadata: map[string]string{"word": word}}
+}
+
+// untorn tells whether a key is absent or has an item that says the same three times.
+func (f *fixture) untorn(t *testing.T, key string) bool {
+	got, err := f.Get(t.Context(), f.caller, key)
+	if errors.Is(err, components.ErrNotFound) {
+		return true
+	}
+	var writer, n int
+	_, scan := fmt.Sscanf(got.ContentType, "%d-%d", &writer, &n)
+	want := threefold(writer, n)
+	if err != nil || scan != nil || string(got.Value) != string(want.Value) || got.Metadata["word"] != got.ContentType {
+		t.Errorf("%s holds a mixture: %.40q, %q, %v, %v", key, got.Value, got.ContentType, got.Metadata, err)
+		return false
+	}
+	return true
 }
 
 func overwrite(b []byte) {

@@ -3,6 +3,7 @@ package memory_test
 import (
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/cache"
@@ -11,7 +12,7 @@ import (
 var caller = components.Caller{Namespace: "default", App: "bench"}
 
 // front opens a store with the defaults behind its front, as an API front-end sees it.
-func front(b *testing.B) *cache.Cache {
+func front(b testing.TB) *cache.Cache {
 	d := open(b, defaults)
 	b.Cleanup(func() { _ = d.(components.Closer).Close(b.Context()) })
 	c := components.NewComponent[cache.Driver](components.ID{Capability: "cache", Name: "bench", Driver: "memory"}, components.Limits{}, nil)
@@ -25,6 +26,18 @@ func keys() []string {
 		all[i] = "session/" + strconv.Itoa(i)
 	}
 	return all
+}
+
+// TestGetAllocates only the stored key and the copy of the value, through the front and all.
+func TestGetAllocates(t *testing.T) {
+	c := front(t)
+	if _, err := c.Set(t.Context(), caller, "k", cache.Item{Value: make([]byte, 1024), ContentType: "text/plain", TTL: time.Hour}, cache.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	if n := testing.AllocsPerRun(100, func() { _, _ = c.Get(ctx, caller, "k") }); n > 2 {
+		t.Errorf("a get allocates %v times, want 2", n)
+	}
 }
 
 func BenchmarkGet(b *testing.B) {
