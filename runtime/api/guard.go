@@ -76,7 +76,7 @@ func (g *Guard) unary(op string, h grpc.MethodHandler) grpc.MethodHandler {
 				return nil, err
 			}
 		} else { // the engine's own interceptor says first who calls
-			next = admitted(next)
+			next = r.within(next)
 		}
 		if answer, err = h(srv, ctx, r.decode, next); err == nil {
 			err = g.fits(answer, "answer")
@@ -85,10 +85,16 @@ func (g *Guard) unary(op string, h grpc.MethodHandler) grpc.MethodHandler {
 	}
 }
 
-func admitted(next grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
+// within is the engine's interceptor with the rest of the guard inside it: the admission, and the end of a panic.
+func (r *request) within(next grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, in any, info *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
-		return next(ctx, in, info, func(ctx context.Context, in any) (any, error) {
-			if err := admit(ctx); err != nil {
+		return next(ctx, in, info, func(ctx context.Context, in any) (answer any, err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					err = r.g.panicked(ctx, r.op, p)
+				}
+			}()
+			if err = admit(ctx); err != nil {
 				return nil, err
 			}
 			return h(ctx, in)

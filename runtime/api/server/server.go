@@ -111,8 +111,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	var httpErr error
 	var done sync.WaitGroup
 	done.Go(func() { httpErr = s.http.Shutdown(ctx) })
-	err := s.fast.Shutdown(ctx)
+	err := s.fast.Relay.Shutdown(ctx)
 	done.Wait()
+	s.fast.Close() // not before: HTTP's calls are within its grpc-go
 	return errors.Join(err, httpErr, s.http.Close())
 }
 
