@@ -2,7 +2,6 @@ package http
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
-	"github.com/outrigger-mesh/outrigger/runtime/api"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -95,36 +93,4 @@ func accepts(m protoreflect.MethodDescriptor, contentType string) bool {
 		return m.IsStreamingClient() || m.IsStreamingServer()
 	}
 	return false
-}
-
-const (
-	bodyTime   = time.Minute // for a request's body
-	drainBytes = 256 << 20   // read of a body that is refused, so that a client which writes all before it reads sees the answer
-)
-
-// body reads a request's body whole, as all methods here need it. leave gives its bytes back to the budget.
-func (h *Handler) body(r *nethttp.Request) (body []byte, leave func(), code int, err error) {
-	limit := int64(h.opts.MaxMessage)
-	n := limit
-	if r.ContentLength >= 0 {
-		n = min(n, r.ContentLength)
-	}
-	cut := func(err error) error {
-		return components.WithReason(fmt.Errorf("%w: the body ends early: %s", components.ErrInvalid, err), api.ReasonMalformed)
-	}
-	leave = func() { h.opts.Budget.Leave(n) }
-	if err = h.opts.Budget.Enter(n); err != nil {
-		return nil, leave, 0, err
-	}
-	body, err = io.ReadAll(io.LimitReader(r.Body, limit+1))
-	switch {
-	case err != nil:
-		return nil, leave, nethttp.StatusBadRequest, cut(err)
-	case int64(len(body)) > limit:
-		if _, err = io.CopyN(io.Discard, r.Body, drainBytes); err != nil && !errors.Is(err, io.EOF) {
-			return nil, leave, nethttp.StatusBadRequest, cut(err)
-		}
-		return nil, leave, nethttp.StatusRequestEntityTooLarge, api.TooLarge("http-api", "body of the request", h.opts.MaxMessage)
-	}
-	return body, leave, 0, nil
 }
