@@ -26,6 +26,7 @@ func TestStoredKeyTellsItsCaller(t *testing.T) {
 func FuzzStoredKey(f *testing.F) {
 	f.Add("a", "b", "c/d", "a", "b/c", "d")
 	f.Add("a/b", "c", "d", "a", "b", "c/d")
+	f.Add("a", "bc", "k", "ab", "c", "k")
 	f.Add("", "a", "b", "a", "", "b")
 	f.Fuzz(func(t *testing.T, namespace1, app1, key1, namespace2, app2, key2 string) {
 		one, err1 := components.Caller{Namespace: namespace1, App: app1}.StoredKey(key1)

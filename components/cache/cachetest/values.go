@@ -88,7 +88,8 @@ var values = []test{
 	}},
 	{"CallersAreApart", func(t *testing.T, f *fixture) {
 		app := f.caller.App
-		callers := []components.Caller{{Namespace: "n", App: app}, {Namespace: "n-" + app, App: app}, {Namespace: app, App: "n"}, {Namespace: "n", App: app + "-n"}}
+		callers := []components.Caller{{Namespace: "n", App: app}, {Namespace: "n-" + app, App: app}, {Namespace: app, App: "n"}, {Namespace: "n", App: app + "-n"},
+			{Namespace: "n" + app[:6], App: app[6:]}}
 		for _, c := range callers {
 			for _, key := range []string{"k", app + "/k", "n/k"} {
 				if _, err := f.Set(t.Context(), c, key, text(c.String()+" "+key), cache.Condition{}); err != nil {
