@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
-	"time"
 )
 
 // ChildExit is how the application ended that the sidecar had started; Code is its exit code, 128 and the signal if one
@@ -53,10 +52,7 @@ func exitOf(err error) error {
 	return &ChildExit{exit.ExitCode()}
 }
 
-const killAfter = time.Second // what is left of ctx when the application is ended by force
-
-// stop asks the application to end, waits, and ends it by force shortly before ctx does. One that has ended already has
-// been reported.
+// stop asks the application to end, waits, and ends it by force when ctx does. One that has ended already has been reported.
 func (c *child) stop(ctx context.Context) error {
 	select {
 	case <-c.ended:
@@ -64,14 +60,9 @@ func (c *child) stop(ctx context.Context) error {
 	default:
 	}
 	c.signal(syscall.SIGTERM)
-	var late <-chan time.Time
-	if deadline, ok := ctx.Deadline(); ok {
-		late = time.After(max(time.Until(deadline)-killAfter, 0))
-	}
 	select {
 	case <-c.ended:
 		return c.err
-	case <-late:
 	case <-ctx.Done():
 	}
 	c.signal(syscall.SIGKILL)
