@@ -23,8 +23,9 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/cache"
 )
 
+// A value as large as a call may bring by default, 4 MiB, has room in an item.
 func init() {
-	components.Register(cache.Drivers, "memory", Options{MaxBytes: 64 << 20, MaxItemBytes: 4 << 20}, Open)
+	components.Register(cache.Drivers, "memory", Options{MaxBytes: 64 << 20, MaxItemBytes: 5 << 20}, Open)
 }
 
 // Options bound what is kept.

@@ -3,6 +3,7 @@ package memory_test
 import (
 	"errors"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -70,6 +71,15 @@ func TestOneWinnerOfMany(t *testing.T) {
 		if n := wins[i].Load(); n != 1 {
 			t.Fatalf("key %d was absent for %d callers, want 1", i, n)
 		}
+	}
+}
+
+func TestLargestCallHasRoom(t *testing.T) {
+	d := open(t, defaults)
+	defer func() { _ = d.(components.Closer).Close(t.Context()) }()
+	item := cache.Item{Value: make([]byte, 4<<20), Metadata: map[string]string{"a": "1"}}
+	if _, err := d.Set(t.Context(), strings.Repeat("k", components.MaxKey), item, cache.SetOptions{}); err != nil {
+		t.Error(err)
 	}
 }
 
