@@ -14,13 +14,13 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/secret/secrettest"
 )
 
-func TestConformance(t *testing.T) {
-	secrettest.Run(t, func(t *testing.T) secrettest.Backend {
-		dir := t.TempDir()
-		return secrettest.Backend{Driver: open(t, dir, true),
-			Put:    func(key, value string) { put(t, dir, key, value, 0o600) },
-			Remove: func(key string) { must(t, os.Remove(filepath.Join(dir, key))) }}
-	})
+func TestConformance(t *testing.T) { secrettest.Run(t, backend) }
+
+func backend(t *testing.T) secrettest.Backend {
+	dir := t.TempDir()
+	return secrettest.Backend{Driver: open(t, dir, true),
+		Put:    func(key, value string) { put(t, dir, key, value, 0o600) },
+		Remove: func(key string) { must(t, os.Remove(filepath.Join(dir, key))) }}
 }
 
 func open(t *testing.T, dir string, trim bool) secret.Driver {
