@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -50,13 +51,16 @@ func watch(t *testing.T, d config.Driver, sel config.Selection) *view {
 	return v
 }
 
-// want reads changes until a key has this value; "-" stands for deleted.
-func (v *view) want(t *testing.T, key, value string) {
+// want reads changes until a key has this value ("-": is deleted); some keys must not be among them.
+func (v *view) want(t *testing.T, key, value string, never ...string) {
 	t.Helper()
 	timeout := time.After(10 * time.Second)
 	for {
 		select {
 		case c := <-v.changes:
+			if slices.Contains(never, c.Key) {
+				t.Errorf("%v is reported", c)
+			}
 			if c.Key == key && (c.Deleted && value == "-" || !c.Deleted && string(c.Item.Value) == value) {
 				return
 			}
@@ -228,7 +232,11 @@ func TestUnreadableIsNotAbsent(t *testing.T) {
 		t.Errorf("watch: %v, want an error that is not ErrNotFound", err)
 	}
 	put(t, dir, "ns/other", "x")
-	v.want(t, "ns/other", "x") // and not that ns/k is gone
+	v.want(t, "ns/other", "x", "ns/k")
+	must(t, os.Remove(filepath.Join(dir, "ns/k")))
+	must(t, os.Symlink("/etc/hostname", filepath.Join(dir, "ns/k")))
+	put(t, dir, "ns/other", "y")
+	v.want(t, "ns/other", "y", "ns/k")
 	put(t, dir, "ns/k", "two")
 	v.want(t, "ns/k", "two")
 }
