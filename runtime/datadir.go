@@ -1,15 +1,16 @@
 package runtime
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
 )
 
-// DataDir is the folder of the sidecar's state: what is configured, or else /var/lib/outrigger for root and
-// $XDG_STATE_HOME/outrigger (~/.local/state/outrigger) for others. It is made when it is not there.
+// DataDir is the folder of the sidecar's state: what is configured, or else $OUTRIGGER_DATA_DIR, or else /var/lib/outrigger for
+// root and $XDG_STATE_HOME/outrigger (~/.local/state/outrigger) for others. It is made when it is not there.
 func DataDir(configured string) (string, error) {
-	dir := configured
+	dir := cmp.Or(configured, os.Getenv("OUTRIGGER_DATA_DIR"))
 	if dir == "" {
 		if os.Geteuid() == 0 {
 			dir = "/var/lib/outrigger"

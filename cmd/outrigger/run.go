@@ -73,6 +73,9 @@ func runCommand(args []string, out, errs io.Writer) int {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &child):
+		if err.Error() != child.Error() { // more went wrong than its end
+			fmt.Fprintln(errs, "outrigger:", err)
+		}
 		return child.Code
 	}
 	fmt.Fprintln(errs, "outrigger:", err)
