@@ -12,7 +12,7 @@ import (
 // there before the driver is ready, and a reload puts another driver in while calls go on. Safe for concurrent use.
 type Component[D any] struct {
 	id      ID
-	limits  Limits
+	limits  atomic.Pointer[Limits]
 	observe Observer
 
 	current atomic.Pointer[generation[D]]
@@ -35,6 +35,7 @@ type Observer interface {
 type generation[D any] struct {
 	id      ID
 	driver  D
+	limits  Limits
 	instant bool // the driver is Instant
 	refs    atomic.Int64
 	slots   chan struct{} // one for each call under way. Not the component's: a frozen driver must not block the next
@@ -45,16 +46,36 @@ type generation[D any] struct {
 
 // NewComponent makes one without a driver: until Set is called its calls fail with ErrUnavailable.
 func NewComponent[D any](id ID, limits Limits, observe Observer) *Component[D] {
-	if limits.Concurrency <= 0 {
-		limits.Concurrency = 1024
-	}
-	if limits.Queue <= 0 {
-		limits.Queue = 4096
-	}
-	c := &Component[D]{id: id, limits: limits, observe: observe}
+	c := &Component[D]{id: id, observe: observe}
+	c.setLimits(limits)
 	arrival := make(chan struct{})
 	c.arrival.Store(&arrival)
 	return c
+}
+
+func (c *Component[D]) setLimits(l Limits) {
+	if l.Concurrency <= 0 {
+		l.Concurrency = 1024
+	}
+	if l.Queue <= 0 {
+		l.Queue = 4096
+	}
+	c.limits.Store(&l)
+}
+
+// SetLimits changes the limits; the driver stays. Calls under way count towards the old ones, and streams end as if the driver had been
+// replaced. Not to be called together with Set, SetAs or Clear.
+func (c *Component[D]) SetLimits(l Limits) {
+	c.setLimits(l)
+	if old := c.current.Load(); old != nil {
+		g := c.generation(old.id, old.driver)
+		g.refs.Add(1) // the driver is not idle before the calls of the old generation have ended
+		idle := c.swap(g)
+		go func() {
+			<-idle
+			g.release()
+		}()
+	}
 }
 
 // ID tells who this is now: a reload may have given the name to another driver.
@@ -74,17 +95,23 @@ func (c *Component[D]) Instant() bool {
 // Set puts a driver in place of the one before, SetAs one of another kind under the same name. Streams on the old one end with ErrUnavailable, reason RELOADED; retired
 // closes when its last call has ended, so that it can be closed then.
 func (c *Component[D]) Set(driver D) (retired <-chan struct{}) {
-	return c.SetAs(c.id.Driver, driver)
+	return c.SetAs(c.id.Driver, *c.limits.Load(), driver)
 }
 
-// SetAs is Set for a driver that has another name than the component began with.
-func (c *Component[D]) SetAs(name string, driver D) (retired <-chan struct{}) {
+// SetAs is Set for a driver that has another name than the component began with, or other limits.
+func (c *Component[D]) SetAs(name string, limits Limits, driver D) (retired <-chan struct{}) {
 	id := c.id
 	id.Driver = name
-	g := &generation[D]{id: id, driver: driver, slots: make(chan struct{}, c.limits.Concurrency), retired: make(chan struct{}), idle: make(chan struct{})}
+	c.setLimits(limits)
+	return c.swap(c.generation(id, driver))
+}
+
+func (c *Component[D]) generation(id ID, driver D) *generation[D] {
+	l := *c.limits.Load()
+	g := &generation[D]{id: id, driver: driver, limits: l, slots: make(chan struct{}, l.Concurrency), retired: make(chan struct{}), idle: make(chan struct{})}
 	_, g.instant = any(driver).(Instant)
 	g.refs.Store(1)
-	return c.swap(g)
+	return g
 }
 
 // Clear takes the driver out; calls fail with ErrUnavailable and the reason until there is another.
@@ -173,7 +200,7 @@ func (c *Component[D]) Begin(ctx context.Context, op string) (Call[D], error) {
 			return call, call.refuse(c.notReady())
 		}
 		call.Driver = call.g.driver
-		switch err := call.g.place(ctx, c.limits); err {
+		switch err := call.g.place(ctx); err {
 		case nil:
 			call.slot = true
 			return call, nil
@@ -230,15 +257,15 @@ func (c *Component[D]) notReady() error {
 var errRetired = errors.New("retired")
 
 // place takes one of the places, waiting for it if the queue is not full.
-func (g *generation[D]) place(ctx context.Context, limits Limits) error {
+func (g *generation[D]) place(ctx context.Context) error {
 	select {
 	case g.slots <- struct{}{}:
 		return nil
 	default:
 	}
-	if g.queued.Add(1) > int64(limits.Queue) {
+	if g.queued.Add(1) > int64(g.limits.Queue) {
 		g.queued.Add(-1)
-		return &Detail{Err: fmt.Errorf("%w: %d calls are under way and %d wait", ErrExhausted, limits.Concurrency, limits.Queue),
+		return &Detail{Err: fmt.Errorf("%w: %d calls are under way and %d wait", ErrExhausted, g.limits.Concurrency, g.limits.Queue),
 			Reason: ReasonOverloaded, Metadata: map[string]string{"limit": "concurrency"}, RetryAfter: 100 * time.Millisecond}
 	}
 	defer g.queued.Add(-1)

@@ -359,7 +359,7 @@ func TestDriverOfAnotherKind(t *testing.T) {
 	if name := c.ID().Driver; name != "one" {
 		t.Errorf("before the first it is of %q", name)
 	}
-	c.SetAs("two", &store{})
+	c.SetAs("two", components.Limits{}, &store{})
 	err := use(t.Context(), c, func(*store) error { return components.ErrNotFound })
 	if name := c.ID().Driver; name != "two" || detail(t, err).Metadata["driver"] != "two" {
 		t.Errorf("it is of %q, its error says %v", name, detail(t, err).Metadata)

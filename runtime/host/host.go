@@ -69,9 +69,10 @@ type kind interface {
 
 // slot is a component without its type.
 type slot interface {
-	set(driverName string, driver any) (retired <-chan struct{})
+	set(driverName string, limits components.Limits, driver any) (retired <-chan struct{})
 	clear(why error) (retired <-chan struct{})
 	fail(why error)
+	limit(l components.Limits)
 }
 
 // Fronts are the components of one capability by their names.
@@ -138,9 +139,12 @@ func (k *kindOf[D, F]) drop(name string) {
 
 type slotOf[D any] struct{ c *components.Component[D] }
 
-func (s slotOf[D]) set(name string, driver any) <-chan struct{} { return s.c.SetAs(name, driver.(D)) }
-func (s slotOf[D]) clear(why error) <-chan struct{}             { return s.c.Clear(why) }
-func (s slotOf[D]) fail(why error)                              { s.c.Fail(why) }
+func (s slotOf[D]) set(name string, l components.Limits, driver any) <-chan struct{} {
+	return s.c.SetAs(name, l, driver.(D))
+}
+func (s slotOf[D]) clear(why error) <-chan struct{} { return s.c.Clear(why) }
+func (s slotOf[D]) fail(why error)                  { s.c.Fail(why) }
+func (s slotOf[D]) limit(l components.Limits)       { s.c.SetLimits(l) }
 
 // State is how a component is doing.
 type State struct {

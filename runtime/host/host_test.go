@@ -36,7 +36,9 @@ func (d *driver) Close(context.Context) error {
 	return nil
 }
 
-type front struct{ c *components.Component[*driver] }
+type front struct {
+	c *components.Component[*driver]
+}
 
 func (f front) call(ctx context.Context, hold time.Duration) (name string, err error) {
 	call, err := f.c.Begin(ctx, "test")
@@ -245,6 +247,37 @@ func TestFailedReloadChangesNothing(t *testing.T) {
 	}
 }
 
+func TestLimitsChangeWithoutTheDriver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		defer b.Close(context.Background())
+		if err := b.Start(t.Context(), conf(comp("a", "plain", "1"))); err != nil {
+			t.Fatal(err)
+		}
+		tight := comp("a", "plain", "1")
+		tight.Limits = components.Limits{Concurrency: 1, Queue: 1}
+		if err := b.Reload(t.Context(), conf(tight)); err != nil {
+			t.Fatal(err)
+		}
+		f, _ := b.fronts.Get("a")
+		refused := atomic.Int32{}
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				if _, err := f.call(context.Background(), time.Second); errors.Is(err, components.ErrExhausted) {
+					refused.Add(1)
+				} else if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if refused.Load() != 3 || len(b.b.opened) != 1 {
+			t.Fatalf("%d of 5 calls refused, want 3; opened %v, want one", refused.Load(), b.b.opened)
+		}
+	})
+}
+
 func TestExclusiveIsClosedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -286,6 +319,9 @@ func TestReloadUnderLoadLosesNoCall(t *testing.T) {
 		})
 	}
 	for i := range 50 {
+		for before := calls.Load(); calls.Load() < before+20 && failed.Load() == 0; { // some between any two
+			time.Sleep(50 * time.Microsecond)
+		}
 		drv := []string{"plain", "other"}[i%2]
 		if err := b.Reload(t.Context(), conf(comp("a", drv, fmt.Sprint(i+1)))); err != nil {
 			t.Error(err)

@@ -121,7 +121,7 @@ func (k *keeper) install(edition int, conf config.Component, in *instance) bool 
 	old := k.current
 	k.conf, k.current, k.options, k.phase, k.err = conf, in, in.options, "ready", nil
 	k.mu.Unlock()
-	retired := k.slot.set(conf.Driver, in.driver)
+	retired := k.slot.set(conf.Driver, conf.Limits, in.driver)
 	k.log.Info("component is ready", "driver", conf.Driver)
 	if old != nil {
 		go func() {

@@ -95,6 +95,7 @@ func (h *Host) Reload(ctx context.Context, c *config.Config) error {
 type plan struct {
 	h       *Host
 	replace []replacement
+	relimit []replacement // the limits alone have changed
 	added   []config.Component
 	removed []key
 }
@@ -145,6 +146,9 @@ func (p *plan) change(ctx context.Context, k *keeper, conf config.Component) err
 		return err
 	}
 	if conf.Driver == before.Driver && reflect.DeepEqual(options, old) {
+		if conf.Limits != before.Limits {
+			p.relimit = append(p.relimit, replacement{k: k, conf: conf})
+		}
 		return nil
 	}
 	r := replacement{k: k, conf: conf}
@@ -182,6 +186,12 @@ func (k *keeper) reopen() {
 }
 
 func (p *plan) commit(ctx context.Context) error {
+	for _, r := range p.relimit {
+		r.k.mu.Lock()
+		r.k.conf = r.conf
+		r.k.mu.Unlock()
+		r.k.slot.limit(r.conf.Limits)
+	}
 	for _, r := range p.replace {
 		r.k.mu.Lock()
 		r.k.conf = r.conf
