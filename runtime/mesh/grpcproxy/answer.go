@@ -27,6 +27,9 @@ func (s *stream) respond(resp []byte, st *Status, b *batch) {
 	if ok {
 		h.done = true
 		b.touch(h.c)
+	} else if !s.r.lend(k, len(resp)) {
+		s.reply(fault(FlagLimited, grpcExhausted, ReasonOverloaded, "too many large answers wait to be read"), b)
+		return
 	} else { // what does not fit goes as it can
 		binary.BigEndian.PutUint32(resp[1:], uint32(len(resp)-5))
 		s.began = true
@@ -39,6 +42,16 @@ func (s *stream) respond(resp []byte, st *Status, b *batch) {
 		s.headers(0, append(slices.Clone(okTrailers), k.trailer...), true, b)
 	}
 	s.settle(b)
+}
+
+// lend accounts for n bytes that k keeps until it ends.
+func (r *Relay) lend(k *Call, n int) bool {
+	if r.held.Add(int64(n)) > int64(r.MaxLocal) {
+		r.held.Add(-int64(n))
+		return false
+	}
+	k.sent += n
+	return true
 }
 
 var (

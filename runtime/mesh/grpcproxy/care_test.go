@@ -130,6 +130,12 @@ func TestIdleTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.goAway(codeNo)
+	c.nc.Close()
+	eventually(t, "the idle one is gone", func() bool { return e.r.Stats().Downstream == 1 })
+	time.Sleep(200 * time.Millisecond)
+	if n := e.r.Stats().GoAways; n != 1 {
+		t.Fatal("GOAWAYs: ", n)
+	}
 	if err := cs.SendMsg(&msg{}); err != nil {
 		t.Fatal(err)
 	}

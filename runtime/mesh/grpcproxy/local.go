@@ -152,23 +152,35 @@ func (c *conn) localData(k *Call, p []byte, flow int, end bool, b *batch) {
 	if end && len(p) >= 5 && p[0] == 0 && int(binary.BigEndian.Uint32(p[1:]))+5 == len(p) && len(p)-5 <= k.m.MaxRequest && flow <= c.r.StreamWindow {
 		if !k.m.Blocking {
 			if !c.inline(k, p[5:], b) {
-				c.detach(k, p)
+				c.detach(k, p, b)
 			}
 			return
 		}
-		c.detach(k, p)
+		c.detach(k, p, b)
 		return
 	}
 	c.streamData(c.promote(k), p, flow, end, b)
 }
 
 // detach hands a whole request to a worker.
-func (c *conn) detach(k *Call, p []byte) {
+func (c *conn) detach(k *Call, p []byte, b *batch) {
 	s := c.promote(k)
 	k.takeBody()
 	k.body = append(k.body, p...)
 	s.h[0].rdone = true
-	c.r.work.run(s)
+	c.work(s, b)
+}
+
+// work runs s's handler on a worker, or refuses if too many wait for one.
+func (c *conn) work(s *stream, b *batch) {
+	if c.r.work.run(s) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := fault(FlagLimited, grpcExhausted, ReasonOverloaded, "too many calls wait to be served")
+	e.RetryDelay = time.Second
+	s.reply(e, b)
 }
 
 func (m *Method) call(h Handler, k *Call, req, resp []byte) (out []byte, st *Status) {
@@ -281,7 +293,7 @@ func (c *conn) streamData(s *stream, p []byte, flow int, end bool, b *batch) {
 		return
 	}
 	if k.m.Blocking {
-		c.r.work.run(s)
+		c.work(s, b)
 		return
 	}
 	resp, st := k.m.call(k.m.Handler, k, k.body[5:], append(c.scratch[:0], 0, 0, 0, 0, 0))
@@ -289,7 +301,7 @@ func (c *conn) streamData(s *stream, p []byte, flow int, end bool, b *batch) {
 		c.scratch = nil
 	}
 	if st == WouldBlock {
-		c.r.work.run(s)
+		c.work(s, b)
 		return
 	}
 	s.mu.Lock()

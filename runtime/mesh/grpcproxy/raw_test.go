@@ -23,6 +23,8 @@ type raw struct {
 	br  *bufio.Reader
 	enc encoder
 	dec *hpack.Decoder
+
+	lists map[uint32][][]hpack.HeaderField // that came and were not looked at
 }
 
 func rawClient(t testing.TB, addr string) *raw {
@@ -80,6 +82,16 @@ func (c *raw) until(id uint32) (byte, uint32, []byte) {
 		if err != nil {
 			c.t.Fatal(err)
 		}
+		if typ == fHeaders { // all must be decoded: they share a table
+			fs, err := c.dec.DecodeFull(p)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			if c.lists == nil {
+				c.lists = map[uint32][][]hpack.HeaderField{}
+			}
+			c.lists[got] = append(c.lists[got], fs)
+		}
 		if got == id && typ != fData && typ != fWindow {
 			return typ, got, p
 		}
@@ -87,34 +99,20 @@ func (c *raw) until(id uint32) (byte, uint32, []byte) {
 }
 
 func (c *raw) status(id uint32) string {
-	for {
-		typ, _, p := c.until(id)
-		if typ != fHeaders {
-			c.t.Fatal("frame type ", typ)
-		}
-		fs, err := c.dec.DecodeFull(p)
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		for _, f := range fs {
-			if f.Name == "grpc-status" {
-				return f.Value
-			}
-		}
-	}
+	code, _ := c.answer(id)
+	return code
 }
 
 // answer is the grpc-status of stream id and the reason it carries.
 func (c *raw) answer(id uint32) (code, why string) {
 	for code == "" {
-		typ, _, p := c.until(id)
-		if typ != fHeaders {
-			c.t.Fatal("frame type ", typ)
+		for len(c.lists[id]) == 0 {
+			if typ, _, _ := c.until(id); typ != fHeaders {
+				c.t.Fatal("frame type ", typ)
+			}
 		}
-		fs, err := c.dec.DecodeFull(p)
-		if err != nil {
-			c.t.Fatal(err)
-		}
+		fs := c.lists[id][0]
+		c.lists[id] = c.lists[id][1:]
 		for _, f := range fs {
 			switch f.Name {
 			case "grpc-status":

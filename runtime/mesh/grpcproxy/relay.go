@@ -79,7 +79,8 @@ type Relay struct {
 	// Panic, if set, is told of a local handler's panic, which the client sees as INTERNAL.
 	Panic      func(k *Call, v any)
 	MaxWorkers int  // goroutines for blocking handlers: 1024
-	MaxLocal   int  // bytes of local requests that are not here whole: 256 MiB
+	MaxQueue   int  // calls that wait for one of these: 10000
+	MaxLocal   int  // bytes of local requests that are not here whole, and of answers that are not gone: 256 MiB
 	NoYield    bool // for measurements: each blocking handler writes its own answer at once
 
 	methods map[string]*Method
@@ -118,6 +119,7 @@ func (r *Relay) init() {
 		def(&r.MaxHeld, 32<<20)
 		def(&r.MaxPending, 16<<20)
 		def(&r.MaxWorkers, 1024)
+		def(&r.MaxQueue, 10000)
 		def(&r.MaxLocal, 256<<20)
 		r.work.r = r
 		if r.Origin == "" {

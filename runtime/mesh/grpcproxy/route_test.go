@@ -3,6 +3,7 @@ package grpcproxy
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -306,8 +307,10 @@ func TestTimeoutsOfRoute(t *testing.T) {
 func TestPerTry(t *testing.T) {
 	e := newEnv(t, nil)
 	all := e.attempts()
-	mute := e.r.NewUpstream("mute", 1, func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() })
-	defer mute.Close()
+	var served atomic.Int64
+	e.v.seen = func(metadata.MD, context.Context) { served.Add(1) }
+	there := make(chan struct{})
+	mute := e.r.NewUpstream("mute", 1, func(ctx context.Context) (net.Conn, error) { <-there; return tcp(e.saddr)(ctx) })
 	e.r.Route = func(h *Headers) (*Upstream, error) {
 		if h.PerTry = 60 * time.Millisecond; h.Attempt == 0 {
 			return mute, nil
@@ -315,8 +318,19 @@ func TestPerTry(t *testing.T) {
 		h.PerTry = 5 * time.Second
 		return e.up, nil
 	}
-	if got, err := unary(do(), e.cc, []byte("x")); err != nil || string(got) != "x" {
+	ctx, cancel := context.WithCancel(do("do", "hang"))
+	ended := make(chan error, 1)
+	go func() { _, err := unary(ctx, e.cc, nil); ended <- err }()
+	eventually(t, "it runs", func() bool { return e.v.running.Load() == 1 })
+	close(there) // too late: the request is not sent a second time
+	eventually(t, "connected", func() bool { return e.r.Stats().Dialed == 2 && e.r.Stats().Waiting == 0 })
+	cancel()
+	if err := <-ended; status.Code(err) != codes.Canceled {
 		t.Fatal(err)
+	}
+	e.empty()
+	if n := served.Load(); n != 1 || e.v.cancelled.Load() != 1 {
+		t.Fatal("served times: ", n)
 	}
 	eventually(t, "reported", func() bool { return len(all()) == 2 })
 	if a := all(); a[0].up != mute || a[0].flag != FlagTimeout || a[1].flag != "" {
@@ -326,6 +340,37 @@ func TestPerTry(t *testing.T) {
 	if _, err := unary(do("do", "hang"), e.cc, nil); status.Code(err) != codes.DeadlineExceeded {
 		t.Fatal(err)
 	}
-	eventually(t, "the server hears of it", func() bool { return e.v.cancelled.Load() == 1 })
+	eventually(t, "the server hears of it", func() bool { return e.v.cancelled.Load() == 2 })
 	e.empty()
+}
+
+// A server that was told its deadline may end the stream by RST_STREAM; a client that knows of none hears why.
+func TestResetAtDeadline(t *testing.T) {
+	ln := listen(t)
+	defer ln.Close()
+	go func() {
+		nc, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer nc.Close()
+		nc.Write(appendSettings(nil))
+		io.ReadFull(nc, make([]byte, len(preface)))
+		r := &raw{nc: nc, br: newReader(nc)}
+		for {
+			typ, id, _, err := r.read()
+			if err != nil {
+				return
+			}
+			if typ == fHeaders {
+				time.AfterFunc(32*time.Millisecond, func() { nc.Write(appendU32(nil, fReset, id, codeCancel)) })
+			}
+		}
+	}()
+	e := newEnv(t, nil)
+	u := e.r.NewUpstream("u", 1, tcp(ln.Addr().String()))
+	e.r.Route = func(h *Headers) (*Upstream, error) { h.PerTry = 30 * time.Millisecond; return u, nil }
+	if _, err := unary(do(), e.cc, nil); status.Code(err) != codes.DeadlineExceeded || reason(err) != ReasonTimeout {
+		t.Fatal(err)
+	}
 }

@@ -17,10 +17,11 @@ type Stats struct {
 	GoAways                      int64 // GOAWAY frames sent and received
 	Faults                       int64 // connections that ended for a fault of the peer's
 	Writes                       int64 // system calls that wrote
+	Stalls                       int64 // times a peer did not take at once what there was to write, and a goroutine waited for it
 }
 
 type counters struct {
-	accepted, dialed, dialFailed, resets, goAways, faults, writes, waiting atomic.Int64
+	accepted, dialed, dialFailed, resets, goAways, faults, writes, stalls, waiting atomic.Int64
 }
 
 // Stats takes time in proportion to the number of connections. It may be called at any time.
@@ -28,7 +29,7 @@ func (r *Relay) Stats() Stats {
 	s := Stats{
 		Parked: int(r.parked.Load()), Waiting: int(r.count.waiting.Load()),
 		Accepted: r.count.accepted.Load(), Dialed: r.count.dialed.Load(), DialFailed: r.count.dialFailed.Load(),
-		Resets: r.count.resets.Load(), GoAways: r.count.goAways.Load(), Faults: r.count.faults.Load(), Writes: r.count.writes.Load(),
+		Resets: r.count.resets.Load(), GoAways: r.count.goAways.Load(), Faults: r.count.faults.Load(), Writes: r.count.writes.Load(), Stalls: r.count.stalls.Load(),
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

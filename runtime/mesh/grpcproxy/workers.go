@@ -25,24 +25,29 @@ type worker struct {
 	b    batch
 }
 
-func (w *workers) run(s *stream) {
+// run returns false if the queue is full.
+func (w *workers) run(s *stream) bool {
 	w.mu.Lock()
 	if n := len(w.idle); n > 0 {
 		k := w.idle[n-1]
 		w.idle = w.idle[:n-1]
 		w.mu.Unlock()
 		k.ch <- s
-		return
+		return true
 	}
 	if w.n >= w.r.MaxWorkers {
-		w.queue = append(w.queue, s)
+		full := len(w.queue) >= w.r.MaxQueue
+		if !full {
+			w.queue = append(w.queue, s)
+		}
 		w.mu.Unlock()
-		return
+		return !full
 	}
 	w.n++
 	w.mu.Unlock()
 	k := &worker{ch: make(chan *stream, 1)}
 	go w.loop(k, s)
+	return true
 }
 
 // stop ends the workers as they become idle. Calls that come later still run, each on a goroutine of its own.

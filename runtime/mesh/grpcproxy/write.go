@@ -31,6 +31,7 @@ func (c *conn) flush(b *batch) {
 	for turn := 0; len(c.out) > 0; turn++ {
 		if c.raw == nil && c.try == nil || turn == 4 {
 			c.mu.Unlock()
+			c.r.count.stalls.Add(1)
 			go c.drain(nil)
 			return
 		}
@@ -56,6 +57,7 @@ func (c *conn) flush(b *batch) {
 			return
 		}
 		if n := max(c.wn, 0); n < len(wire) {
+			c.r.count.stalls.Add(1)
 			go c.drain(wire[n:])
 			return
 		}

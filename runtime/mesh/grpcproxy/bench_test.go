@@ -1,0 +1,88 @@
+package grpcproxy
+
+import (
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+)
+
+// BenchmarkHop makes 1 KiB unary calls, 16 at a time, directly, through a TCP splice and through a relay, in turns within
+// one run, and reports what the hops add to the CPU time of the process. The relay should stay near the splice, and far
+// below the bare call, which is what a proxy made of grpc-go would cost twice.
+func BenchmarkHop(b *testing.B) {
+	e := newEnv(b, nil)
+	direct := client(b, e.saddr)
+	defer direct.Close()
+	ln := listen(b)
+	defer ln.Close()
+	go spliceAll(ln, e.saddr)
+	spliced := client(b, ln.Addr().String())
+	defer spliced.Close()
+	e.r.Done = nil
+	kinds := []*grpc.ClientConn{direct, spliced, e.cc}
+	var cpu [3]time.Duration
+	const calls = 2000
+	for i := range kinds {
+		burst(b, kinds[i], calls)
+	}
+	for b.Loop() {
+		for i := range kinds {
+			start := cpuTime()
+			burst(b, kinds[i], calls)
+			cpu[i] += cpuTime() - start
+		}
+	}
+	per := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) / float64(b.N*calls) }
+	b.ReportMetric(per(cpu[0]), "direct-us/call")
+	b.ReportMetric(per(cpu[1]-cpu[0]), "splice-adds-us/call")
+	b.ReportMetric(per(cpu[2]-cpu[0]), "relay-adds-us/call")
+}
+
+func burst(b *testing.B, cc *grpc.ClientConn, calls int) {
+	body := make([]byte, 1<<10)
+	var wg sync.WaitGroup
+	const at = 16
+	for range at {
+		wg.Go(func() {
+			for range calls / at {
+				if _, err := unary(do(), cc, body); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func spliceAll(ln net.Listener, to string) {
+	for {
+		a, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		b, err := net.Dial("tcp", to)
+		if err != nil {
+			a.Close()
+			continue
+		}
+		pipe := func(d, s net.Conn) {
+			io.Copy(d, s)
+			d.Close()
+			s.Close()
+		}
+		go pipe(a, b)
+		go pipe(b, a)
+	}
+}

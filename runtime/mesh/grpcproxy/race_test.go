@@ -1,0 +1,5 @@
+//go:build race
+
+package grpcproxy
+
+const raceEnabled = true
