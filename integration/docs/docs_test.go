@@ -92,7 +92,7 @@ func configurations(t *testing.T, page string, all []block) {
 		if err := os.WriteFile(path, []byte(b.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if out, err := exec.Command(harness.Binary(t), "check", "-config", path).CombinedOutput(); err != nil {
+		if out, err := exec.Command(harness.Binary(t), "check", "-app-id", "docs", "-config", path).CombinedOutput(); err != nil {
 			t.Errorf("%s:%d: this configuration has faults:\n%s", page, b.line, out)
 		}
 	}
@@ -138,7 +138,7 @@ func shell(t *testing.T, page, script string) string {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	cmd.Dir = harness.Root()
-	cmd.Env = append(os.Environ(), "OUTRIGGER_DATA_DIR="+t.TempDir())
+	cmd.Env = append(os.Environ(), "OUTRIGGER_DATA_DIR="+t.TempDir(), "PATH="+installed(t)+":"+os.Getenv("PATH"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
@@ -148,6 +148,15 @@ func shell(t *testing.T, page, script string) string {
 		t.Errorf("%s: %v", page, err)
 	}
 	return string(out)
+}
+
+// installed is a folder with the binary under its own name.
+func installed(t *testing.T) string {
+	dir := t.TempDir()
+	if err := os.Symlink(harness.Binary(t), filepath.Join(dir, "outrigger")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func compare(t *testing.T, page string, want block, printed string) {
