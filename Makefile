@@ -1,6 +1,7 @@
 # Everything is done from here; CI does the same. `make help` lists the targets.
 GO ?= go
 TOOL = $(GO) tool -modfile=tools/go.mod
+UNIT = $$($(GO) list ./... | grep -v /integration)
 
 all: build lint test ## build, lint and test
 
@@ -8,16 +9,16 @@ build: ## build bin/outrigger
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/outrigger ./cmd/outrigger
 
 run: build ## run a sidecar on configs/hello.yaml with a sample application
-	bin/outrigger run -config configs/hello.yaml -- $(GO) run ./examples/hello
+	bin/outrigger run -config configs/hello.yaml -- python3 examples/hello/app.py
 
 demo: ## build and run the shop, and check what it does
 	$(GO) run ./examples/shop/demo
 
 test: ## run the tests that need nothing but Go
-	$(GO) test ./...
+	$(GO) test $(UNIT)
 
 race: ## the same with the race detector
-	$(GO) test -race ./...
+	$(GO) test -race $(UNIT)
 
 mutants: ## show that the conformance suites catch broken drivers
 	$(GO) test -tags mutants -run '^TestMutants$$' -v ./components/...
@@ -28,6 +29,9 @@ integration: build ## black box: the binary and its peers over public protocols;
 bench: build ## measure against the limit and the peers at hand; writes bench.json; ONLY=name runs one part
 	$(GO) run ./integration/bench $(if $(ONLY),-only '$(ONLY)',)
 
+bench-gate: build ## a short bench that fails when a target is missed by more than half
+	$(GO) run ./integration/bench -rounds 3 -length 1s -gate 1.5 -o /dev/null
+
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
 	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),10s) $$p || exit 1; done; done
@@ -37,15 +41,16 @@ gen: ## make generated files anew
 	$(GO) run ./cmd/docgen
 	$(GO) generate ./...
 
-gen-check: gen ## fail if that changed anything
-	@git diff --exit-code -- proto docs/components examples
+gen-check: gen ## fail if that changed anything; lint the protos
+	$(TOOL) buf lint proto
+	@git diff --exit-code -- proto docs/components examples integration
 
-lint: ## gofmt, vet, buf lint
+lint: ## gofmt and vet
 	@test -z "$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'))" || { gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'); exit 1; }
 	$(GO) vet ./...
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-.PHONY: all build run demo test race mutants integration bench fuzz gen gen-check lint help
+.PHONY: all build run demo test race mutants integration bench bench-gate fuzz gen gen-check lint help
 .DEFAULT_GOAL := all
