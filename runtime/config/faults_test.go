@@ -15,7 +15,7 @@ import (
 var update = flag.Bool("update", false, "write the .want files from what is said now")
 
 // variables are what the files in testdata can refer to.
-var variables = world{"PASSWORD": "hunter2", "NEGATIVE": "-77000ms", "NUMBER": "4711", "LONG": "7200000ms", "PORT": "8080"}
+var variables = world{"PASSWORD": "hunter2", "NEGATIVE": "-77000ms", "NUMBER": "4711", "LONG": "7200000ms", "SHORT": "no", "PORT": "8080"}
 
 // TestFaults holds each file of testdata to the text beside it.
 func TestFaults(t *testing.T) {

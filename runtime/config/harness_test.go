@@ -43,8 +43,11 @@ func (o redisOptions) Validate() error {
 	if o.Timeout > time.Minute {
 		faults = append(faults, fmt.Errorf("timeout: %v is more than a minute", o.Timeout))
 	}
-	if o.Redis.Addr == "nowhere" || o.Redis.Addr == "hunter2" {
-		faults = append(faults, errors.New("redis.addr "+o.Redis.Addr+" is not HOST:PORT"))
+	switch o.Redis.Addr {
+	case "nowhere", "no":
+		faults = append(faults, fmt.Errorf("redis.addr %s is not HOST:PORT", o.Redis.Addr))
+	case "hunter2":
+		faults = append(faults, fmt.Errorf("redis.addr: tcp/%s/: not HOST:PORT", o.Redis.Addr))
 	}
 	return errors.Join(faults...)
 }

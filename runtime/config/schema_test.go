@@ -77,6 +77,21 @@ func TestSchemaTakesWhatLoads(t *testing.T) {
 	}
 }
 
+func TestSchemaRefuses(t *testing.T) {
+	schema := compile(t)
+	for _, text := range []string{"cache: {a: {}}", "cache: {a: {driver: memory, options: {timeout: 5}}}", "cache: {a: {driver: memory, options: {hosts: {}}}}",
+		"cache: {a: {driver: memory, options: {small: 256}}}", "cache: {a: {driver: redis, options: {shards: 1}}}", "cache: {A: {driver: memory}}",
+		"app: {services: [{nam: x}]}", "cache: {a: {driver: memory, options: {mode: lifo}}}", "admin: {pprof: 1}"} {
+		var doc any
+		if err := yaml.Load([]byte(text), &doc); err != nil {
+			t.Fatal(err)
+		}
+		if schema.Validate(doc) == nil {
+			t.Errorf("the schema takes %s", text)
+		}
+	}
+}
+
 // What an editor shows comes from the code.
 func TestSchemaDescribes(t *testing.T) {
 	text, err := config.Schema(catalogs())

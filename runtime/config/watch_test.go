@@ -23,6 +23,12 @@ func startWatch(t *testing.T) *watching {
 	w := &watching{t: t, folder: folder, path: filepath.Join(folder, "outrigger.yaml"), changed: make(chan struct{}, 100)}
 	w.mkdir()
 	w.write(w.path, "one")
+	w.start()
+	return w
+}
+
+func (w *watching) start() {
+	t := w.t
 	c, err := config.Load(w.path, config.Overrides{}, config.Environment{Catalogs: catalogs()})
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +40,6 @@ func startWatch(t *testing.T) *watching {
 		config.Watch(ctx, c, slog.New(slog.DiscardHandler), func() { w.changed <- struct{}{} })
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
-	return w
 }
 
 func (w *watching) check(err error) {
@@ -89,11 +94,13 @@ func TestWatch(t *testing.T) {
 
 func TestWatchFolderGoesAndComes(t *testing.T) {
 	w := startWatch(t)
-	w.check(os.RemoveAll(w.folder))
-	w.quiet("folder removed")
-	w.mkdir()
-	w.write(w.path, "two")
-	w.expect("folder made again")
+	for _, app := range []string{"a", "b", "c"} { // some file systems give the new folder the number of the old one
+		w.check(os.RemoveAll(w.folder))
+		w.quiet("folder removed")
+		w.mkdir()
+		w.write(w.path, app)
+		w.expect("folder made again")
+	}
 	w.check(os.Rename(w.folder, w.folder+".old"))
 	w.mkdir()
 	w.write(w.path, "three")
@@ -116,6 +123,24 @@ func TestWatchSwappedLink(t *testing.T) {
 		}
 		w.expect(version)
 	}
+}
+
+// A deployment may swap the folder itself, and what changes in the new one must be seen too.
+func TestWatchSwappedFolder(t *testing.T) {
+	base := t.TempDir()
+	w := &watching{t: t, folder: filepath.Join(base, "current"), changed: make(chan struct{}, 100)}
+	w.path = filepath.Join(w.folder, "outrigger.yaml")
+	for _, version := range []string{"v1", "v2"} {
+		w.check(os.Mkdir(filepath.Join(base, version), 0o755))
+		w.write(filepath.Join(base, version, "outrigger.yaml"), version)
+	}
+	w.check(os.Symlink("v1", w.folder))
+	w.start()
+	w.check(os.Symlink("v2", w.folder+".new"))
+	w.check(os.Rename(w.folder+".new", w.folder))
+	w.expect("swapped")
+	w.write(w.path, "v3")
+	w.expect("written in the new folder")
 }
 
 // A change between loading and watching is not lost.
