@@ -179,14 +179,14 @@ func TestTooManyPings(t *testing.T) {
 	if why := c.goAway(codeCalm); why != "too_many_pings" {
 		t.Fatal(why)
 	}
-	c = rawClient(t, e.addr) // one that PINGs after each answer, as bandwidth estimators do
+	c2 := rawClient(t, e.addr) // one that PINGs after each answer, as bandwidth estimators do
 	for i := range uint32(20) {
-		c.request(2*i+1, true)
-		c.status(2*i + 1)
-		c.write(ping)
+		c2.request(2*i+1, true)
+		c2.status(2*i + 1)
+		c2.write(ping)
 	}
-	c.request(101, true)
-	c.status(101)
+	c2.request(101, true)
+	c2.status(101)
 }
 
 func TestDialBackoff(t *testing.T) {

@@ -1,0 +1,137 @@
+package grpcproxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+func TestHeaderLimits(t *testing.T) {
+	e := newEnv(t, nil)
+	big := client(t, e.addr, grpc.WithMaxHeaderListSize(1<<20))
+	defer big.Close()
+	if _, err := unary(do("do", "bigheader"), big, nil); status.Code(err) != codes.ResourceExhausted && status.Code(err) != codes.Internal {
+		t.Fatal(err)
+	}
+	c := rawClient(t, e.addr) // grpc-go would not send it: its peer's limit is known to it
+	c.request(1, true, "a", strings.Repeat("x", 9000), "b", strings.Repeat("y", 9000))
+	if got := c.status(1); got != "8" {
+		t.Fatal("grpc-status", got)
+	}
+	c.request(3, true, "q", "1") // the connection, and its compression state, go on
+	if got := c.status(3); got != "0" {
+		t.Fatal("grpc-status", got)
+	}
+}
+
+func TestRapidReset(t *testing.T) {
+	e := newEnv(t, nil)
+	c := rawClient(t, e.addr)
+	var b []byte
+	for i := range 5000 {
+		b = c.appendRequest(b[:0], uint32(2*i+1), false, "do", "hang")
+		if c.write(appendU32(b, fReset, uint32(2*i+1), codeCancel)) != nil {
+			break
+		}
+	}
+	c.goAway(codeCalm)
+	e.empty()
+	if n := e.live.Load(); n > 600 {
+		t.Fatal("routed ", n)
+	}
+}
+
+func TestContinuationFlood(t *testing.T) {
+	e := newEnv(t, nil)
+	c := rawClient(t, e.addr)
+	c.write(append(appendFrame(nil, 1, fHeaders, 0, 1), 0x82))
+	for range 100000 {
+		if c.write(append(appendFrame(nil, 100, fContinuation, 0, 1), make([]byte, 100)...)) != nil {
+			break
+		}
+	}
+	c.goAway(codeCalm)
+	_ = e
+}
+
+func TestFloods(t *testing.T) {
+	for name, f := range map[string][]byte{
+		"ping":     append(appendFrame(nil, 8, fPing, 0, 0), make([]byte, 8)...),
+		"settings": appendSettings(nil, setWindow, 70000),
+		"priority": append(appendFrame(nil, 5, fPriority, 0, 1), make([]byte, 5)...),
+		"unknown":  appendFrame(nil, 0, 77, 0, 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t, nil)
+			c := rawClient(t, e.addr)
+			go func() {
+				for range 2000 {
+					if c.write(bytes.Repeat(f, 100)) != nil {
+						return
+					}
+				}
+			}()
+			c.goAway(codeCalm)
+			_ = e
+		})
+	}
+}
+
+func TestProtocolErrors(t *testing.T) {
+	for name, f := range map[string]func(c *raw){
+		"even stream":       func(c *raw) { c.request(2, true) },
+		"data on idle":      func(c *raw) { c.write(appendFrame(nil, 0, fData, 0, 99)) },
+		"stream 0":          func(c *raw) { c.write(appendFrame(nil, 0, fData, 0, 0)) },
+		"big frame":         func(c *raw) { c.write(appendFrame(nil, 1<<20, fData, 0, 1)) },
+		"bad hpack":         func(c *raw) { c.write(append(appendFrame(nil, 2, fHeaders, 4, 1), 0xff, 0xff)) },
+		"push":              func(c *raw) { c.write(appendFrame(nil, 0, fPush, 4, 1)) },
+		"window overflow":   func(c *raw) { c.write(appendU32(nil, fWindow, 0, 1<<31-1)) },
+		"padding":           func(c *raw) { c.write(append(appendFrame(nil, 1, fData, flagPadded, 1), 9)) },
+		"lone continuation": func(c *raw) { c.write(appendFrame(nil, 0, fContinuation, 4, 1)) },
+		"overrun": func(c *raw) {
+			c.request(1, false, "do", "hang")
+			for range 400 {
+				c.write(append(appendFrame(nil, maxFrame, fData, 0, 1), make([]byte, maxFrame)...))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t, nil)
+			c := rawClient(t, e.addr)
+			f(c)
+			c.nc.SetReadDeadline(time.Now().Add(5 * time.Second))
+			for {
+				typ, _, _, err := c.read()
+				if err != nil && !errors.Is(err, io.EOF) && !strings.Contains(err.Error(), "reset") {
+					t.Fatal(err)
+				}
+				if err != nil || typ == fGoAway || typ == fReset {
+					break
+				}
+			}
+			if _, err := unary(do(), e.cc, nil); err != nil {
+				t.Fatal(err)
+			}
+			c.nc.Close()
+			e.empty()
+		})
+	}
+	for name, kv := range map[string][]string{"upper case": {"Abc", "x"}, "connection": {"connection", "close"}, "te": {"te", "gzip"},
+		"newline": {"a", "b\nc"}, "late pseudo": {"a", "b", ":path", "/x"}, "unknown pseudo": {":foo", "x"}, "status": {":status", "200"}} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t, nil)
+			c := rawClient(t, e.addr)
+			c.request(1, true, kv...)
+			if typ, _, p := c.until(1); typ != fReset || p[3] != codeProtocol {
+				t.Fatal(typ, p)
+			}
+		})
+	}
+}
