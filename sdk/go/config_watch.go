@@ -53,17 +53,16 @@ func (c *Config) watch(ctx context.Context, keys, prefixes []string) iter.Seq2[C
 	}
 }
 
-// seen is what the reader of a watch knows: the version of each key that is there, and which of the watched ones are absent.
+// seen is what the reader of a watch knows.
 type seen struct {
-	keys     map[string]bool // watched by name
-	versions map[string]string
-	absent   map[string]bool // of keys only: there is no end to the keys of a prefix that are gone
+	keys     map[string]bool   // watched by name; true: that it is absent has been told once
+	versions map[string]string // of what is there. Keys of a prefix that are gone are forgotten: there is no end to them
 }
 
 func newSeen(keys []string) *seen {
-	s := &seen{keys: map[string]bool{}, versions: map[string]string{}, absent: map[string]bool{}}
+	s := &seen{keys: map[string]bool{}, versions: map[string]string{}}
 	for _, key := range keys {
-		s.keys[key] = true
+		s.keys[key] = false
 	}
 	return s
 }
@@ -100,20 +99,19 @@ func (s *seen) missing(m *configv1.WatchResponse) []string {
 
 func (s *seen) gone(changes []Change, key string) []Change {
 	_, there := s.versions[key]
-	news := there || s.keys[key] && !s.absent[key]
+	told, named := s.keys[key]
 	delete(s.versions, key)
-	if s.keys[key] {
-		s.absent[key] = true
+	if named {
+		s.keys[key] = true
 	}
-	if !news {
-		return changes
+	if there || named && !told {
+		changes = append(changes, Change{Key: key, Deleted: true})
 	}
-	return append(changes, Change{Key: key, Deleted: true})
+	return changes
 }
 
 func (s *seen) set(changes []Change, key string, item *configv1.Item) []Change {
 	before, there := s.versions[key]
-	delete(s.absent, key)
 	s.versions[key] = item.GetVersion()
 	if there && before != "" && before == item.GetVersion() {
 		return changes

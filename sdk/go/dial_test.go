@@ -175,8 +175,8 @@ func TestDialWantsASidecar(t *testing.T) {
 
 	for want, address := range map[string]string{
 		"no health service": l.Addr().String(),
-		"HTTP":              web.Listener.Addr().String(),
-		"no answer":         silent.Addr().String(),
+		"it does not speak gRPC: connection error: desc = \"error reading server preface": web.Listener.Addr().String(),
+		"no answer": silent.Addr().String(),
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
@@ -235,6 +235,26 @@ func TestDialWaits(t *testing.T) {
 		t.Fatal(r.err)
 	}
 	r.c.Close()
+}
+
+// A try that the end of the context cuts short must not hide what the ones before found out.
+func TestDialTellsTheBestReason(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			conn.Close()
+		} // and the next one is let wait
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err = client.Dial(ctx, client.WithAddress(l.Addr().String()), client.WithWait())
+	if !errors.Is(err, client.ErrNoSidecar) || strings.Contains(err.Error(), "no answer") || !strings.Contains(err.Error(), "while waiting for one") {
+		t.Errorf("error %v", err)
+	}
 }
 
 func TestFind(t *testing.T) {

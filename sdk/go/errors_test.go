@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -70,7 +71,11 @@ func TestErrorDetails(t *testing.T) {
 	if wrapped := fmt.Errorf("order: %w", err); client.Reason(wrapped) != "OVERLOADED" || client.Origin(wrapped) != "peer" || status.Code(wrapped) != codes.ResourceExhausted {
 		t.Errorf("wrapped: %v", wrapped)
 	}
-	for _, other := range []error{nil, errors.New("x"), status.Error(codes.NotFound, "x")} {
+	foreign, err := status.New(codes.Aborted, "x").WithDetails(&errdetails.ErrorInfo{Reason: "VERSION_MISMATCH", Domain: "stock.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []error{nil, errors.New("x"), status.Error(codes.NotFound, "x"), foreign.Err()} {
 		if _, said := client.RetryAfter(other); client.Reason(other) != "" || client.Origin(other) != "" || said {
 			t.Errorf("%v has details", other)
 		}

@@ -77,6 +77,8 @@ func page(keys []string, prefix, token string) (some []string, next string) {
 }
 
 func (c config) Watch(in *configv1.WatchRequest, s grpc.ServerStreamingServer[configv1.WatchResponse]) error {
+	c.w.watching(+1)
+	defer c.w.watching(-1)
 	sent := map[string]string{}
 	for initial := true; ; initial = false {
 		c.w.mu.Lock()
@@ -101,6 +103,13 @@ func (c config) Watch(in *configv1.WatchRequest, s grpc.ServerStreamingServer[co
 			return nil
 		}
 	}
+}
+
+func (w *world) watching(n int) (open int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watches += n
+	return w.watches
 }
 
 func (c config) changes(in *configv1.WatchRequest, sent map[string]string, initial bool) *configv1.WatchResponse {

@@ -39,6 +39,7 @@ type world struct {
 	changed  chan struct{} // closed at each change
 	reloaded chan struct{} // closed at each reload
 	calls    []call
+	watches  int           // of config that are open
 	app      string        // what health answers tell of the sidecar
 	token    string        // that is asked for, if any
 	fail     error         // of Cache.Get of the key "fail", and of the next Config.Watch

@@ -99,7 +99,10 @@ func (c *Client) check(ctx context.Context) (app string, err error) {
 	if ctx.Err() != nil {
 		return "", fmt.Errorf("no answer: %w", ctx.Err())
 	}
-	return "", c.failed(err, nil, true)
+	if why, found := strings.CutPrefix(status.Convert(err).Message(), awayFrom(c.target.String())); found {
+		return "", fmt.Errorf("it does not speak gRPC: %s", why) // it was connected
+	}
+	return "", c.failed(err, nil, false)
 }
 
 // noSidecar says what was tried.

@@ -3,7 +3,6 @@ package client
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -155,5 +154,7 @@ func (a away) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 }
 
 func sidecarAway(address string, why error) error {
-	return madeHere(codes.Unavailable, ReasonSidecarUnavailable, fmt.Sprintf("the sidecar at %s is away: %v", address, why), time.Second)
+	return madeHere(codes.Unavailable, ReasonSidecarUnavailable, awayFrom(address)+why.Error(), time.Second)
 }
+
+func awayFrom(address string) string { return "the sidecar at " + address + " is away: " }

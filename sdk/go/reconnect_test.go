@@ -77,6 +77,23 @@ func away(t *testing.T, err error) {
 	}
 }
 
+func TestWaitConnects(t *testing.T) {
+	w := newWorld()
+	path := filepath.Join(folder(t), "s")
+	f := start(t, w, path)
+	c := dial(t, client.WithSocket(path))
+	f.drain()
+	waitFor(t, func() bool { // it takes a moment to be noticed
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		return errors.Is(c.Wait(ctx), client.ErrUnavailable)
+	})
+	start(t, w, path)
+	if err := c.Wait(within(t)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestGraceOfNothing(t *testing.T) {
 	path := filepath.Join(folder(t), "s")
 	f := start(t, newWorld(), path)

@@ -13,6 +13,7 @@ import (
 func FuzzSeen(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 9, 4, 8, 0, 9, 5, 8})
 	f.Add([]byte{9, 1, 8, 5, 9, 1, 9, 8, 8})
+	f.Add([]byte{0, 8, 4, 8, 9, 1, 8, 5, 8, 9})
 	f.Fuzz(func(t *testing.T, steps []byte) {
 		store, told := map[string]string{}, map[string]string{} // as is, and as the stream has told
 		reader := newSeen([]string{"k1"})

@@ -205,6 +205,18 @@ func TestWatchGivesUp(t *testing.T) {
 	}
 }
 
+func TestWatchEndsWithItsLoop(t *testing.T) {
+	w := newWorld()
+	c := dial(t, client.WithAddress(start(t, w, "127.0.0.1:0").target))
+	for change, err := range c.Config("").Watch(context.Background(), "a") {
+		if err != nil || !change.Deleted || w.watching(0) != 1 {
+			t.Errorf("change %+v, %v, %d streams", change, err, w.watching(0))
+		}
+		break
+	}
+	waitFor(t, func() bool { return w.watching(0) == 0 })
+}
+
 func TestWatchStartsBeforeTheSidecarIsBack(t *testing.T) {
 	w := newWorld()
 	path := filepath.Join(folder(t), "s")
