@@ -20,12 +20,14 @@ var badKeys = map[string]string{
 }
 
 func TestBadKeysDoNotReachTheDriver(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
 	d := newFake()
 	c, _ := front(writable{d})
 	for name, key := range badKeys {
 		_, get := c.Get(t.Context(), app, key)
 		_, set := c.Set(t.Context(), app, config.Item{Key: key}, "")
-		watching := c.Watch(t.Context(), app, config.Selection{Keys: []string{key}}, nil)
+		watching := c.Watch(ctx, app, config.Selection{Keys: []string{key}}, nil)
 		for op, err := range map[string]error{"get": get, "set": set, "delete": c.Delete(t.Context(), app, key), "watch": watching} {
 			if !errors.Is(err, components.ErrInvalid) {
 				t.Errorf("%s of a key that is %s: %v, want ErrInvalid", op, name, err)
@@ -34,7 +36,7 @@ func TestBadKeysDoNotReachTheDriver(t *testing.T) {
 	}
 	for _, prefix := range []string{"../", "a/../../payments/", "\xff", "/"} {
 		_, _, list := c.List(t.Context(), app, prefix, 0, "")
-		watching := c.Watch(t.Context(), app, config.Selection{Prefixes: []string{prefix}}, nil)
+		watching := c.Watch(ctx, app, config.Selection{Prefixes: []string{prefix}}, nil)
 		if !errors.Is(list, components.ErrInvalid) || !errors.Is(watching, components.ErrInvalid) {
 			t.Errorf("prefix %q: %v, %v; want ErrInvalid", prefix, list, watching)
 		}
@@ -139,17 +141,20 @@ func TestPages(t *testing.T) {
 }
 
 func TestLargeValuesEndAPageEarly(t *testing.T) {
-	d := newFake()
-	c, _ := front(d)
-	large := strings.Repeat("x", config.PageBytes/2)
-	var all []string
-	for i := range 5 {
-		key := fmt.Sprint("k", i)
-		d.put("shop/"+key, large, "1")
-		all = append(all, key)
-	}
-	if got, n := readAll(t, c, 0); n != 3 || !slices.Equal(got, all) {
-		t.Errorf("%d pages of %q, want 3 of all", n, got)
+	for _, early := range []bool{false, true} {
+		d := newFake()
+		d.early = early
+		c, _ := front(d)
+		large := strings.Repeat("x", config.PageBytes/2)
+		var all []string
+		for i := range 5 {
+			key := fmt.Sprint("k", i)
+			d.put("shop/"+key, large, "1")
+			all = append(all, key)
+		}
+		if got, n := readAll(t, c, 0); n != 3 || !slices.Equal(got, all) {
+			t.Errorf("driver ends early %v: %d pages of %q, want 3 of all", early, n, got)
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ type readOnly struct {
 	down  error
 	calls int
 	feeds chan *feed
+	early bool          // List ends where the values come to PageBytes
 	slow  chan struct{} // if there is one, Get has its answer and waits for it
 }
 
@@ -97,7 +98,7 @@ func (d *readOnly) List(_ context.Context, prefix, after string, limit int) (ite
 	slices.SortFunc(items, func(a, b config.Item) int { return strings.Compare(a.Key, b.Key) })
 	size := 0
 	for i, item := range items {
-		if i == limit || size >= config.PageBytes {
+		if i == limit || d.early && size >= config.PageBytes {
 			return items[:i], nil
 		}
 		size += len(item.Value)

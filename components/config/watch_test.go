@@ -135,6 +135,26 @@ func TestWatchEndsWithReloaded(t *testing.T) {
 	})
 }
 
+// TestReloadBeforeTheFirstReport ends the watch as well, and no stale values are sent: there is a driver that can be asked.
+func TestReloadBeforeTheFirstReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFake()
+		c, comp := front(d)
+		d.put("shop/k", "1", "1")
+		if _, err := c.Get(t.Context(), app, "k"); err != nil {
+			t.Fatal(err)
+		}
+		w := watch(t, c, sel, nil)
+		<-d.feeds
+		comp.Set(newFake())
+		err := <-w.ended
+		var detail *components.Detail
+		if !errors.As(err, &detail) || detail.Reason != components.ReasonReloaded || len(w.sent) != 0 {
+			t.Errorf("%v and %d messages, want reason RELOADED and none", err, len(w.sent))
+		}
+	})
+}
+
 func TestWatchEndsWhenSendFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFake()

@@ -314,6 +314,31 @@ func TestLaterWishCounts(t *testing.T) {
 	})
 }
 
+// TestWishWhoseCallerHasGone stands, whatever the driver was told meanwhile.
+func TestWishWhoseCallerHasGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFake()
+		r, _ := front(t, d)
+		must(t, r.Register(t.Context(), at("10.0.0.9:1")))
+		synctest.Wait()
+		d.block = make(chan struct{})
+		var first sync.WaitGroup
+		first.Go(func() { must(t, r.Register(t.Context(), at("10.0.0.1:1"))) })
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		later := at("10.0.0.1:1")
+		later.Weight = 7
+		if err := r.Register(ctx, later); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v, want DeadlineExceeded", err)
+		}
+		close(d.block)
+		first.Wait()
+		time.Sleep(time.Minute)
+		want(t, d, "10.0.0.1:1/7 10.0.0.9:1/100")
+	})
+}
+
 func TestRegistrationsUnderReloads(t *testing.T) {
 	d := newFake()
 	r, c := front(t, d)

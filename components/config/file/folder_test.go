@@ -105,11 +105,16 @@ func TestConfigMap(t *testing.T) {
 			edition("..2", "two")
 			must(t, os.RemoveAll(filepath.Join(mount, "..1")))
 			v.want(t, "ns/k", "two")
+			second, err := d.Get(t.Context(), "ns/k")
+			must(t, err)
 			edition("..3", "three")
 			v.want(t, "ns/k", "three")
 			link("..2", "..data_tmp") // back to an older edition, whose files have not changed
 			must(t, os.Rename(filepath.Join(mount, "..data_tmp"), filepath.Join(mount, "..data")))
 			v.want(t, "ns/k", "two")
+			if again, err := d.Get(t.Context(), "ns/k"); err != nil || again.Version == second.Version {
+				t.Errorf("the version went back to %q, %v", again.Version, err)
+			}
 			edition("..4", "one")
 			v.want(t, "ns/k", "one")
 			if again, err := d.Get(t.Context(), "ns/k"); err != nil || again.Version == first.Version {
@@ -237,6 +242,8 @@ func TestUnreadableIsNotAbsent(t *testing.T) {
 	must(t, os.Symlink("/etc/hostname", filepath.Join(dir, "ns/k")))
 	put(t, dir, "ns/other", "y")
 	v.want(t, "ns/other", "y", "ns/k")
+	put(t, dir, "ns/other", "z")
+	v.want(t, "ns/other", "z", "ns/k")
 	put(t, dir, "ns/k", "two")
 	v.want(t, "ns/k", "two")
 }
