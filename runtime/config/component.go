@@ -140,10 +140,15 @@ func parts(err error) []error {
 	if !ok {
 		return []error{err}
 	}
-	if all := many.Unwrap(); errors.Join(all...).Error() == err.Error() {
-		return all
+	all := many.Unwrap()
+	if joined := errors.Join(all...); joined == nil || joined.Error() != err.Error() {
+		return []error{err} // fmt.Errorf with several %w, which is one
 	}
-	return []error{err} // fmt.Errorf with several %w, which is one
+	var flat []error
+	for _, one := range all {
+		flat = append(flat, parts(one)...)
+	}
+	return flat
 }
 
 // noSecrets refuses references to secrets below n, but for what is under the key except.

@@ -26,11 +26,18 @@ func (l *loader) decode(n *yaml.Node, into any) bool {
 // it looks like, and where that does not fit either, it is put back as it was written, so that no fault can show it.
 func (l *loader) attempt(n *yaml.Node, into any) []*yaml.LoadError {
 	faults := once(n, into)
-	if l.change(faults, asItLooks) {
+	if retyped := l.change(faults, asItLooks); len(retyped) > 0 {
 		faults = once(n, into)
 	}
-	if l.change(faults, l.asWritten) {
-		faults = once(n, into)
+	hidden := l.change(faults, l.asWritten)
+	if len(hidden) == 0 {
+		return faults
+	}
+	faults = once(n, into)
+	for _, at := range hidden {
+		if !slices.ContainsFunc(faults, func(f *yaml.LoadError) bool { return f.Mark.Line == at }) {
+			faults = append(faults, &yaml.LoadError{Message: "the value does not fit", Mark: yaml.Mark{Line: at}})
+		}
 	}
 	return faults
 }
@@ -49,16 +56,16 @@ func (l *loader) asWritten(n *yaml.Node) bool {
 	return true
 }
 
-// change alters the nodes with references among those that faults name.
-func (l *loader) change(faults []*yaml.LoadError, alter func(*yaml.Node) bool) (any bool) {
-	for _, f := range faults[:min(len(faults), maxFaults)] {
+// change alters the nodes with references among those that faults name, and answers their places.
+func (l *loader) change(faults []*yaml.LoadError, alter func(*yaml.Node) bool) (altered []int) {
+	for _, f := range faults {
 		if at := f.Mark.Line; at >= 0 && at < len(l.tree.places) {
 			if p := l.tree.places[at]; p.ref.refers() && !p.faulty && alter(p.node) {
-				any = true
+				altered = append(altered, at)
 			}
 		}
 	}
-	return any
+	return altered
 }
 
 // strictly is how the library decodes. Keys are known to be unique, and its own check takes the square of their number.

@@ -18,11 +18,26 @@ type memoryOptions struct {
 	Timeout  time.Duration     `yaml:"timeout" doc:"for one command"`
 	Hosts    []string          `yaml:"hosts"`
 	Labels   map[string]string `yaml:"labels"`
+	Weights  []int             `yaml:"weights"`
+	Mark     mark              `yaml:"mark"`
 	Lazy     bool              `yaml:"lazy"`
 	Ratio    float64           `yaml:"ratio"`
 	Small    uint8             `yaml:"small"`
 	Mode     string            `yaml:"mode" enum:"lru,fifo"`
 }
+
+// mark reads a reference more gladly than its value.
+type mark struct{ text string }
+
+func (m *mark) UnmarshalText(text []byte) error {
+	if string(text) == "hunter2" {
+		return fmt.Errorf("%s is not a mark", text)
+	}
+	m.text = string(text)
+	return nil
+}
+
+func (m mark) MarshalText() ([]byte, error) { return []byte(m.text), nil }
 
 type redisOptions struct {
 	Redis   connection    `yaml:"redis"`
@@ -62,7 +77,7 @@ func open[O any](context.Context, components.Env, O) (any, error) { return nil, 
 
 func catalogs() []components.Catalog {
 	cache := components.NewPrivateRegistry[any]("cache")
-	components.Register(cache, "memory", memoryOptions{MaxBytes: 64 << 20, Shards: 16, Timeout: time.Second, Mode: "lru", Labels: map[string]string{"a": "b"}}, open[memoryOptions])
+	components.Register(cache, "memory", memoryOptions{MaxBytes: 64 << 20, Shards: 16, Timeout: time.Second, Mode: "lru", Weights: []int{}, Labels: map[string]string{"a": "b"}}, open[memoryOptions])
 	components.Register(cache, "redis", redisOptions{Timeout: 3 * time.Second}, open[redisOptions])
 	secret := components.NewPrivateRegistry[any]("secret")
 	components.Register(secret, "env", nothing{}, open[nothing])

@@ -74,7 +74,7 @@ cache:
 		t.Errorf("got %+v", c.Components)
 	}
 	options, err := s.Resolve(noSecrets)
-	want := memoryOptions{MaxBytes: 1 << 20, Shards: 16, Timeout: 90 * time.Second, Mode: "lru", Labels: map[string]string{"a": "b", "c": "d"}}
+	want := memoryOptions{MaxBytes: 1 << 20, Shards: 16, Timeout: 90 * time.Second, Mode: "lru", Weights: []int{}, Labels: map[string]string{"a": "b", "c": "d"}}
 	if err != nil || !reflect.DeepEqual(options, want) {
 		t.Errorf("got %+v, %v, want %+v", options, err, want)
 	}
@@ -109,6 +109,19 @@ cache:
 	options, err = component(t, c, "cache/b").Resolve(noSecrets)
 	if b := options.(redisOptions).Redis; err != nil || b.Password.Reveal() != "hunter2" || b.Addr != "localhost:6379" {
 		t.Errorf("got %+v, %v", b, err)
+	}
+}
+
+// Each of many values from references is tried as a number.
+func TestManyReferences(t *testing.T) {
+	c := must(t, variables, `
+app: {id: orders}
+cache:
+  a: {driver: memory, options: {weights: [`+strings.Repeat("'${env:PORT}', ", 300)+`]}}
+`)
+	options, err := component(t, c, "cache/a").Resolve(noSecrets)
+	if a := options.(memoryOptions); err != nil || len(a.Weights) != 300 || a.Weights[299] != 8080 {
+		t.Errorf("got %+v, %v", a, err)
 	}
 }
 

@@ -40,9 +40,7 @@ func (t *tree) path(at int) []string {
 	for p := t.places[at]; p.parent >= 0; p = t.places[p.parent] {
 		path = append(path, p.name)
 	}
-	for i, j := 0, len(path)-1; i < j; i, j = i+1, j-1 {
-		path[i], path[j] = path[j], path[i]
-	}
+	slices.Reverse(path)
 	return path
 }
 
@@ -138,6 +136,7 @@ func (g *grower) plant(n *yaml.Node, parent int, name string) *yaml.Node {
 	g.tree.places = append(g.tree.places, place{node: c, parent: parent, name: name, line: n.Line, column: n.Column})
 	if n.Style&yaml.TaggedStyle != 0 {
 		g.fault(c.Line, "the tag %s is not supported: write the value without it", clip(n.ShortTag()))
+		c.Tag = map[yaml.Kind]string{yaml.MappingNode: "!!map", yaml.SequenceNode: "!!seq", yaml.ScalarNode: "!!str"}[n.Kind]
 	}
 	return c
 }
