@@ -7,18 +7,36 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 )
 
 const fileVersion = 1
 
 // kept is the file's form.
 type kept struct {
-	Version      int                    `json:"version"`
-	Publications map[string]Publication `json:"publications"`
+	Version      int     `json:"version"`
+	Publications []entry `json:"publications"`
 }
 
-func load(path string) (map[string]Publication, error) {
-	none := map[string]Publication{}
+type entry struct {
+	Namespace string            `json:"namespace"`
+	Name      string            `json:"name"`
+	Group     string            `json:"group,omitempty"`
+	Version   string            `json:"version,omitempty"`
+	Protocol  string            `json:"protocol,omitempty"`
+	Port      int               `json:"port"`
+	Weight    int               `json:"weight,omitempty"`
+	Zone      string            `json:"zone,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
+}
+
+// errDamaged marks a file that is there and readable, but is not what save wrote.
+var errDamaged = errors.New("damaged")
+
+func load(path string) (map[key]Publication, error) {
+	none := map[key]Publication{}
 	if path == "" {
 		return none, nil
 	}
@@ -29,25 +47,52 @@ func load(path string) (map[string]Publication, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parse(text)
+}
+
+// parse reads what format wrote, all of it or nothing.
+func parse(text []byte) (map[key]Publication, error) {
 	var k kept
 	if err := json.Unmarshal(text, &k); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	if k.Version != fileVersion {
-		return nil, fmt.Errorf("%s: it was written by another version of the sidecar (format %d, not %d)", path, k.Version, fileVersion)
+		return nil, fmt.Errorf("%w: its format is %d, this sidecar reads %d", errDamaged, k.Version, fileVersion)
 	}
-	if k.Publications == nil {
-		return none, nil
+	all := map[key]Publication{}
+	for _, e := range k.Publications {
+		pub := Publication{Port: e.Port, Weight: e.Weight, Zone: e.Zone, Labels: e.Labels,
+			Service: mesh.Service{Namespace: e.Namespace, Name: e.Name, Group: e.Group, Version: e.Version, Protocol: e.Protocol}}
+		if err := pub.check(); err != nil {
+			return nil, fmt.Errorf("%w: %w", errDamaged, err)
+		}
+		all[keyOf(pub.Service)] = pub
 	}
-	return k.Publications, nil
+	return all, nil
+}
+
+func format(all map[key]Publication) ([]byte, error) {
+	k := kept{Version: fileVersion, Publications: []entry{}}
+	for _, id := range sorted(all) {
+		p := all[id]
+		k.Publications = append(k.Publications, entry{Namespace: p.Service.Namespace, Name: p.Service.Name, Group: p.Service.Group,
+			Version: p.Service.Version, Protocol: p.Service.Protocol, Port: p.Port, Weight: p.Weight, Zone: p.Zone, Labels: p.Labels})
+	}
+	return json.MarshalIndent(k, "", "  ")
+}
+
+// setAside keeps a damaged file for whoever wants to look at it, out of the way of the next one.
+func setAside(path string) (aside string, err error) {
+	aside = path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000")
+	return aside, os.Rename(path, aside)
 }
 
 // save replaces the file as a whole: a crash leaves the old one or the new one.
-func save(path string, all map[string]Publication) error {
+func save(path string, all map[key]Publication) error {
 	if path == "" {
 		return nil
 	}
-	text, err := json.MarshalIndent(kept{fileVersion, all}, "", "  ")
+	text, err := format(all)
 	if err != nil {
 		return err
 	}

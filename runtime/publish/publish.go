@@ -1,19 +1,20 @@
 // Package publish keeps an application's services in the central registry: each is announced at the sidecar's own address,
 // and only while the application's port answers. What the application asked for through the API is kept on disk, so that
 // it outlives a restart of the sidecar; what the configuration declares is not.
+//
+// A publication is known by its service's name and group, which are what a registry tells apart at one address. Its version
+// is not part of that: an application that publishes the next version of a service takes the place of the one before.
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"slices"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -29,6 +30,34 @@ type Publication struct {
 	Weight  int // 0: 100
 	Zone    string
 	Labels  map[string]string
+}
+
+func (p Publication) check() error {
+	if p.Port < 1 || p.Port > 65535 {
+		return fmt.Errorf("%w: port %d: it is where the application listens, from 1 to 65535", components.ErrInvalid, p.Port)
+	}
+	return p.record("127.0.0.1:1").Check() // the address is the sidecar's, not the caller's fault
+}
+
+const defaultWeight = 100
+
+func (p Publication) record(announce string) registry.Record {
+	return native.Record(p.Service, mesh.Instance{Address: announce, Weight: cmp.Or(p.Weight, defaultWeight), Zone: p.Zone, Labels: p.Labels})
+}
+
+func same(a, b Publication) bool {
+	return a.Service == b.Service && a.Port == b.Port && a.Weight == b.Weight && a.Zone == b.Zone && maps.Equal(a.Labels, b.Labels)
+}
+
+// key is what tells publications of one application apart.
+type key struct{ name, group string }
+
+func keyOf(s mesh.Service) key { return key{s.Name, s.Group} }
+
+func sorted[V any](all map[key]V) []key {
+	return slices.SortedFunc(maps.Keys(all), func(a, b key) int {
+		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.group, b.group))
+	})
 }
 
 // Options are what a Publisher needs.
@@ -47,75 +76,109 @@ type Options struct {
 // Publisher holds an application's publications. Safe for concurrent use.
 type Publisher struct {
 	opts Options
+	ctx  context.Context // of the keepers: ends with Close
+	end  context.CancelFunc
+	work sync.WaitGroup // of the keepers
 
 	mu       sync.Mutex
-	declared map[string]Publication // by the service's name
-	asked    map[string]Publication
-	keepers  map[string]*keeper
+	declared map[key]Publication
+	asked    map[key]Publication
+	keepers  map[key]*keeper
 	gone     bool // withdrawn: nothing is announced any more
 }
 
-// New makes a publisher with what was asked of its file before.
+// New makes a publisher with what was asked of its file before. A damaged file is set aside and logged, and nothing was asked.
 func New(o Options) (*Publisher, error) {
-	if o.Probe == 0 {
-		o.Probe = 500 * time.Millisecond
-	}
+	o.Probe = cmp.Or(o.Probe, 500*time.Millisecond)
 	asked, err := load(o.File)
-	if err != nil {
-		return nil, err
+	if errors.Is(err, errDamaged) {
+		aside, e := setAside(o.File)
+		if e != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", o.File, err), e)
+		}
+		o.Logger.Error("kept publications cannot be read and were set aside: the application must publish its services again", "file", o.File, "aside", aside, "err", err)
+		asked, err = map[key]Publication{}, nil
 	}
-	p := &Publisher{opts: o, declared: map[string]Publication{}, asked: asked, keepers: map[string]*keeper{}}
+	if err != nil {
+		return nil, fmt.Errorf("kept publications: %w", err)
+	}
+	p := &Publisher{opts: o, declared: map[key]Publication{}, asked: asked, keepers: map[key]*keeper{}}
+	p.ctx, p.end = context.WithCancel(context.Background())
 	p.reconcile()
 	return p, nil
 }
 
-// Declare makes the declared publications those of the configuration.
+// Declare makes the declared publications those of the configuration. What the application asked for goes before them.
 func (p *Publisher) Declare(all []Publication) {
 	p.mu.Lock()
-	p.declared = map[string]Publication{}
+	p.declared = map[key]Publication{}
 	for _, pub := range all {
-		p.declared[pub.Service.Name] = pub
+		p.declared[keyOf(pub.Service)] = pub
 	}
 	p.mu.Unlock()
 	p.reconcile()
 }
 
-// Publish announces a service as soon as its port answers, in place of a publication with the same name.
+// Publish announces a service as soon as its port answers, in place of a publication with the same name and group. It returns
+// when the publication is on disk; to ask again for what is there already does nothing.
 func (p *Publisher) Publish(_ context.Context, pub Publication) (announced string, err error) {
-	if pub.Port < 1 || pub.Port > 65535 {
-		return "", fmt.Errorf("%w: port %d: it is where the application listens, from 1 to 65535", components.ErrInvalid, pub.Port)
-	}
-	if pub.Weight < 0 {
-		return "", fmt.Errorf("%w: weight %d is negative", components.ErrInvalid, pub.Weight)
-	}
-	if err := native.Record(pub.Service, mesh.Instance{Address: p.opts.Announce}).Check(); err != nil {
+	if err := pub.check(); err != nil {
 		return "", err
 	}
-	if err := p.ask(func(asked map[string]Publication) { asked[pub.Service.Name] = pub }); err != nil {
+	err = p.ask(func(asked map[key]Publication) error {
+		if port, elsewhere := p.otherPort(pub); elsewhere {
+			return fmt.Errorf("%w: service %q is served on port %d already, in another group: a call names the service alone, so all its groups need one port",
+				components.ErrInvalid, pub.Service.Name, port)
+		}
+		asked[keyOf(pub.Service)] = pub
+		return nil
+	})
+	if err != nil {
 		return "", err
 	}
 	return p.opts.Announce, nil
 }
 
-// Unpublish takes a publication back; that there is none is no error.
+// otherPort finds another group of pub's service that is on another port. p.mu is held.
+func (p *Publisher) otherPort(pub Publication) (port int, found bool) {
+	for id := range p.all() {
+		if other, _ := p.wanted(id); id.name == pub.Service.Name && id.group != pub.Service.Group && other.Port != pub.Port {
+			return other.Port, true
+		}
+	}
+	return 0, false
+}
+
+// Unpublish takes a publication back; that there is none is no error, nor that it is of another version than s names.
 func (p *Publisher) Unpublish(_ context.Context, s mesh.Service) error {
-	return p.ask(func(asked map[string]Publication) { delete(asked, s.Name) })
+	return p.ask(func(asked map[key]Publication) error {
+		if pub := asked[keyOf(s)]; s.Version == "" || s.Version == pub.Service.Version {
+			delete(asked, keyOf(s))
+		}
+		return nil
+	})
 }
 
 // ask changes what the application asked for: on disk first.
-func (p *Publisher) ask(change func(map[string]Publication)) error {
-	p.mu.Lock()
-	next := maps.Clone(p.asked)
-	change(next)
-	err := save(p.opts.File, next)
-	if err == nil {
-		p.asked = next
-	}
-	p.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("%w: the publication cannot be kept: %w", components.ErrUnavailable, err)
+func (p *Publisher) ask(change func(map[key]Publication) error) error {
+	if err := p.askLocked(change); err != nil {
+		return err
 	}
 	p.reconcile()
+	return nil
+}
+
+func (p *Publisher) askLocked(change func(map[key]Publication) error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	next := maps.Clone(p.asked)
+	if err := change(next); err != nil || maps.EqualFunc(next, p.asked, same) {
+		return err
+	}
+	if err := save(p.opts.File, next); err != nil {
+		return fmt.Errorf("%w: the publication cannot be kept: %w", components.ErrUnavailable, err)
+	}
+	p.asked = next
 	return nil
 }
 
@@ -123,43 +186,58 @@ func (p *Publisher) ask(change func(map[string]Publication)) error {
 func (p *Publisher) Port(service string) (port int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pub, ok := p.wanted(service)
-	return pub.Port, ok
+	if pub, ok := p.wanted(key{name: service}); ok {
+		return pub.Port, true
+	}
+	for _, id := range sorted(p.all()) { // all its groups are on one port
+		if id.name == service {
+			pub, _ := p.wanted(id)
+			return pub.Port, true
+		}
+	}
+	return 0, false
 }
 
-func (p *Publisher) wanted(service string) (Publication, bool) {
-	if pub, ok := p.asked[service]; ok {
+// all and wanted are called with p.mu held.
+func (p *Publisher) all() map[key]struct{} {
+	all := map[key]struct{}{}
+	for id := range p.declared {
+		all[id] = struct{}{}
+	}
+	for id := range p.asked {
+		all[id] = struct{}{}
+	}
+	return all
+}
+
+func (p *Publisher) wanted(id key) (Publication, bool) {
+	if pub, ok := p.asked[id]; ok {
 		return pub, true
 	}
-	pub, ok := p.declared[service]
+	pub, ok := p.declared[id]
 	return pub, ok
 }
 
-// reconcile starts and ends keepers until there is one for each publication.
+// reconcile tells each keeper what is wanted now.
 func (p *Publisher) reconcile() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	names := slices.Collect(maps.Keys(p.declared))
-	names = slices.AppendSeq(names, maps.Keys(p.asked))
-	for name, k := range p.keepers {
-		if pub, ok := p.wanted(name); !ok || p.gone || !same(pub, k.pub) {
-			k.stop()
-			delete(p.keepers, name)
+	for id := range p.all() {
+		if p.keepers[id] == nil && !p.gone {
+			p.keepers[id] = p.keep(id)
 		}
 	}
-	for _, name := range names {
-		if pub, _ := p.wanted(name); p.keepers[name] == nil && pub.Port != 0 && !p.gone {
-			p.keepers[name] = p.keep(pub)
+	for id, k := range p.keepers {
+		if pub, ok := p.wanted(id); ok && !p.gone {
+			k.set(&pub)
+		} else {
+			k.set(nil)
 		}
 	}
-}
-
-func same(a, b Publication) bool {
-	return a.Service == b.Service && a.Port == b.Port && a.Weight == b.Weight && a.Zone == b.Zone && maps.Equal(a.Labels, b.Labels)
 }
 
 // Withdraw takes all publications out of the registry, for good; what is kept on disk stays. It returns when the registry has
-// heard of it, or ctx has ended.
+// heard of it, or ctx has ended; then it goes on until Close.
 func (p *Publisher) Withdraw(ctx context.Context) error {
 	p.mu.Lock()
 	p.gone = true
@@ -170,113 +248,29 @@ func (p *Publisher) Withdraw(ctx context.Context) error {
 		select {
 		case <-k.ended:
 		case <-ctx.Done():
-			return errors.Join(errors.New("services could not be taken out of the registry in time"), ctx.Err())
+			return fmt.Errorf("services could not be taken out of the registry in time: %w", ctx.Err())
 		}
 	}
 	return nil
+}
+
+// Close ends the work. What was not withdrawn stays in the registry for as long as its driver is there.
+func (p *Publisher) Close() {
+	p.mu.Lock()
+	p.gone = true
+	p.mu.Unlock()
+	p.end()
+	p.work.Wait()
 }
 
 // Answers tells whether the port of a service answered when it was tried last.
 func (p *Publisher) Answers(service string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	k := p.keepers[service]
-	return k != nil && k.up.Load()
-}
-
-// keeper announces one publication while its port answers.
-type keeper struct {
-	p     *Publisher
-	pub   Publication
-	log   *slog.Logger
-	up    atomic.Bool // the port answered lately
-	told  string      // the failure that was logged
-	stop  context.CancelFunc
-	ended chan struct{}
-}
-
-func (p *Publisher) keep(pub Publication) *keeper {
-	ctx, stop := context.WithCancel(context.Background())
-	k := &keeper{p: p, pub: pub, stop: stop, ended: make(chan struct{}),
-		log: p.opts.Logger.With("service", pub.Service.String(), "port", pub.Port)}
-	go func() {
-		defer close(k.ended)
-		k.run(ctx)
-	}()
-	return k
-}
-
-const (
-	missesAllowed = 2 // probes in a row that may fail before the service is taken out
-	registryTime  = 5 * time.Second
-)
-
-func (k *keeper) run(ctx context.Context) {
-	var announced bool
-	misses := 0
-	tick := time.NewTicker(k.p.opts.Probe)
-	defer tick.Stop()
-	for {
-		if k.answers(ctx) {
-			misses = 0
-		} else {
-			misses++
-		}
-		k.up.Store(misses <= missesAllowed && (misses == 0 || announced))
-		switch {
-		case ctx.Err() != nil:
-		case misses == 0 && !announced:
-			announced = k.tell(ctx, true)
-		case misses > missesAllowed && announced:
-			announced = !k.tell(ctx, false)
-		}
-		select {
-		case <-ctx.Done():
-			if announced {
-				k.tell(context.WithoutCancel(ctx), false)
-			}
-			return
-		case <-tick.C:
+	for id, k := range p.keepers {
+		if id.name == service && k.up.Load() {
+			return true
 		}
 	}
-}
-
-func (k *keeper) answers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, k.p.opts.Probe)
-	defer cancel()
-	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(k.pub.Port)))
-	if err != nil {
-		return false
-	}
-	nc.Close()
-	return true
-}
-
-// tell writes the record, or takes it out, and tells whether that has happened.
-func (k *keeper) tell(ctx context.Context, there bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, registryTime)
-	defer cancel()
-	front, err := k.p.opts.Registry()
-	if err == nil {
-		weight := k.pub.Weight
-		if weight == 0 {
-			weight = 100
-		}
-		r := native.Record(k.pub.Service, mesh.Instance{Address: k.p.opts.Announce, Weight: weight, Zone: k.pub.Zone, Labels: k.pub.Labels})
-		if there {
-			err = front.Register(ctx, r)
-		} else {
-			err = front.Deregister(ctx, r.Service, r.Address)
-		}
-	}
-	if err != nil {
-		if text := err.Error(); text != k.told { // once for each reason, not for each attempt
-			k.told = text
-			k.log.Warn("registry was not told of the service; trying again", "announce", there, "err", err)
-		}
-		return false
-	}
-	k.told = ""
-	k.log.Info("service announced", "announce", there, "address", k.p.opts.Announce)
-	return true
+	return false
 }

@@ -1,0 +1,169 @@
+package publish
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components/registry"
+)
+
+const (
+	missesAllowed = 2 // probes in a row that may fail before the service is taken out
+	registryTime  = 5 * time.Second
+)
+
+// keeper sees to one publication, whatever it is at the moment: there is one for each key, so that the registry hears of
+// changes in their order. It ends when nothing is wanted and the registry has nothing.
+type keeper struct {
+	p     *Publisher
+	id    key
+	want  atomic.Pointer[Publication] // nil: nothing
+	wake  chan struct{}
+	up    atomic.Bool // the port answered lately
+	ended chan struct{}
+
+	// Of its goroutine alone.
+	misses int
+	port   int                // that was tried last
+	told   *Publication       // what the registry was asked to have; nil: nothing
+	heard  bool               // and it has it
+	front  *registry.Registry // which one was asked
+	said   string             // the failure that was logged
+}
+
+// keep starts a keeper. p.mu is held.
+func (p *Publisher) keep(id key) *keeper {
+	k := &keeper{p: p, id: id, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	p.work.Go(func() {
+		defer close(k.ended)
+		k.run(p.ctx)
+	})
+	return k
+}
+
+func (k *keeper) set(pub *Publication) {
+	if old := k.want.Swap(pub); old != nil && pub != nil && same(*old, *pub) {
+		return
+	}
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// dismiss lets a keeper go that has nothing to do.
+func (p *Publisher) dismiss(k *keeper) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if k.want.Load() != nil {
+		return false
+	}
+	delete(p.keepers, k.id)
+	return true
+}
+
+func (k *keeper) run(ctx context.Context) {
+	tick := time.NewTicker(k.p.opts.Probe)
+	defer tick.Stop()
+	for {
+		k.step(ctx, k.want.Load())
+		if k.told == nil && k.want.Load() == nil && k.p.dismiss(k) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.wake:
+		case <-tick.C:
+		}
+	}
+}
+
+// step looks after what is wanted and makes the registry have it.
+func (k *keeper) step(ctx context.Context, want *Publication) {
+	if want == nil {
+		k.up.Store(false)
+		k.retract(ctx)
+		return
+	}
+	if want.Port != k.port { // calls go to the new port already, so it gets no time to come up
+		k.port, k.misses = want.Port, missesAllowed
+	}
+	if answers(ctx, want.Port, k.p.opts.Probe) {
+		k.misses = 0
+	} else if k.misses++; ctx.Err() != nil {
+		return
+	}
+	k.up.Store(k.misses == 0 || k.misses <= missesAllowed && k.told != nil)
+	switch {
+	case k.misses == 0:
+		k.announce(ctx, want)
+	case k.misses > missesAllowed:
+		k.retract(ctx)
+	}
+}
+
+func answers(ctx context.Context, port int, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	nc.Close()
+	return true
+}
+
+// announce makes the registry have want, unless it has.
+func (k *keeper) announce(ctx context.Context, want *Publication) {
+	front, err := k.p.opts.Registry()
+	if err != nil {
+		k.failed(want, err)
+		return
+	}
+	if k.heard && k.front == front && same(*k.told, *want) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, registryTime)
+	defer cancel()
+	k.told, k.front, k.heard = want, front, false // also if it fails: the registry may try again by itself
+	if err = front.Register(ctx, want.record(k.p.opts.Announce)); err != nil {
+		k.failed(want, err)
+		return
+	}
+	k.heard, k.said = true, ""
+	k.log(want).Info("service announced", "address", k.p.opts.Announce)
+}
+
+// retract makes the registry have nothing, if it was asked to have something.
+func (k *keeper) retract(ctx context.Context) {
+	if k.told == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, registryTime)
+	defer cancel()
+	r := k.told.record(k.p.opts.Announce)
+	if err := k.front.Deregister(ctx, r.Service, r.Address); err != nil {
+		k.heard = false
+		k.failed(k.told, err)
+		return
+	}
+	k.log(k.told).Info("service taken out of the registry", "address", k.p.opts.Announce)
+	k.told, k.heard, k.said = nil, false, ""
+}
+
+// failed logs a failure once for each reason, not for each attempt.
+func (k *keeper) failed(pub *Publication, err error) {
+	if text := err.Error(); text != k.said {
+		k.said = text
+		k.log(pub).Warn("registry was not told of the service; trying again", "err", err)
+	}
+}
+
+func (k *keeper) log(pub *Publication) *slog.Logger {
+	return k.p.opts.Logger.With("service", pub.Service.String(), "port", pub.Port)
+}
