@@ -26,6 +26,10 @@ mutants: ## show that the conformance suites catch broken drivers
 integration: build ## black box: the binary and its peers over public protocols; ONLY=name runs one suite
 	$(GO) test -count=1 -v -timeout 30m ./integration/... $(if $(ONLY),-run '$(ONLY)',)
 
+h2spec: ## run h2spec's cases against the relay
+	$(GO) build -modfile=tools/go.mod -o bin/h2spec github.com/summerwind/h2spec/cmd/h2spec
+	OUTRIGGER_H2SPEC=$(CURDIR)/bin/h2spec $(GO) test -count=1 -tags h2spec -run TestH2Spec -v ./runtime/mesh/grpcproxy
+
 bench: build ## measure against the limit and the peers at hand; writes bench.json; ONLY=name runs one part
 	$(GO) run ./integration/bench $(if $(ONLY),-only '$(ONLY)',)
 
@@ -52,5 +56,5 @@ lint: ## gofmt and vet
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-.PHONY: all build run demo test race mutants integration bench bench-gate fuzz gen gen-check lint help
+.PHONY: all build run demo test race mutants integration h2spec bench bench-gate fuzz gen gen-check lint help
 .DEFAULT_GOAL := all
