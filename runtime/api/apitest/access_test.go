@@ -47,13 +47,19 @@ func TestTokenOpens(t *testing.T) {
 			}
 			_, healthErr := healthv1.NewHealthClient(cc).Check(ctx, &healthv1.HealthCheckRequest{})
 			noErr := cc.Invoke(ctx, "/outrigger.none.v1.None/None", &cachev1.GetRequest{}, &cachev1.GetResponse{})
+			var meshErr error
+			if !f.json { // a path that is not the API's own
+				meshErr = cc.Invoke(ctx, "/shop.Stock/Get", &cachev1.GetRequest{}, &cachev1.GetResponse{})
+			} else {
+				meshErr = noErr
+			}
 			if c.reason == "" {
 				if err != nil || streamErr != nil || healthErr != nil || noErr == nil {
 					t.Error(c.pairs, err, streamErr, healthErr, noErr)
 				}
 				continue
 			}
-			for what, err := range map[string]error{"a call": err, "a stream": streamErr, "health": healthErr, "no method": noErr} {
+			for what, err := range map[string]error{"a call": err, "a stream": streamErr, "health": healthErr, "no method": noErr, "the mesh": meshErr} {
 				refused(t, fmt.Sprint(what, c.pairs), err, codes.Unauthenticated, c.reason)
 			}
 		}

@@ -1,18 +1,22 @@
 package apitest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/components/cache"
 	"github.com/outrigger-mesh/outrigger/components/config"
 	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
 	configv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
+	"github.com/outrigger-mesh/outrigger/runtime/api/fastgrpc"
 	"github.com/outrigger-mesh/outrigger/runtime/api/server"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -81,7 +85,7 @@ func TestPanicAndOddErrors(t *testing.T) {
 
 func TestBytesInFlightAreBounded(t *testing.T) {
 	bounded := func(o *server.Options) { o.MaxInFlight = 1 << 20 }
-	each(t, func(t *testing.T, _ front, s *sidecar, cc grpc.ClientConnInterface) {
+	each(t, func(t *testing.T, f front, _ *sidecar, cc grpc.ClientConnInterface) {
 		c := cachev1.NewCacheClient(cc)
 		_, err := c.Set(within(t), &cachev1.SetRequest{Key: "k", Value: make([]byte, 2<<20)})
 		refused(t, "more than all", err, codes.ResourceExhausted, "OVERLOADED")
@@ -96,6 +100,10 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 		}
 		if !retry {
 			t.Error("it does not say when to retry")
+		}
+		if f.json { // a large body counts, however small the request in it
+			err := cc.(*jsonConn).raw(within(t), cachev1.Cache_Get_FullMethodName, append(bytes.Repeat([]byte(" "), 2<<20), `{"key":"k"}`...), &cachev1.GetResponse{})
+			refused(t, "a large body", err, codes.ResourceExhausted, "OVERLOADED")
 		}
 		for range 10 { // what has ended, well or not, holds nothing
 			must[*cachev1.SetResponse](t)(c.Set(within(t), &cachev1.SetRequest{Key: "k", Value: make([]byte, 300<<10)}))
@@ -255,6 +263,32 @@ func TestShutdownDoesNotWaitForEver(t *testing.T) {
 		}
 		if err := <-ended; err == nil {
 			t.Error("a call that was cut off has an answer")
+		}
+	})
+}
+
+// instant is a store that never waits, and tells whether it was called where it may not.
+type instant struct {
+	cache.Driver
+	mayWait atomic.Bool
+}
+
+func (*instant) Instant() {}
+
+func (i *instant) Get(ctx context.Context, key string) (cache.Item, error) {
+	i.mayWait.Store(fastgrpc.MayWait(ctx))
+	return i.Driver.Get(ctx, key)
+}
+
+func TestOnlyInstantDriversRunOnTheReader(t *testing.T) {
+	each(t, func(t *testing.T, f front, s *sidecar, cc grpc.ClientConnInterface) {
+		c := cachev1.NewCacheClient(cc)
+		quick := &instant{Driver: s.store.Driver}
+		s.caches["quick"] = cache.New(component[cache.Driver](t, "cache", "quick", "instant", quick))
+		_, err := c.Get(within(t), &cachev1.GetRequest{Component: "quick", Key: "k"})
+		refused(t, "get", err, codes.NotFound, "KEY_NOT_FOUND")
+		if framed := f.name == "unix" || f.name == "tcp"; quick.mayWait.Load() == framed {
+			t.Error("may wait:", quick.mayWait.Load())
 		}
 	})
 }

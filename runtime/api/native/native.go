@@ -5,7 +5,6 @@ package native
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -59,15 +58,14 @@ func caller(ctx context.Context) (components.Caller, error) {
 	return c, nil
 }
 
-// timeToLive is 0 for what is unset, and never for what is set.
+// timeToLive is 0 for what is unset, and never for what is set. What a Duration of Go cannot hold becomes its longest one, which
+// is longer than any front allows.
 func timeToLive(d *durationpb.Duration) (time.Duration, error) {
 	switch {
 	case d == nil:
 		return 0, nil
 	case d.CheckValid() != nil:
 		return 0, fmt.Errorf("%w: ttl %ds %dns is not a duration", components.ErrInvalid, d.Seconds, d.Nanos)
-	case d.Seconds >= math.MaxInt64/int64(time.Second):
-		return 0, fmt.Errorf("%w: a ttl of %d seconds is too long", components.ErrInvalid, d.Seconds)
 	case d.AsDuration() <= 0:
 		return 0, fmt.Errorf("%w: a ttl of %s is not positive; leave it unset for a key that does not expire", components.ErrInvalid, d.AsDuration())
 	}
