@@ -114,16 +114,17 @@ func TestStampFollowsAsTheKernelDoes(t *testing.T) {
 	for name, target := range map[string]string{
 		"a/up": "../top", "link": "a/b", "a/b/twice": "../../link/file", "chain": "a/up", "out": "../x", "abs": "/etc/hostname", "loop": "loop",
 		"dangling": "none", "a/round": "../a/b/../b/./file", "slash": "a/b/", "outin": "../" + filepath.Base(dir) + "/top",
+		"self": ".", "a/above": "..", "a/b/both": "../.",
 	} {
 		must(t, root.Symlink(target, name))
 	}
 	for _, name := range []string{"top", "a/up", "link/file", "a/b/twice", "chain", "out", "abs", "loop", "dangling", "a/round", "slash/file",
-		"slash", "outin", "top/x", "none", "link/twice", "a/b/../../top", "../x", "a", "."} {
+		"slash", "outin", "self", "self/self/top", "a/above", "a/above/top", "a/b/both", "a/b/both/b/file", "top/x", "none", "link/twice", "a/b/../../top", "../x", "a", "."} {
 		info, want := root.Stat(name)
 		stamp, err := folder.StampOf(root, name)
 		if (err == nil) != (want == nil) {
 			t.Errorf("%q: %v, the kernel says %v", name, err, want)
-		} else if err == nil && !info.IsDir() && stamp.Size != info.Size() {
+		} else if err == nil && (stamp.Size != info.Size() || stamp.Mode != info.Mode()) {
 			t.Errorf("%q: another file", name)
 		}
 	}

@@ -24,66 +24,84 @@ const maxLinks = 40 // as the kernel
 
 // StampOf follows the links of a name. One that leads out of the folder is ErrDenied.
 func StampOf(root *os.Root, name string) (Stamp, error) {
-	var s Stamp
-	var at string
-	rest, links := name, 0
-	for {
-		part, more, deeper := strings.Cut(rest, "/")
-		rest = more
-		switch part {
-		case "", ".":
-		case "..":
-			if at == "" {
-				return s, errOutside
-			}
-			at = parent(at)
-			if at == "." {
-				at = ""
-			}
-		default:
-			info, err := root.Lstat(join(at, part))
-			if err != nil {
-				return s, Explain(err)
-			}
-			if info.Mode()&fs.ModeSymlink == 0 {
-				at = join(at, part)
-				s.take(info, !deeper)
-				break
-			}
-			if links++; links > maxLinks {
-				return s, fmt.Errorf("%w: too many links", components.ErrDenied)
-			}
-			target, err := root.Readlink(join(at, part))
-			if err != nil {
-				return s, Explain(err)
-			}
-			if strings.HasPrefix(target, "/") {
-				return s, errOutside
-			}
-			s.take(info, false)
-			if deeper {
-				target += "/" + rest
-			}
-			rest, deeper = target, true
+	w := walker{root: root}
+	for rest, deeper := name, true; deeper; {
+		var part string
+		part, rest, deeper = strings.Cut(rest, "/")
+		target, err := w.step(part)
+		if err != nil {
+			return Stamp{}, err
 		}
-		if !deeper {
-			return s, nil
+		if target == "" {
+			continue
+		}
+		if deeper {
+			target += "/" + rest
+		}
+		rest, deeper = target, true
+	}
+	return w.arrive()
+}
+
+// walker goes from name to name as the kernel does, but sees the links on its way.
+type walker struct {
+	root  *os.Root
+	at    string // where it is; "" is the root
+	here  fs.FileInfo
+	links int
+	stamp Stamp
+}
+
+// step goes to the next part; if that is a link, it answers where that leads.
+func (w *walker) step(part string) (target string, err error) {
+	switch part {
+	case "", ".":
+		return "", nil
+	case "..":
+		if w.at == "" {
+			return "", errOutside
+		}
+		w.at, w.here = strings.TrimPrefix(parent(w.at), "."), nil
+		return "", nil
+	}
+	next := join(w.at, part)
+	info, err := w.root.Lstat(next)
+	if err != nil {
+		return "", Explain(err)
+	}
+	if info.Mode()&fs.ModeSymlink == 0 {
+		w.at, w.here = next, info
+		return "", nil
+	}
+	if w.links++; w.links > maxLinks {
+		return "", fmt.Errorf("%w: too many links", components.ErrDenied)
+	}
+	if target, err = w.root.Readlink(next); err != nil {
+		return "", Explain(err)
+	}
+	if strings.HasPrefix(target, "/") {
+		return "", errOutside
+	}
+	changed, _ := identity(info)
+	w.stamp.Changed = max(w.stamp.Changed, changed)
+	return target, nil
+}
+
+// arrive completes the stamp with what is at the end.
+func (w *walker) arrive() (Stamp, error) {
+	if w.here == nil {
+		var err error
+		if w.here, err = w.root.Lstat(join(w.at, ".")); err != nil {
+			return Stamp{}, Explain(err)
 		}
 	}
+	changed, inode := identity(w.here)
+	w.stamp.Changed = max(w.stamp.Changed, changed)
+	w.stamp.Size, w.stamp.Inode, w.stamp.Mode = w.here.Size(), inode, w.here.Mode()
+	return w.stamp, nil
 }
 
 var errOutside = fmt.Errorf("%w: a link leads out of the folder", components.ErrDenied)
-
-// take adds what is found on the way: the time of links, and all of what is at its end.
-func (s *Stamp) take(info fs.FileInfo, end bool) {
-	changed, inode := identity(info)
-	if end || info.Mode()&fs.ModeSymlink != 0 {
-		s.Changed = max(s.Changed, changed)
-	}
-	if end {
-		s.Size, s.Inode, s.Mode = info.Size(), inode, info.Mode()
-	}
-}
 
 func join(folder, name string) string {
 	if folder == "" {
