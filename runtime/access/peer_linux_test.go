@@ -132,9 +132,7 @@ func TestAnotherUserOnTheSocketIsDenied(t *testing.T) {
 	}()
 	p := &Policy{Mode: Any}
 	peer := Peer{UID: nobody, Unix: true}
-	if os.Geteuid() == 0 {
-		syscall.Umask(0)
-	}
+	defer syscall.Umask(syscall.Umask(0))
 	if nc, _ := otherUser(t, "unix", path); nc != nil {
 		peer = p.Identify(nc)
 	}

@@ -56,13 +56,15 @@ type request struct {
 	op     string
 	ctx    context.Context
 	read   func(any) error
-	decode func(any) error // bound to the method, once
 	held   int64
+
+	decode func(any) error          // message and header, bound once
+	lookup func(name string) string
 }
 
 var requests = sync.Pool{New: func() any {
 	r := new(request)
-	r.decode = r.message
+	r.decode, r.lookup = r.message, r.header
 	return r
 }}
 
@@ -72,14 +74,14 @@ func (g *Guard) unary(op string, h grpc.MethodHandler) grpc.MethodHandler {
 		r.g, r.op, r.ctx, r.read = g, op, ctx, read
 		defer r.end(&answer, &err)
 		if next == nil {
-			if err = admit(ctx); err != nil {
+			if err = admit(ctx, r.lookup); err != nil {
 				return nil, err
 			}
 		} else { // the engine's own interceptor says first who calls
 			next = r.within(next)
 		}
 		if answer, err = h(srv, ctx, r.decode, next); err == nil {
-			err = g.fits(answer, "answer")
+			_, err = g.size(answer, "answer")
 		}
 		return answer, err
 	}
@@ -94,7 +96,7 @@ func (r *request) within(next grpc.UnaryServerInterceptor) grpc.UnaryServerInter
 					err = r.g.panicked(ctx, r.op, p)
 				}
 			}()
-			if err = admit(ctx); err != nil {
+			if err = admit(ctx, r.lookup); err != nil {
 				return nil, err
 			}
 			return h(ctx, in)
@@ -125,23 +127,26 @@ func (r *request) end(answer *any, err *error) {
 	requests.Put(r)
 }
 
+func (r *request) header(name string) string { return header(r.ctx, name) }
+
 // enter checks a request's size and takes its place in the budget.
 func (g *Guard) enter(v any) (held int64, err error) {
-	if err = g.fits(v, "request"); err != nil {
+	n, err := g.size(v, "request")
+	if err != nil {
 		return 0, err
 	}
-	n := int64(proto.Size(v.(proto.Message)))
 	return n, g.Budget.Enter(n)
 }
 
-func (g *Guard) fits(v any, what string) error {
-	if n := proto.Size(v.(proto.Message)); n > g.MaxMessage {
-		return TooLarge("api", what, g.MaxMessage)
+func (g *Guard) size(v any, what string) (int64, error) {
+	n := proto.Size(v.(proto.Message))
+	if n > g.MaxMessage {
+		return 0, TooLarge("api", what, g.MaxMessage)
 	}
-	return nil
+	return int64(n), nil
 }
 
-func admit(ctx context.Context) error {
+func admit(ctx context.Context, header func(name string) string) error {
 	if _, ok := ctx.Value(callerKey{}).(components.Caller); ok {
 		return nil
 	}
@@ -149,7 +154,7 @@ func admit(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("%w: the connection came through no door", components.ErrUnauthenticated)
 	}
-	return door.Admit(func(name string) string { return header(ctx, name) })
+	return door.Admit(header)
 }
 
 // failed is the status for a handler's error. What is INTERNAL is logged here, once, and told to the caller without its text.

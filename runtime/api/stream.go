@@ -23,7 +23,7 @@ func (g *Guard) Stream(op string, h grpc.StreamHandler) grpc.StreamHandler {
 			cancel(nil)
 			g.Budget.Leave(s.held)
 		}()
-		if err = admit(ctx); err != nil {
+		if err = admit(ctx, func(name string) string { return header(ctx, name) }); err != nil {
 			return err
 		}
 		return h(srv, s)
@@ -62,7 +62,7 @@ func (s *stream) RecvMsg(m any) error {
 }
 
 func (s *stream) SendMsg(m any) error {
-	if err := s.g.fits(m, "answer"); err != nil {
+	if _, err := s.g.size(m, "answer"); err != nil {
 		return err
 	}
 	return s.ServerStream.SendMsg(m)

@@ -284,7 +284,7 @@ func TestOnlyInstantDriversRunOnTheReader(t *testing.T) {
 	each(t, func(t *testing.T, f front, s *sidecar, cc grpc.ClientConnInterface) {
 		c := cachev1.NewCacheClient(cc)
 		quick := &instant{Driver: s.store.Driver}
-		s.caches["quick"] = cache.New(component[cache.Driver](t, "cache", "quick", "instant", quick))
+		s.caches["quick"] = cache.New(component[cache.Driver]("cache", "quick", "instant", quick))
 		_, err := c.Get(within(t), &cachev1.GetRequest{Component: "quick", Key: "k"})
 		refused(t, "get", err, codes.NotFound, "KEY_NOT_FOUND")
 		if framed := f.name == "unix" || f.name == "tcp"; quick.mayWait.Load() == framed {

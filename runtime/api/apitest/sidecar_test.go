@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	nethttp "net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -14,9 +15,9 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/cache"
-	"github.com/outrigger-mesh/outrigger/components/cache/memory"
+	_ "github.com/outrigger-mesh/outrigger/components/cache/memory"
 	"github.com/outrigger-mesh/outrigger/components/config"
-	"github.com/outrigger-mesh/outrigger/components/config/file"
+	_ "github.com/outrigger-mesh/outrigger/components/config/file"
 	"github.com/outrigger-mesh/outrigger/components/secret"
 	"github.com/outrigger-mesh/outrigger/runtime/access"
 	"github.com/outrigger-mesh/outrigger/runtime/api/native"
@@ -27,7 +28,13 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if spec, ok := os.LookupEnv(callEnv); ok {
+		fmt.Print(call(spec))
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 var app = components.Caller{Namespace: "shop", App: "orders"}
 
@@ -64,11 +71,11 @@ type option func(*server.Options)
 func start(t testing.TB, options ...option) *sidecar {
 	t.Helper()
 	s := &sidecar{naming: &naming{}, store: &counted{Driver: open(t, cache.Drivers, "memory")}}
-	plain := component[cache.Driver](t, "cache", "default", "memory", open(t, cache.Drivers, "memory"))
-	slow := component[cache.Driver](t, "cache", "counted", "counted", s.store)
+	plain := component[cache.Driver]("cache", "default", "memory", open(t, cache.Drivers, "memory"))
+	slow := component[cache.Driver]("cache", "counted", "counted", s.store)
 	s.caches = named[*cache.Cache]{"default": cache.New(plain), "counted": cache.New(slow)}
-	s.settings = component[config.Driver](t, "config", "default", "file", open(t, config.Drivers, "file"))
-	secrets := component[secret.Driver](t, "secret", "default", "fixed", fixed{"password": "hunter2"})
+	s.settings = component[config.Driver]("config", "default", "file", open(t, config.Drivers, "file"))
+	secrets := component[secret.Driver]("secret", "default", "fixed", fixed{"password": "hunter2"})
 	o := server.Options{
 		Caller: app, Access: &access.Policy{Mode: access.SameUser, Token: access.NewToken("let me in")}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Services: native.Deps{Caches: s.caches, Configs: named[*config.Config]{"default": config.New(s.settings)},
@@ -105,13 +112,13 @@ func start(t testing.TB, options ...option) *sidecar {
 	return s
 }
 
-// component has a driver with its defaults.
-func component[D any](t testing.TB, capability, name, driver string, d D) *components.Component[D] {
+func component[D any](capability, name, driver string, d D) *components.Component[D] {
 	c := components.NewComponent[D](components.ID{Capability: capability, Name: name, Driver: driver}, components.Limits{}, nil)
 	c.Set(d)
 	return c
 }
 
+// open opens a driver with its defaults.
 func open[D any](t testing.TB, drivers *components.Registry[D], name string) D {
 	t.Helper()
 	options, err := drivers.Decode(name, func(any) error { return nil })
@@ -129,11 +136,6 @@ func open[D any](t testing.TB, drivers *components.Registry[D], name string) D {
 	})
 	return d
 }
-
-var (
-	_ = memory.Open
-	_ = file.Open
-)
 
 // fixed are secrets.
 type fixed map[string]string
