@@ -52,13 +52,13 @@ func (r guarded) RegisterService(d *grpc.ServiceDesc, impl any) {
 
 // request is one unary call within the guard.
 type request struct {
-	g      *Guard
-	op     string
-	ctx    context.Context
-	read   func(any) error
-	held   int64
+	g    *Guard
+	op   string
+	ctx  context.Context
+	read func(any) error
+	held int64
 
-	decode func(any) error          // message and header, bound once
+	decode func(any) error // message and header, bound once
 	lookup func(name string) string
 }
 
