@@ -57,6 +57,11 @@ type store struct {
 	salt   []byte
 }
 
+var _ components.Instant = (*store)(nil)
+
+// Instant says that no call waits.
+func (*store) Instant() {}
+
 func (s *store) Get(_ context.Context, key string) (secret.Value, error) {
 	value, ok := os.LookupEnv(s.prefix + key)
 	if !ok || key == "" {
