@@ -90,7 +90,7 @@ func (n *naming) watch(ctx context.Context, caller components.Caller, s mesh.Ser
 func instances(now *mesh.Snapshot) []mesh.Instance {
 	all := make([]mesh.Instance, 0, len(now.Endpoints))
 	for _, e := range now.Endpoints {
-		all = append(all, *e.Instance)
+		all = append(all, *e.Instance())
 	}
 	return all
 }

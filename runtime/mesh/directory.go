@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -58,7 +59,7 @@ type Snapshot struct {
 
 // Endpoint is an instance with what calls have shown of it. It lives on from snapshot to snapshot.
 type Endpoint struct {
-	Instance *Instance
+	instance *Instance
 
 	active   atomic.Int64 // calls under way
 	failures atomic.Int64 // in a row
@@ -69,7 +70,10 @@ const (
 	maxServices   = 10_000
 	forgetService = 10 * time.Minute
 	sourceRetry   = time.Second
+	firstAnswer   = 5 * time.Second // after which a source that says nothing is taken for one that is away
 )
+
+var errSilent = errors.New("it has not answered yet")
 
 // NewDirectory makes a directory over source; Close ends its watches.
 func NewDirectory(source Source, log *slog.Logger) *Directory {
@@ -117,6 +121,8 @@ func (e *Entry) Snapshot() *Snapshot { return e.snapshot.Load() }
 // follow keeps an entry current until ctx ends.
 func (d *Directory) follow(ctx context.Context, e *Entry) {
 	told := ""
+	silent := time.AfterFunc(firstAnswer, e.overdue)
+	defer silent.Stop()
 	for ctx.Err() == nil {
 		err := d.source.Watch(ctx, e.Service, func(all []Instance) error {
 			e.update(all)
@@ -141,41 +147,53 @@ func (d *Directory) follow(ctx context.Context, e *Entry) {
 func (e *Entry) update(all []Instance) {
 	before := map[string]*Endpoint{}
 	for _, p := range e.Snapshot().Endpoints {
-		before[p.Instance.Address] = p
+		before[p.instance.Address] = p
 	}
 	next := &Snapshot{Known: true, Endpoints: make([]*Endpoint, 0, len(all))}
 	for i := range all {
 		next.Endpoints = append(next.Endpoints, carry(before[all[i].Address], &all[i]))
 	}
-	e.wake(next)
+	e.wake(func(Snapshot) *Snapshot { return next })
 }
 
 // carry keeps what was learnt of an endpoint whose instance may have changed its weight or labels. The counters are the
 // endpoint's, so one that calls still use must stay the same object: only an unchanged instance keeps it.
 func carry(old *Endpoint, in *Instance) *Endpoint {
 	if old == nil {
-		return &Endpoint{Instance: in}
+		return &Endpoint{instance: in}
 	}
-	if old.Instance.Weight == in.Weight && old.Instance.Zone == in.Zone && maps.Equal(old.Instance.Labels, in.Labels) {
+	if old.instance.Weight == in.Weight && old.instance.Zone == in.Zone && maps.Equal(old.instance.Labels, in.Labels) {
 		return old
 	}
-	fresh := &Endpoint{Instance: in}
+	fresh := &Endpoint{instance: in}
 	fresh.failures.Store(old.failures.Load())
 	fresh.ejected.Store(old.ejected.Load())
 	return fresh
 }
 
+// fail notes why the source does not answer; what it said before stands.
 func (e *Entry) fail(err error) {
-	now := *e.Snapshot()
-	now.Err = err
-	e.wake(&now)
+	e.wake(func(now Snapshot) *Snapshot {
+		now.Err = err
+		return &now
+	})
 }
 
-// wake makes next the snapshot and lets those go on that wait for it.
-func (e *Entry) wake(next *Snapshot) {
+// overdue lets those go that wait for the first answer: their number must not grow with the time that the source takes.
+func (e *Entry) overdue() {
+	e.wake(func(now Snapshot) *Snapshot {
+		if !now.Known && now.Err == nil {
+			now.Err = errSilent
+		}
+		return &now
+	})
+}
+
+// wake changes the snapshot, if there is a change, and lets those go on that wait for one.
+func (e *Entry) wake(change func(now Snapshot) *Snapshot) {
 	e.mu.Lock()
-	if next != nil {
-		e.snapshot.Store(next)
+	if change != nil {
+		e.snapshot.Store(change(*e.Snapshot()))
 	}
 	waiting := e.waiting
 	e.waiting = nil

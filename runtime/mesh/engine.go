@@ -27,7 +27,7 @@ type Router struct {
 var _ Engine = (*Router)(nil)
 
 const (
-	ejectAfter = 3                      // failures in a row
+	ejectAfter = 3                      // failures without an answer between them
 	ejectFirst = 500 * time.Millisecond // doubled at each failure more
 	ejectMost  = 30 * time.Second
 )
@@ -71,29 +71,33 @@ func noInstance(s Service) error {
 	return components.WithReason(fmt.Errorf("%w: service %s has no instance: nobody has published it", components.ErrUnavailable, s), ReasonNoInstance)
 }
 
+func noWeight(s Service) error {
+	return components.WithReason(fmt.Errorf("%w: no instance of service %s takes calls: all have the weight 0", components.ErrUnavailable, s), ReasonNoInstance)
+}
+
 // plan is a request's way over the endpoints of one snapshot.
 type plan struct {
 	endpoints []*Endpoint
 	service   Service
 	timeout   time.Duration
-	current   *Endpoint
 	tried     []*Endpoint
+	first     [2]*Endpoint // room for tried
 }
 
 func (p *plan) Rule() string           { return "default" }
 func (p *plan) Timeout() time.Duration { return p.timeout }
 
-func (p *plan) Next() (*Instance, error) {
-	if p.current != nil {
-		p.tried = append(p.tried, p.current)
-	}
+func (p *plan) Next() (Attempt, error) {
 	e := p.pick(int64(time.Since(started)))
 	if e == nil {
-		return nil, noInstance(p.service)
+		return nil, noWeight(p.service)
 	}
+	if p.tried == nil {
+		p.tried = p.first[:0]
+	}
+	p.tried = append(p.tried, e)
 	e.active.Add(1)
-	p.current = e
-	return e.Instance, nil
+	return e, nil
 }
 
 // pick draws two endpoints by weight and takes the one with less to do. Ejected ones, then those tried before, come into play
@@ -122,7 +126,7 @@ func (e *Endpoint) usable(now int64) bool {
 }
 
 func (e *Endpoint) load() float64 {
-	return float64(e.active.Load()+1) / float64(max(e.Instance.Weight, 1))
+	return float64(e.active.Load()+1) / float64(max(e.instance.Weight, 1))
 }
 
 // draw takes one of the usable endpoints at random, each with a chance as its weight.
@@ -130,7 +134,7 @@ func (p *plan) draw(usable func(*Endpoint) bool) *Endpoint {
 	total := 0
 	for _, e := range p.endpoints {
 		if usable(e) {
-			total += max(e.Instance.Weight, 0)
+			total += max(e.instance.Weight, 0)
 		}
 	}
 	if total == 0 {
@@ -139,7 +143,7 @@ func (p *plan) draw(usable func(*Endpoint) bool) *Endpoint {
 	at := rand.IntN(total)
 	for _, e := range p.endpoints {
 		if usable(e) {
-			if at -= max(e.Instance.Weight, 0); at < 0 {
+			if at -= max(e.instance.Weight, 0); at < 0 {
 				return e
 			}
 		}
@@ -147,21 +151,22 @@ func (p *plan) draw(usable func(*Endpoint) bool) *Endpoint {
 	return nil // weights never change within a snapshot; an ejection that began just now ends up here
 }
 
-func (p *plan) Report(o Outcome) {
-	e := p.current
-	if e == nil {
-		return
-	}
+// Instance and Report make an endpoint the Attempt that goes to it.
+func (e *Endpoint) Instance() *Instance { return e.instance }
+
+// Report ends one call to the endpoint. See Attempt.
+func (e *Endpoint) Report(o Outcome) {
 	e.active.Add(-1)
-	if !o.Failed {
+	switch o {
+	case Answered:
 		if e.failures.Load() != 0 {
 			e.failures.Store(0)
 			e.ejected.Store(0)
 		}
-		return
-	}
-	if n := e.failures.Add(1); n >= ejectAfter {
-		e.ejected.Store(int64(time.Since(started) + min(ejectFirst<<min(n-ejectAfter, 10), ejectMost)))
+	case Failed:
+		if n := e.failures.Add(1); n >= ejectAfter {
+			e.ejected.Store(int64(time.Since(started) + min(ejectFirst<<min(n-ejectAfter, 10), ejectMost)))
+		}
 	}
 }
 

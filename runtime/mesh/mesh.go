@@ -36,23 +36,32 @@ type Request struct {
 }
 
 // Outcome is how one attempt ended.
-type Outcome struct {
-	Flag   string // "", or why it failed: connect-failed, closed, timeout, limited
-	Failed bool   // the instance is to blame: it could not be reached or broke off
+type Outcome int
+
+// What an attempt can tell of the instance it went to.
+const (
+	Unknown  Outcome = iota // nothing: the caller gave up, or the instance sent the call away unhandled, as one that drains does
+	Answered                // it answered, whatever it said
+	Failed                  // it is to blame: it could not be reached, broke off, or was silent until the end of the time
+)
+
+// Attempt is one instance's turn at a request.
+type Attempt interface {
+	// Instance is where it goes.
+	Instance() *Instance
+	// Report tells how it ended; once for each attempt, by any goroutine, also after the next one has begun.
+	Report(o Outcome)
 }
 
-// Plan is the engine's answer for one request. A transport calls Next for each attempt and Report when it has ended. It is
-// used by one goroutine at a time.
+// Plan is the engine's answer for one request. Its methods are called by one goroutine at a time.
 type Plan interface {
 	// Rule names what decided, for the access log.
 	Rule() string
 	// Timeout bounds the request; 0: no bound.
 	Timeout() time.Duration
-	// Next picks the instance of the next attempt, one that failed before only when there is no other. It fails with
-	// ErrUnavailable when there is no instance at all.
-	Next() (*Instance, error)
-	// Report tells how the attempt that Next began has ended; once for each.
-	Report(o Outcome)
+	// Next begins an attempt, at an instance that failed before only when there is no other. It fails with ErrUnavailable
+	// when there is no instance at all.
+	Next() (Attempt, error)
 }
 
 // Engine decides for outbound calls. Safe for concurrent use.

@@ -97,9 +97,9 @@ func TestFirstRequestWaitsForTheDirectory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		in, err := p.Next()
-		if err != nil || in.Address != "127.0.0.1:1" {
-			t.Fatalf("got %v, %v", in, err)
+		a, err := p.Next()
+		if err != nil || a.Instance().Address != "127.0.0.1:1" {
+			t.Fatalf("got %v, %v", a, err)
 		}
 	})
 }
@@ -141,12 +141,12 @@ func TestSpreadsByWeight(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			in, err := p.Next()
+			a, err := p.Next()
 			if err != nil {
 				t.Fatal(err)
 			}
-			got[in.Address]++
-			p.Report(mesh.Outcome{})
+			got[a.Instance().Address]++
+			a.Report(mesh.Answered)
 		}
 		if got["c"] != 0 || got["a"] < 2*got["b"] || got["b"] < 100 {
 			t.Fatalf("weights 300, 100, 0 got %v", got)
@@ -165,8 +165,8 @@ func TestBusyInstanceGetsLess(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			in, _ := p.Next()
-			held[in.Address]++
+			a, _ := p.Next()
+			held[a.Instance().Address]++
 		}
 		if d := held["a"] - held["b"]; d < -20 || d > 20 {
 			t.Fatalf("100 calls that do not end were spread %v", held)
@@ -185,10 +185,10 @@ func TestSecondAttemptGoesElsewhere(t *testing.T) {
 				t.Fatal(err)
 			}
 			one, _ := p.Next()
-			p.Report(mesh.Outcome{}) // not to blame: nothing is ejected
 			two, _ := p.Next()
-			p.Report(mesh.Outcome{})
-			if one.Address == two.Address {
+			one.Report(mesh.Unknown) // not to blame: nothing is ejected
+			two.Report(mesh.Answered)
+			if one.Instance() == two.Instance() {
 				t.Fatal("the second attempt went where the first had failed")
 			}
 		}
@@ -206,11 +206,13 @@ func TestFailingInstanceIsEjectedAndComesBack(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				in, _ := p.Next()
-				if in.Address == "bad" {
-					bad++
+				a, _ := p.Next()
+				if a.Instance().Address == "good" {
+					a.Report(mesh.Answered)
+					continue
 				}
-				p.Report(mesh.Outcome{Failed: in.Address == "bad"})
+				bad++
+				a.Report(mesh.Failed)
 			}
 			return bad
 		}
@@ -301,4 +303,105 @@ func TestGate(t *testing.T) {
 	if err := g.Admit(&mesh.Request{Hops: 5}); !errors.Is(err, components.ErrPrecondition) {
 		t.Fatalf("a circle: %v", err)
 	}
+}
+
+// An attempt that is reported late blames the instance it went to, not the one that the request goes to now.
+func TestLateReportBlamesTheRightInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		s.set(nil, "good", "bad")
+		e := router(t, s)
+		for n := 0; n < 3; {
+			p, err := plan(e, mesh.Request{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			one, _ := p.Next()
+			if one.Instance().Address != "bad" {
+				one.Report(mesh.Answered)
+				continue
+			}
+			two, _ := p.Next()
+			one.Report(mesh.Failed)
+			two.Report(mesh.Answered)
+			n++
+		}
+		for range 100 {
+			p, err := plan(e, mesh.Request{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, _ := p.Next()
+			if a.Report(mesh.Answered); a.Instance().Address == "bad" {
+				t.Fatal("an instance that failed three times is not ejected")
+			}
+		}
+	})
+}
+
+// What tells nothing of the instance neither ejects it nor brings it back.
+func TestUnknownOutcomesTellNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		s.set(nil, "a", "b")
+		e := router(t, s)
+		report := func(o ...mesh.Outcome) {
+			for n := 0; n < len(o); {
+				p, err := plan(e, mesh.Request{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				x, _ := p.Next()
+				if x.Instance().Address != "a" {
+					x.Report(mesh.Unknown)
+					continue
+				}
+				x.Report(o[n])
+				n++
+			}
+		}
+		report(mesh.Unknown, mesh.Unknown, mesh.Unknown, mesh.Failed, mesh.Unknown, mesh.Failed, mesh.Unknown) // still there after that
+		report(mesh.Failed)
+		for range 50 {
+			p, err := plan(e, mesh.Request{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			x, _ := p.Next()
+			if x.Report(mesh.Unknown); x.Instance().Address == "a" {
+				t.Fatal("three failures, with nothing told between them, did not eject it")
+			}
+		}
+	})
+}
+
+func TestSilentRegistryIsTakenForOneThatIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		e := router(t, s)
+		_, err := plan(e, mesh.Request{})
+		var d *components.Detail
+		if !errors.Is(err, components.ErrUnavailable) || !errors.As(err, &d) || d.Reason != mesh.ReasonRegistryAway {
+			t.Fatalf("got %v", err)
+		}
+		s.set(nil, "a") // it answers late
+		synctest.Wait()
+		if _, err := plan(e, mesh.Request{}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestInstancesWithoutWeightGetNoCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		s.all = []mesh.Instance{{Address: "a", Weight: 0}}
+		p, err := plan(router(t, s), mesh.Request{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, err := p.Next(); !errors.Is(err, components.ErrUnavailable) {
+			t.Fatalf("got %v, %v", a, err)
+		}
+	})
 }

@@ -4,9 +4,13 @@ package proxy
 
 import (
 	"net"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
@@ -55,8 +59,41 @@ type call struct {
 	Record
 	plan     mesh.Plan
 	hops     int  // sidecars passed before this one
-	attempt  bool // an attempt is under way and must be reported
 	admitted bool // the gate must hear of the end
+
+	mu    sync.Mutex
+	open  []attempt // begun and not reported
+	first [1]attempt
+}
+
+// attempt is one that was begun, known by where the relay says it went.
+type attempt struct {
+	up *grpcproxy.Upstream
+	to mesh.Attempt
+}
+
+func (c *call) began(up *grpcproxy.Upstream, to mesh.Attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open == nil {
+		c.open = c.first[:0]
+	}
+	c.open = append(c.open, attempt{up, to})
+}
+
+// ended reports the oldest attempt at up that is open, if there is one: the relay may tell of an attempt's end when the next one
+// has begun already.
+func (c *call) ended(up *grpcproxy.Upstream, o mesh.Outcome) {
+	c.mu.Lock()
+	i := slices.IndexFunc(c.open, func(a attempt) bool { return a.up == up })
+	if i < 0 {
+		c.mu.Unlock()
+		return
+	}
+	to := c.open[i].to
+	c.open = slices.Delete(c.open, i, i+1)
+	c.mu.Unlock()
+	to.Report(o)
 }
 
 // hopsOf reads how many sidecars a request has passed.
@@ -74,15 +111,11 @@ func parseHops(text string) int {
 	return n
 }
 
-// clean takes out what only sidecars may say.
-func clean(h *grpcproxy.Headers) {
-	kept := h.Fields[:0]
-	for _, f := range h.Fields {
-		if !strings.HasPrefix(f.Name, headerPrefix) {
-			kept = append(kept, f)
-		}
-	}
-	h.Fields = kept
+// clean takes out what only sidecars may say, save the header named keep.
+func clean(h *grpcproxy.Headers, keep string) {
+	h.Fields = slices.DeleteFunc(h.Fields, func(f grpcproxy.Field) bool {
+		return strings.HasPrefix(f.Name, headerPrefix) && f.Name != keep
+	})
 }
 
 // trace hands the request's trace context to the monitor and sends on what it made of it.
@@ -121,7 +154,7 @@ func serviceOf(h *grpcproxy.Headers, caller components.Caller) (mesh.Service, bo
 	if !found {
 		namespace = caller.Namespace
 	}
-	return mesh.Service{Namespace: namespace, Name: name}, name != "" && namespace != ""
+	return checked(namespace, name)
 }
 
 // ParseService reads NAME or NAMESPACE/NAME.
@@ -129,6 +162,23 @@ func ParseService(text, namespace string) (mesh.Service, bool) {
 	if ns, name, found := strings.Cut(text, "/"); found {
 		namespace, text = ns, name
 	}
-	ok := text != "" && namespace != "" && len(text) <= 255 && len(namespace) <= 63 && !strings.ContainsAny(text, "/\x00")
-	return mesh.Service{Namespace: namespace, Name: text}, ok
+	return checked(namespace, text)
+}
+
+const (
+	maxName      = 255
+	maxNamespace = 63 // a DNS label
+)
+
+func checked(namespace, name string) (mesh.Service, bool) {
+	ok := name != "" && namespace != "" && len(name) <= maxName && len(namespace) <= maxNamespace &&
+		!strings.Contains(name, "/") && printable(name) && printable(namespace)
+	if !ok {
+		return mesh.Service{}, false
+	}
+	return mesh.Service{Namespace: namespace, Name: name}, true
+}
+
+func printable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == ' ' })
 }

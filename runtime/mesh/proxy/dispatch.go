@@ -6,7 +6,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -15,7 +17,7 @@ type Protocol struct {
 	Name string
 	// Match says whether a connection that begins with head is of this protocol: Yes, No, or More bytes are needed to tell.
 	Match func(head []byte) Verdict
-	// Serve serves the connection to its end; head was read from it already.
+	// Serve serves the connection to its end, and closes it; head was read from it already.
 	Serve func(nc net.Conn, head []byte)
 }
 
@@ -31,15 +33,16 @@ const (
 const (
 	helloTime = 10 * time.Second // for the first bytes
 	helloSize = 24               // of the longest preface, that of HTTP/2
+	logEvery  = time.Second      // a flood of connections is not one of the log
 )
 
 // Prefix matches connections that begin with text.
 func Prefix(text string) func([]byte) Verdict {
 	return func(head []byte) Verdict {
 		switch {
-		case len(head) >= len(text) && string(head[:len(text)]) == text:
+		case bytes.HasPrefix(head, []byte(text)):
 			return Yes
-		case len(head) < len(text) && bytes.HasPrefix([]byte(text), head):
+		case strings.HasPrefix(text, string(head)):
 			return More
 		}
 		return No
@@ -49,63 +52,92 @@ func Prefix(text string) func([]byte) Verdict {
 // HTTP2 is how a client that knows beforehand begins (RFC 9113 section 3.4); its first bytes suffice.
 const HTTP2 = "PRI * HT"
 
-// Dispatch serves one port for several protocols.
+// Dispatch serves one port for several protocols. A connection has 10 s for its first bytes. Once Close was called it serves no
+// more.
 type Dispatch struct {
 	Protocols []Protocol
 	Logger    *slog.Logger
-	MaxConns  int // connections at once; more are closed at once
+	// MaxConns are the connections at once, MaxEach those from one address (one /64 of IPv6), so that no peer can lock the
+	// others out; more are closed at once. 0: no bound.
+	MaxConns, MaxEach int
 
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
-	tasks sync.WaitGroup
+	mu     sync.Mutex
+	conns  map[net.Conn]string // to where each is from
+	each   map[string]int
+	closed bool
+	logged time.Time
+	tasks  sync.WaitGroup
 }
 
 // Serve accepts connections until ln is closed.
 func (d *Dispatch) Serve(ln net.Listener) error {
 	for {
 		nc, err := ln.Accept()
-		if err != nil {
-			var transient interface{ Temporary() bool } // out of descriptors: what is open goes on
-			if errors.As(err, &transient) && transient.Temporary() {
-				d.Logger.Warn("connection cannot be accepted", "err", err)
-				time.Sleep(10 * time.Millisecond)
-				continue
-			}
-			return err
-		}
-		if !d.add(nc) {
-			nc.Close()
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED) {
+			d.warn("connection cannot be accepted", "err", err) // what is open goes on
+			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		d.tasks.Go(func() {
-			defer d.remove(nc)
-			d.serve(nc)
-		})
+		if err != nil {
+			return err
+		}
+		if why := d.add(nc); why != "" {
+			nc.Close()
+			d.warn("connection refused", "peer", nc.RemoteAddr().String(), "why", why)
+		}
 	}
 }
 
-func (d *Dispatch) add(nc net.Conn) bool {
+// add begins to serve a connection, or says why not.
+func (d *Dispatch) add(nc net.Conn) (why string) {
+	from := source(nc.RemoteAddr())
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.conns == nil {
-		d.conns = map[net.Conn]struct{}{}
+		d.conns, d.each = map[net.Conn]string{}, map[string]int{}
 	}
-	if len(d.conns) >= d.MaxConns {
-		return false
+	switch {
+	case d.closed:
+		return "the sidecar is ending"
+	case d.MaxConns > 0 && len(d.conns) >= d.MaxConns:
+		return "there are too many connections"
+	case d.MaxEach > 0 && d.each[from] >= d.MaxEach:
+		return "there are too many connections from this address"
 	}
-	d.conns[nc] = struct{}{}
-	return true
+	d.conns[nc] = from
+	d.each[from]++
+	d.tasks.Go(func() {
+		defer d.remove(nc, from)
+		d.serve(nc)
+	})
+	return ""
 }
 
-func (d *Dispatch) remove(nc net.Conn) {
+// source is who a connection is counted for.
+func source(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return a.String()
+	}
+	if v4 := tcp.IP.To4(); v4 != nil {
+		return string(v4)
+	}
+	return string(tcp.IP.Mask(net.CIDRMask(64, 128))) // one host may have as many addresses as it likes within it
+}
+
+func (d *Dispatch) remove(nc net.Conn, from string) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	delete(d.conns, nc)
-	d.mu.Unlock()
+	if d.each[from]--; d.each[from] == 0 {
+		delete(d.each, from)
+	}
 }
 
 // Close ends the connections whose protocol is not known yet, or whose transport has not ended them, and waits for all.
 func (d *Dispatch) Close() {
 	d.mu.Lock()
+	d.closed = true
 	for nc := range d.conns {
 		nc.Close()
 	}
@@ -126,9 +158,7 @@ func (d *Dispatch) serve(nc net.Conn) {
 			return
 		}
 		if err != nil || !more || len(head) == cap(head) {
-			if len(head) > 0 {
-				d.refuse(nc, head)
-			}
+			d.refuse(nc, head)
 			nc.Close()
 			return
 		}
@@ -136,9 +166,6 @@ func (d *Dispatch) serve(nc net.Conn) {
 }
 
 func (d *Dispatch) match(head []byte) (p *Protocol, more bool) {
-	if len(head) == 0 {
-		return nil, true
-	}
 	for i := range d.Protocols {
 		switch d.Protocols[i].Match(head) {
 		case Yes:
@@ -152,13 +179,39 @@ func (d *Dispatch) match(head []byte) (p *Protocol, more bool) {
 
 // refuse answers what is not served here, as far as it can be told what would understand it.
 func (d *Dispatch) refuse(nc net.Conn, head []byte) {
-	d.Logger.Warn("connection of an unknown protocol", "peer", nc.RemoteAddr().String(), "first_bytes", string(head[:min(len(head), 8)]))
+	if len(head) == 0 {
+		return // a probe that connects and goes
+	}
+	d.warn("connection of an unknown protocol", "peer", nc.RemoteAddr().String(), "first_bytes", string(head[:min(len(head), 8)]))
 	for _, method := range [...]string{"GET ", "POST", "PUT ", "HEAD", "DELE", "OPTI", "PATC"} {
 		if bytes.HasPrefix(head, []byte(method)) {
 			nc.SetWriteDeadline(time.Now().Add(time.Second))
 			io.WriteString(nc, "HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\nconnection: close\r\n"+
 				"outrigger-origin: sidecar\r\n\r\nThis port speaks gRPC (HTTP/2 without an upgrade).\n")
+			d.linger(nc)
 			return
 		}
+	}
+}
+
+// linger reads what still comes for a moment: a close with bytes unread resets the connection, and takes the answer with it.
+func (d *Dispatch) linger(nc net.Conn) {
+	if w, ok := nc.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
+		nc.SetReadDeadline(time.Now().Add(time.Second))
+		io.Copy(io.Discard, io.LimitReader(nc, 64<<10))
+	}
+}
+
+// warn logs, but no more than a line in a while.
+func (d *Dispatch) warn(what string, args ...any) {
+	d.mu.Lock()
+	now := time.Now()
+	quiet := now.Sub(d.logged) < logEvery
+	if !quiet {
+		d.logged = now
+	}
+	d.mu.Unlock()
+	if !quiet {
+		d.Logger.Warn(what, args...)
 	}
 }

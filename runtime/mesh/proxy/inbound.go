@@ -48,13 +48,13 @@ func (i *Inbound) Bind(r *grpcproxy.Relay, local func(h *grpcproxy.Headers) (*gr
 func (i *Inbound) route(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
 	s := mesh.Service{Namespace: i.App.Namespace, Name: i.App.App}
 	if name := h.Get(HeaderService); name != "" {
-		s, _ = ParseService(name, i.App.Namespace)
+		s, _ = ParseService(name, i.App.Namespace) // what is no name is no service of the application's
 	}
 	c := &call{Record: Record{Direction: "inbound", Protocol: "grpc", Service: s, Method: strings.TrimPrefix(h.Path(), "/"),
 		Source: h.Get(HeaderSource), Rule: "default", Start: time.Now()}}
 	h.Tag = c
 	hops := hopsOf(h)
-	clean(h)
+	clean(h, "")
 	c.trace(h, i.Monitor)
 	port, err := i.admit(s, &mesh.Request{Protocol: c.Protocol, Service: s, Method: c.Method, Hops: hops, Timeout: h.Timeout, Header: h.Get})
 	if err != nil {
@@ -102,10 +102,13 @@ func (i *Inbound) app(port int) *grpcproxy.Upstream {
 	return up
 }
 
-// response takes out what only sidecars may say, and says that the application has spoken.
+// response takes out what only sidecars may say, and says that the application has spoken. The sidecar's own services speak
+// for themselves.
 func (i *Inbound) response(h *grpcproxy.Headers, trailers bool) {
-	clean(h)
-	if h.End {
+	if _, ok := h.Tag.(*call); !ok {
+		return
+	}
+	if clean(h, ""); h.End {
 		h.Set(HeaderOrigin, "app")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -13,7 +14,8 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 )
 
-// Callee calls the application beside this sidecar.
+// Callee calls the application beside this sidecar. An error that is a gRPC status is the application's word; others are the
+// sidecar's, of the kinds of components.
 type Callee interface {
 	Invoke(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD) (*invocationv1.InvokeResponse, error)
 }
@@ -29,40 +31,46 @@ type InvokeServer struct {
 func (s *InvokeServer) Invoke(ctx context.Context, in *invocationv1.InvokeRequest) (_ *invocationv1.InvokeResponse, err error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	r := &Record{Direction: "inbound", Protocol: "grpc", Method: in.GetMethod(), Source: first(md, HeaderSource), Rule: "default",
-		Upstream: "app", Attempts: 1, Start: time.Now(), Traceparent: first(md, "traceparent"), Tracestate: first(md, "tracestate")}
+		Upstream: "app", Attempts: 1, Start: time.Now(), Traceparent: first(md, "traceparent"), Tracestate: first(md, "tracestate"),
+		Code: int(codes.Internal)} // unless it comes to its end
 	r.Service, _ = ParseService(in.GetService(), s.Inbound.App.Namespace)
 	s.Inbound.Monitor.Begin(r)
 	defer func() {
-		if err != nil {
-			st := api.Status(err)
-			r.Code, err = int(st.Code()), st.Err()
-		}
 		r.Duration = time.Since(r.Start)
 		s.Inbound.Monitor.End(r)
 	}()
+	out, origin, err := s.invoke(ctx, in, md, r)
+	if e := grpc.SetTrailer(ctx, metadata.Pairs(HeaderOrigin, origin)); err == nil {
+		err = e
+	}
+	if err != nil {
+		st := api.Status(err)
+		r.Code = int(st.Code())
+		return nil, st.Err()
+	}
+	r.Code = int(codes.OK)
+	r.Sent, r.Received = int64(len(in.GetData())), int64(len(out.GetData()))
+	return out, nil
+}
+
+// invoke answers also who has spoken.
+func (s *InvokeServer) invoke(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD, r *Record) (out *invocationv1.InvokeResponse, origin string, err error) {
 	hops := first(md, HeaderHops)
 	if err := s.Inbound.Admit(r.Service, &mesh.Request{Protocol: r.Protocol, Service: r.Service, Method: r.Method, Hops: parseHops(hops)}); err != nil {
-		return nil, err
+		return nil, "sidecar", err
 	}
 	defer s.Inbound.Gate.Leave()
-	forward := metadata.MD{HeaderHops: {hops}}
-	for _, name := range [...]string{"traceparent", "tracestate", "baggage"} {
-		if v := first(md, name); v != "" {
-			forward.Set(name, v)
+	forward := metadata.MD{}
+	for name, value := range map[string]string{HeaderHops: hops, "traceparent": r.Traceparent, "tracestate": r.Tracestate, "baggage": first(md, "baggage")} {
+		if value != "" {
+			forward.Set(name, value)
 		}
 	}
-	if r.Traceparent != "" {
-		forward.Set("traceparent", r.Traceparent)
+	out, err = s.App.Invoke(ctx, in, forward)
+	if _, spoke := err.(interface{ GRPCStatus() *status.Status }); err != nil && !spoke {
+		return nil, "sidecar", err
 	}
-	origin := "app"
-	out, err := s.App.Invoke(ctx, in, forward)
-	if _, spoke := status.FromError(err); err != nil && !spoke {
-		origin = "sidecar"
-	}
-	if e := grpc.SetTrailer(ctx, metadata.Pairs(HeaderOrigin, origin)); e != nil {
-		return nil, e
-	}
-	return out, err
+	return out, "app", err
 }
 
 func first(md metadata.MD, name string) string {

@@ -27,9 +27,12 @@ type Invoker struct {
 	client invocationv1.InvocationClient
 }
 
+// maxInvokes are under way at once: all of them share a connection in memory, and slow peers must not hold up the others' calls.
+const maxInvokes = 10_000
+
 // NewInvoker binds out to a relay in memory. Messages over limit bytes are refused.
 func NewInvoker(out *Outbound, limit int) (*Invoker, error) {
-	i := &Invoker{relay: &grpcproxy.Relay{}, listen: grpcproxy.NewMemListener()}
+	i := &Invoker{relay: &grpcproxy.Relay{MaxStreams: maxInvokes}, listen: grpcproxy.NewMemListener()}
 	out.Bind(i.relay, nil)
 	conn, err := grpc.NewClient("passthrough:///outbound", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return i.listen.Dial() }),

@@ -31,7 +31,7 @@ type Outbound struct {
 // pooled is the connections to one address.
 type pooled struct {
 	up   *grpcproxy.Upstream
-	idle atomic.Int32 // sweeps since its last use
+	idle atomic.Int32 // sweeps since its last use; negative: it is being closed
 }
 
 const (
@@ -72,12 +72,14 @@ func (o *Outbound) route(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
 			return nil, api.RelayError(err)
 		}
 	}
-	in, err := c.plan.Next()
+	to, err := c.plan.Next()
 	if err != nil {
 		return nil, api.RelayError(err)
 	}
-	c.attempt, c.Upstream = true, in.Address
-	return o.upstream(in.Address), nil
+	c.Upstream = to.Instance().Address
+	up := o.upstream(c.Upstream)
+	c.began(up, to)
+	return up, nil
 }
 
 // plan begins a request: it reads what it is for and makes its headers what the peer is to see.
@@ -92,7 +94,7 @@ func (o *Outbound) plan(h *grpcproxy.Headers) (*call, error) {
 			"send the metadata %q, or the service's name as authority", components.ErrInvalid, h.Path(), HeaderService), mesh.ReasonNoService)
 	}
 	c.hops = hopsOf(h)
-	clean(h)
+	clean(h, "")
 	h.Set(HeaderService, s.Namespace+"/"+s.Name)
 	h.Set(HeaderSource, c.Source)
 	h.Set(HeaderHops, strconv.Itoa(c.hops+1))
@@ -114,20 +116,41 @@ func (o *Outbound) ask(c *call, h *grpcproxy.Headers) error {
 	return nil
 }
 
+// upstream is the pooled connections to an address, made if there are none.
 func (o *Outbound) upstream(address string) *grpcproxy.Upstream {
-	if p, ok := o.upstreams.Load(address); ok {
-		p := p.(*pooled)
-		if p.idle.Load() != 0 {
-			p.idle.Store(0)
+	for {
+		if p, ok := o.upstreams.Load(address); ok && p.(*pooled).use() {
+			return p.(*pooled).up
 		}
-		return p.up
-	}
-	fresh := &pooled{up: o.relay.NewUpstream(address, connsEach, func(ctx context.Context) (net.Conn, error) { return o.Dial(ctx, address) })}
-	p, raced := o.upstreams.LoadOrStore(address, fresh)
-	if raced {
+		fresh := &pooled{up: o.relay.NewUpstream(address, connsEach, func(ctx context.Context) (net.Conn, error) { return o.Dial(ctx, address) })}
+		if _, raced := o.upstreams.LoadOrStore(address, fresh); !raced {
+			return fresh.up
+		}
 		fresh.up.Close()
 	}
-	return p.(*pooled).up
+}
+
+// use marks the connections as used; false if they are being closed.
+func (p *pooled) use() bool {
+	for {
+		n := p.idle.Load()
+		if n <= 0 {
+			return n == 0
+		}
+		if p.idle.CompareAndSwap(n, 0) {
+			return true
+		}
+	}
+}
+
+// unused counts one sweep more; true when there have been so many that nobody may use the connections any longer.
+func (p *pooled) unused() bool {
+	n := p.idle.Load()
+	next := n + 1
+	if next > idleSweeps {
+		next = -1
+	}
+	return p.idle.CompareAndSwap(n, next) && next < 0
 }
 
 // Sweep closes the connections to addresses that have not been called for a while, until ctx ends.
@@ -141,7 +164,7 @@ func (o *Outbound) Sweep(ctx context.Context) {
 		case <-tick.C:
 		}
 		o.upstreams.Range(func(address, p any) bool {
-			if p := p.(*pooled); p.idle.Add(1) > idleSweeps {
+			if p := p.(*pooled); p.unused() {
 				o.upstreams.Delete(address)
 				p.up.Close()
 			}
@@ -150,14 +173,26 @@ func (o *Outbound) Sweep(ctx context.Context) {
 	}
 }
 
-// attempted reports an attempt to the engine.
-func (o *Outbound) attempted(tag any, _ *grpcproxy.Upstream, flag string, _ error) {
-	c, ok := tag.(*call)
-	if !ok || !c.attempt {
-		return
+// attempted reports an attempt that failed. Of one that did not, done knows more.
+func (o *Outbound) attempted(tag any, up *grpcproxy.Upstream, flag string, err error) {
+	if c, ok := tag.(*call); ok && flag != "" {
+		c.ended(up, blame(flag, err))
 	}
-	c.attempt = false
-	c.plan.Report(mesh.Outcome{Flag: flag, Failed: flag == grpcproxy.FlagConnectFailed || flag == grpcproxy.FlagClosed})
+}
+
+// blame tells what a failed attempt says of the instance. One that sends calls away, as it does when it drains, is well. A
+// timeout is held against it, since a machine that is gone shows itself in nothing else until its connection is given up; so
+// that callers with little patience do not put it out of play, each answer to anyone makes up for it.
+func blame(flag string, err error) mesh.Outcome {
+	switch flag {
+	case grpcproxy.FlagConnectFailed, grpcproxy.FlagClosed, grpcproxy.FlagTimeout:
+		return mesh.Failed
+	case grpcproxy.FlagProtocol:
+		if err != nil { // without, it was the client that broke it
+			return mesh.Failed
+		}
+	}
+	return mesh.Unknown
 }
 
 func (o *Outbound) done(out *grpcproxy.Outcome) {
@@ -165,18 +200,28 @@ func (o *Outbound) done(out *grpcproxy.Outcome) {
 	if !ok {
 		return
 	}
+	if out.Flag == "" {
+		answered := mesh.Unknown // the client gave up
+		if out.Status >= 0 {
+			answered = mesh.Answered
+		}
+		c.ended(out.Upstream, answered)
+	}
 	c.finish(out, o.Monitor)
 }
 
 // response says whose answer it is: a sidecar's own answer was the peer's.
 func response(h *grpcproxy.Headers, trailers bool) {
 	if !h.End {
+		clean(h, "")
 		return
 	}
+	clean(h, HeaderOrigin)
 	switch h.Get(HeaderOrigin) {
-	case "":
-		h.Set(HeaderOrigin, "app")
 	case "sidecar":
 		h.Set(HeaderOrigin, "peer")
+	case "peer":
+	default:
+		h.Set(HeaderOrigin, "app")
 	}
 }
