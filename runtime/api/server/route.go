@@ -14,7 +14,6 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -51,7 +50,7 @@ func (s *Server) Route(h *grpcproxy.Headers) (up *grpcproxy.Upstream, err error,
 		err = door.Admit(h.Get)
 	}
 	if err != nil {
-		return nil, refusal(err), true
+		return nil, api.RelayError(err), true
 	}
 	path := h.Path()
 	for _, prefix := range own {
@@ -68,7 +67,7 @@ func (s *Server) alone(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
 	if up, err, taken := s.Route(h); taken {
 		return up, err
 	}
-	return nil, refusal(s.noMethod(h.Path()))
+	return nil, api.RelayError(s.noMethod(h.Path()))
 }
 
 // unknown answers a method that none of the services has.
@@ -115,19 +114,4 @@ func (s *Server) explain(h *grpcproxy.Headers) {
 		h.Set("grpc-message", strings.ReplaceAll(st.Message(), "%", "%25")) // ASCII otherwise: it was a header's
 		h.Set("grpc-status-details-bin", base64.RawStdEncoding.EncodeToString(details))
 	}
-}
-
-// refusal is an error as the relay answers it.
-func refusal(err error) *grpcproxy.Error {
-	st := api.Status(err)
-	e := &grpcproxy.Error{Code: int(st.Code()), Message: st.Message()}
-	for _, d := range st.Details() {
-		switch d := d.(type) {
-		case *errdetails.ErrorInfo:
-			e.Reason, e.Metadata = d.GetReason(), d.GetMetadata()
-		case *errdetails.RetryInfo:
-			e.RetryDelay = d.GetRetryDelay().AsDuration()
-		}
-	}
-	return e
 }
