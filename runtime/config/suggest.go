@@ -12,7 +12,6 @@ func suggest(name string, known []string) string {
 	best, distance := "", 3
 	for _, k := range known {
 		if d := edits(name, k); d < distance && d*2 <= len(k) {
-			known = slices.DeleteFunc(slices.Clone(known), func(s string) bool { return s == "" })
 			best, distance = k, d
 		}
 	}

@@ -61,7 +61,7 @@ func find(n *yaml.Node, path ...string) (key, value *yaml.Node) {
 			}
 		}
 		if value == nil {
-			return nil, nil
+			break
 		}
 	}
 	return key, value

@@ -89,11 +89,7 @@ func Origin(err error) string {
 }
 
 func details(err error) (info *errdetails.ErrorInfo, retry *errdetails.RetryInfo) {
-	s, ok := status.FromError(err)
-	if !ok {
-		return nil, nil
-	}
-	for _, d := range s.Details() {
+	for _, d := range status.Convert(err).Details() {
 		switch d := d.(type) {
 		case *errdetails.ErrorInfo:
 			if d.GetDomain() == domain && info == nil {

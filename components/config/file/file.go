@@ -129,10 +129,10 @@ func check(key string) error {
 	return nil
 }
 
-func (s *store) List(_ context.Context, prefix, after string, limit int) ([]config.Item, error) {
+func (s *store) List(_ context.Context, prefix, after string, limit int) (items []config.Item, err error) {
 	root, err := folder.Open(s.dir)
 	if errors.Is(err, components.ErrNotFound) {
-		return nil, nil
+		return []config.Item{}, nil // a folder that is absent is taken for an empty one
 	}
 	if err != nil {
 		return nil, err
@@ -144,7 +144,6 @@ func (s *store) List(_ context.Context, prefix, after string, limit int) ([]conf
 		return nil, err
 	}
 	rest := slices.DeleteFunc(keys(found, sel), func(k string) bool { return k <= after })
-	var items []config.Item
 	bytes := 0
 	for _, key := range rest {
 		if len(items) == limit || bytes >= config.PageBytes {
