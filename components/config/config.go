@@ -21,7 +21,7 @@ var Drivers = components.NewRegistry[Driver]("config")
 // MaxValue is the largest value, in bytes.
 const MaxValue = 4 << 20
 
-// PageBytes is where a page of a list or a message to a watcher ends early: when its values come to so many bytes.
+// PageBytes is what the values of a page of a list, or of a message to a watcher, come to at most, unless it has only one.
 const PageBytes = 1 << 20
 
 // Item is one value. What Value and Metadata hold must not be changed: readers share it.
@@ -155,7 +155,13 @@ func (c *Config) Set(ctx context.Context, caller components.Caller, item Item, i
 		return "", c.unsupported("set")
 	}
 	item.Key, item.Metadata, item.Version, item.Stale = full, maps.Clone(item.Metadata), "", false
-	return w.Set(ctx, item, ifVersion)
+	asOf := c.known.now()
+	if version, err = w.Set(ctx, item, ifVersion); err != nil {
+		return "", err
+	}
+	item.Version = version
+	c.known.put(full, item, asOf) // an outage must not bring back what was there before
+	return version, nil
 }
 
 // Delete removes a key; that it is absent is no error. ErrUnsupported where the driver is read-only.
@@ -173,7 +179,12 @@ func (c *Config) Delete(ctx context.Context, caller components.Caller, key strin
 	if !ok {
 		return c.unsupported("delete")
 	}
-	return d.Delete(ctx, full)
+	asOf := c.known.now()
+	if err := d.Delete(ctx, full); err != nil {
+		return err
+	}
+	c.known.drop(full, asOf)
+	return nil
 }
 
 // List answers the items whose keys begin with prefix, in the order of their keys: pageSize of them (0: 1000), or fewer when
@@ -212,10 +223,9 @@ func (c *Config) List(ctx context.Context, caller components.Caller, prefix stri
 func page(items []Item, limit int) (n int, more bool) {
 	bytes := 0
 	for i := range items {
-		if i == limit || bytes >= PageBytes {
+		if bytes += len(items[i].Value); i == limit || i > 0 && bytes > PageBytes {
 			return i, true
 		}
-		bytes += len(items[i].Value)
 	}
 	return len(items), bytes >= PageBytes
 }

@@ -158,6 +158,25 @@ func TestLargeValuesEndAPageEarly(t *testing.T) {
 	}
 }
 
+// TestPagesFitAMessage: small values before a large one do not make a page that is larger than the large one alone.
+func TestPagesFitAMessage(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		d := newFake()
+		d.early = early
+		c, _ := front(d)
+		d.put("shop/a", strings.Repeat("x", config.PageBytes-1), "1")
+		d.put("shop/b", strings.Repeat("x", config.MaxValue), "1")
+		d.put("shop/c", "x", "1")
+		items, next, err := c.List(t.Context(), app, "", 0, "")
+		if err != nil || len(items) != 1 || next == "" {
+			t.Errorf("driver ends early %v: %d items on the first page, next %q, %v; want the first alone", early, len(items), next, err)
+		}
+		if got, n := readAll(t, c, 0); n != 3 || !slices.Equal(got, []string{"a", "b", "c"}) {
+			t.Errorf("driver ends early %v: %d pages of %q, want 3 of all", early, n, got)
+		}
+	}
+}
+
 func readAll(t *testing.T, c *config.Config, size int) (keys []string, pages int) {
 	t.Helper()
 	for token := ""; ; {
@@ -215,6 +234,33 @@ func TestLastKnownValueWhileAway(t *testing.T) {
 	comp.Set(fresh)
 	if item, err := get("k"); err != nil || item.Stale || string(item.Value) != "two" {
 		t.Errorf("after it is back: %v, %v", item, err)
+	}
+}
+
+// TestOwnWritesAreKnownWhileAway: what was written through this component is not undone by an outage.
+func TestOwnWritesAreKnownWhileAway(t *testing.T) {
+	d := writable{newFake()}
+	c, _ := front(d)
+	d.put("shop/k", "one", "1")
+	d.put("shop/gone", "x", "1")
+	for _, key := range []string{"k", "gone"} {
+		if _, err := c.Get(t.Context(), app, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	version, err := c.Set(t.Context(), app, config.Item{Key: "k", Value: []byte("two")}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Delete(t.Context(), app, "gone"); err != nil {
+		t.Fatal(err)
+	}
+	d.fail(components.ErrUnavailable)
+	if item, err := c.Get(t.Context(), app, "k"); err != nil || string(item.Value) != "two" || item.Version != version || !item.Stale {
+		t.Errorf("what was set: %v, %v; want the new value, stale", item, err)
+	}
+	if item, err := c.Get(t.Context(), app, "gone"); !errors.Is(err, components.ErrUnavailable) {
+		t.Errorf("what was deleted: %v, %v; want ErrUnavailable", item, err)
 	}
 }
 

@@ -238,6 +238,11 @@ func TestLargeChangesAreSentInParts(t *testing.T) {
 		if n := len(w.sent); n != 2 {
 			t.Errorf("%d messages, want 2", n)
 		}
+		report(t, f, false, d.put("shop/p/a", strings.Repeat("x", config.PageBytes-1), "2"), d.put("shop/p/b", strings.Repeat("x", config.MaxValue), "2"))
+		synctest.Wait()
+		if n := len(w.sent); n != 4 {
+			t.Errorf("%d messages, want 2 more: a large value travels alone", n)
+		}
 		w.stop()
 		<-w.ended
 	})

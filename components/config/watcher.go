@@ -125,23 +125,22 @@ func (w *watcher) flush() error {
 	}
 }
 
-// next takes pending changes, sorted by key: all for the first message, later not many more than PageBytes at once.
+// next takes pending changes, sorted by key: all for the first message, later one, or as many as PageBytes hold.
 func (w *watcher) next() (changes []Change) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	size := 0
 	for _, key := range slices.Sorted(maps.Keys(w.pending)) {
-		if w.begun && size >= PageBytes {
+		c := w.pending[key]
+		if size += len(c.Item.Value); w.begun && len(changes) > 0 && size > PageBytes {
 			break
 		}
-		c := w.pending[key]
 		delete(w.pending, key)
 		if c.Deleted && !w.exact[key] {
 			delete(w.told, key)
 		} else {
 			w.told[key] = markOf(c)
 		}
-		size += len(c.Item.Value)
 		c.Key = key[w.strip:]
 		c.Item.Key = c.Key
 		changes = append(changes, c)
