@@ -1,0 +1,133 @@
+package peers
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	_ "google.golang.org/grpc/encoding/gzip" // the application takes compressed messages
+	"google.golang.org/grpc/stats"
+
+	"github.com/outrigger-mesh/outrigger/integration/echopb"
+	"github.com/outrigger-mesh/outrigger/integration/harness"
+)
+
+const clientTime = 3 * time.Minute
+
+// result is a line that a client prints: how a case went.
+type result struct {
+	Case string
+	OK   bool
+	Seen string
+}
+
+// testClient lets the language's client call the Go application, over the loopback port and over the unix socket.
+func testClient(t *testing.T, l *language, dir string) {
+	app := startApp(t)
+	caller := startPair(t, app.port)
+	for _, c := range []struct{ name, target string }{{"tcp", caller.GRPC}, {"unix", "unix://" + caller.Socket}} {
+		t.Run(c.name, func(t *testing.T) {
+			canceled, zipped := app.echo.Canceled.Load(), app.zipped.Load()
+			results := l.call(t, dir, c.target)
+			if v := results["version"]; v.OK {
+				t.Logf("client %s", v.Seen)
+			}
+			for _, name := range append(slices.Clone(cases), "cache") { // "cache" is the sidecar's own API
+				t.Run(name, func(t *testing.T) { check(t, results, name) })
+			}
+			harness.Eventually(t, 20*time.Second, func() error { // the calls of "deadline" and "cancel"
+				if n := app.echo.Canceled.Load() - canceled; n != 2 {
+					return fmt.Errorf("%d calls were cancelled at the application, want 2", n)
+				}
+				return nil
+			})
+			if n := app.zipped.Load() - zipped; n != 1 {
+				t.Errorf("%d requests came compressed to the application, want 1", n)
+			}
+		})
+	}
+}
+
+func check(t *testing.T, results map[string]result, name string) {
+	t.Helper()
+	switch r, ran := results[name]; {
+	case !ran:
+		t.Fatal("the client did not run this case")
+	case !r.OK:
+		t.Fatal(r.Seen)
+	default:
+		t.Log(r.Seen)
+	}
+}
+
+// call runs the client to its end and answers what it printed, by case.
+func (l *language) call(t *testing.T, dir, target string) map[string]result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), clientTime)
+	defer cancel()
+	cmd := l.command(ctx, dir, "client", target)
+	var out, log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &log
+	if err := cmd.Run(); err != nil {
+		t.Errorf("the client ended with %v\n%s", err, log.Bytes())
+	}
+	results := map[string]result{}
+	for line := range strings.Lines(out.String()) {
+		var r result
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Errorf("the client printed %q: %v", line, err)
+		}
+		results[r.Case] = r
+	}
+	return results
+}
+
+func (l *language) command(ctx context.Context, dir string, args ...string) *exec.Cmd {
+	args = append(l.run[1:len(l.run):len(l.run)], args...)
+	cmd := exec.CommandContext(ctx, l.run[0], args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), l.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// app is the Go application.
+type app struct {
+	echo   *harness.Echo
+	port   int
+	zipped atomic.Int64 // requests that came compressed
+}
+
+func startApp(t *testing.T) *app {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &app{echo: &harness.Echo{Instance: "go"}, port: ln.Addr().(*net.TCPAddr).Port}
+	server := grpc.NewServer(grpc.StatsHandler(a))
+	echopb.RegisterEchoServer(server, a.echo)
+	go server.Serve(ln)
+	t.Cleanup(server.Stop)
+	return a
+}
+
+func (a *app) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (a *app) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (a *app) HandleConn(context.Context, stats.ConnStats)                       {}
+
+func (a *app) HandleRPC(_ context.Context, s stats.RPCStats) {
+	if in, ok := s.(*stats.InHeader); ok && in.Compression == "gzip" {
+		a.zipped.Add(1)
+	}
+}
