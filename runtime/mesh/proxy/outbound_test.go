@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -145,13 +146,13 @@ func TestHowAttemptsEnd(t *testing.T) {
 }
 
 func TestTimeoutIsHeldAgainstTheInstance(t *testing.T) {
-	a := startApp(t)
-	o := newOutbound(t, a.address)
+	address := raw(t, func(*http2.Framer, uint32) {}) // takes calls and says nothing
+	o := newOutbound(t, address)
 	o.engine.timeout = 200 * time.Millisecond // the operator's: the client knows of none
-	if _, err := o.call(within(t, 20*time.Second, toStock, "stock"), "wait"); status.Code(err) != codes.DeadlineExceeded {
+	if _, err := o.call(within(t, 20*time.Second, toStock, "stock"), ""); status.Code(err) != codes.DeadlineExceeded {
 		t.Fatal(err)
 	}
-	o.engine.reported(t, a.address+" failed")
+	o.engine.reported(t, address+" failed")
 	if r := o.monitor.all(t, 1)[0]; r.Flag != grpcproxy.FlagTimeout {
 		t.Errorf("recorded %+v", r)
 	}
@@ -222,29 +223,29 @@ func TestParkedCallGoesOn(t *testing.T) {
 	}
 }
 
-// refusing is an HTTP/2 server that resets each stream with REFUSED_STREAM.
-func refusing(t *testing.T) string {
+// raw is an HTTP/2 server that answers the headers of each request as a test says.
+func raw(t *testing.T, answer func(fr *http2.Framer, stream uint32)) string {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var tasks sync.WaitGroup
+	tasks.Go(func() {
 		for {
 			nc, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			serveRefusals(nc)
+			tasks.Go(func() { serveRaw(nc, answer) })
 		}
-	}()
-	t.Cleanup(func() { ln.Close(); <-done })
+	})
+	t.Cleanup(func() { ln.Close(); tasks.Wait() })
 	return ln.Addr().String()
 }
 
-func serveRefusals(nc net.Conn) {
+func serveRaw(nc net.Conn, answer func(fr *http2.Framer, stream uint32)) {
 	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := io.ReadFull(nc, make([]byte, len(http2.ClientPreface))); err != nil {
 		return
 	}
@@ -261,13 +262,13 @@ func serveRefusals(nc net.Conn) {
 				fr.WriteSettingsAck()
 			}
 		case *http2.HeadersFrame:
-			fr.WriteRSTStream(f.StreamID, http2.ErrCodeRefusedStream)
+			answer(fr, f.StreamID)
 		}
 	}
 }
 
 func TestInstanceThatSendsCallsAwayIsNotBlamed(t *testing.T) {
-	address := refusing(t)
+	address := raw(t, func(fr *http2.Framer, stream uint32) { fr.WriteRSTStream(stream, http2.ErrCodeRefusedStream) })
 	o := newOutbound(t, address)
 	if _, err := o.call(within(t, 10*time.Second, toStock, "stock"), ""); err == nil {
 		t.Fatal("it was answered")
