@@ -36,12 +36,15 @@ type generation[D any] struct {
 	id      ID
 	driver  D
 	limits  Limits
-	instant bool // the driver is Instant
+	instant bool  // the driver is Instant
+	absent  error // what ErrNotFound becomes, made once: a cache is asked most for what it does not have
 	refs    atomic.Int64
 	slots   chan struct{} // one for each call under way. Not the component's: a frozen driver must not block the next
 	queued  atomic.Int64
-	retired chan struct{} // closed when another has taken its place
-	idle    chan struct{} // closed when the last call has ended
+	retired context.Context // ends when another has taken its place
+	retire  context.CancelFunc
+	idle    chan struct{}  // closed when the last call has ended
+	heir    *generation[D] // has the same driver, and a reference that is let go with the last call
 }
 
 // NewComponent makes one without a driver: until Set is called its calls fail with ErrUnavailable.
@@ -63,18 +66,15 @@ func (c *Component[D]) setLimits(l Limits) {
 	c.limits.Store(&l)
 }
 
-// SetLimits changes the limits; the driver stays. Calls under way count towards the old ones, and streams end as if the driver had been
-// replaced. Not to be called together with Set, SetAs or Clear.
+// SetLimits changes the limits; the driver stays. Calls under way count towards the old ones, and streams end as if the
+// driver had been replaced. Not to be called together with Set, SetAs or Clear.
 func (c *Component[D]) SetLimits(l Limits) {
 	c.setLimits(l)
 	if old := c.current.Load(); old != nil {
 		g := c.generation(old.id, old.driver)
 		g.refs.Add(1) // the driver is not idle before the calls of the old generation have ended
-		idle := c.swap(g)
-		go func() {
-			<-idle
-			g.release()
-		}()
+		old.heir = g
+		c.swap(g)
 	}
 }
 
@@ -92,8 +92,8 @@ func (c *Component[D]) Instant() bool {
 	return g == nil || g.instant
 }
 
-// Set puts a driver in place of the one before, SetAs one of another kind under the same name. Streams on the old one end with ErrUnavailable, reason RELOADED; retired
-// closes when its last call has ended, so that it can be closed then.
+// Set puts a driver in place of the one before, SetAs one of another kind under the same name. Streams on the old one end
+// with ErrUnavailable, reason RELOADED; retired closes when its last call has ended, so that it can be closed then.
 func (c *Component[D]) Set(driver D) (retired <-chan struct{}) {
 	return c.SetAs(c.id.Driver, *c.limits.Load(), driver)
 }
@@ -108,8 +108,10 @@ func (c *Component[D]) SetAs(name string, limits Limits, driver D) (retired <-ch
 
 func (c *Component[D]) generation(id ID, driver D) *generation[D] {
 	l := *c.limits.Load()
-	g := &generation[D]{id: id, driver: driver, limits: l, slots: make(chan struct{}, l.Concurrency), retired: make(chan struct{}), idle: make(chan struct{})}
+	g := &generation[D]{id: id, driver: driver, limits: l, absent: named(id, ErrNotFound),
+		slots: make(chan struct{}, l.Concurrency), idle: make(chan struct{})}
 	_, g.instant = any(driver).(Instant)
+	g.retired, g.retire = context.WithCancel(context.Background())
 	g.refs.Store(1)
 	return g
 }
@@ -132,12 +134,13 @@ func (c *Component[D]) swap(g *generation[D]) <-chan struct{} {
 		close(done)
 		return done
 	}
-	close(old.retired)
+	old.retire()
 	old.release()
 	return old.idle
 }
 
-// Ready waits until there is a driver; if there is one, it does not look at ctx. Otherwise it answers ctx's error once it has ended.
+// Ready waits until there is a driver; if there is one, it does not look at ctx. Otherwise it answers ctx's error once it
+// has ended.
 func (c *Component[D]) Ready(ctx context.Context) error {
 	for {
 		arrival := *c.arrival.Load()
@@ -167,6 +170,9 @@ func (g *generation[D]) acquire() bool {
 func (g *generation[D]) release() {
 	if g.refs.Add(-1) == 0 {
 		close(g.idle)
+		if g.heir != nil {
+			g.heir.release()
+		}
 	}
 }
 
@@ -179,7 +185,7 @@ type Call[D any] struct {
 	op     string
 	start  time.Time
 	slot   bool
-	cancel context.CancelCauseFunc
+	cancel func() // ends the context of a stream
 }
 
 // Begin starts a call of the driver: not if ctx is over already, not if there is no driver, and not before one of the
@@ -224,15 +230,11 @@ func (c *Component[D]) Stream(ctx context.Context, op string) (Call[D], context.
 		return call, ctx, call.refuse(c.notReady())
 	}
 	call.Driver = call.g.driver
-	ctx, call.cancel = context.WithCancelCause(ctx)
-	stop, retired := call.cancel, call.g.retired
-	go func() {
-		select {
-		case <-retired:
-			stop(WithReason(fmt.Errorf("%w: the component was reloaded", ErrUnavailable), ReasonReloaded))
-		case <-ctx.Done():
-		}
-	}()
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(call.g.retired, func() {
+		cancel(WithReason(fmt.Errorf("%w: the component was reloaded", ErrUnavailable), ReasonReloaded))
+	})
+	call.cancel = func() { stop(); cancel(nil) }
 	return call, ctx, nil
 }
 
@@ -250,7 +252,8 @@ func (c *Component[D]) notReady() error {
 	if p := c.failure.Load(); p != nil {
 		why = (*p).Error()
 	}
-	return &Detail{Err: fmt.Errorf("%w: not ready: %s", ErrUnavailable, why), Reason: ReasonComponentNotReady, RetryAfter: time.Second}
+	return &Detail{Err: fmt.Errorf("%w: not ready: %s", ErrUnavailable, why), Reason: ReasonComponentNotReady,
+		RetryAfter: time.Second}
 }
 
 // errRetired tells a call that waited that there is another generation now.
@@ -276,7 +279,7 @@ func (g *generation[D]) place(ctx context.Context) error {
 			return err
 		}
 		return nil
-	case <-g.retired:
+	case <-g.retired.Done():
 		return errRetired
 	case <-ctx.Done():
 		return ctx.Err()
@@ -286,21 +289,24 @@ func (g *generation[D]) place(ctx context.Context) error {
 // refuse ends a call that did not reach the driver.
 func (k *Call[D]) refuse(err error) error {
 	k.finish(err)
-	return k.named(err)
+	return named(k.id(), err)
 }
 
 // End ends the call with what it came to: *err is observed, and told which component it is of.
 func (k *Call[D]) End(err *error) {
 	if k.cancel != nil {
-		k.cancel(nil)
+		k.cancel()
 	}
 	if k.slot {
 		<-k.g.slots
 	}
 	k.g.release()
 	k.finish(*err)
-	if *err != nil {
-		*err = k.named(*err)
+	switch {
+	case *err == ErrNotFound:
+		*err = k.g.absent
+	case *err != nil:
+		*err = named(k.g.id, *err)
 	}
 }
 
@@ -318,8 +324,7 @@ func (k *Call[D]) id() ID {
 }
 
 // named says in the text and in the metadata whose error it is.
-func (k *Call[D]) named(err error) error {
-	id := k.id()
+func named(id ID, err error) error {
 	d := &Detail{Err: fmt.Errorf("%s %q: %w", id.Capability, id.Name, err),
 		Metadata: map[string]string{"capability": id.Capability, "component": id.Name, "driver": id.Driver}}
 	if inner := (*Detail)(nil); errors.As(err, &inner) {

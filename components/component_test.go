@@ -410,6 +410,41 @@ func TestEachCallIsObservedOnce(t *testing.T) {
 	}
 }
 
+// TestAbsentKeyCostsNoAllocation: what a cache is asked for most often and does not have.
+func TestAbsentKeyCostsNoAllocation(t *testing.T) {
+	c := components.NewComponent[*store](id, components.Limits{}, nil)
+	c.Set(&store{})
+	absent := func(*store) error { return components.ErrNotFound }
+	var err error
+	if n := testing.AllocsPerRun(100, func() { err = use(t.Context(), c, absent) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if d := detail(t, err); err.Error() != `cache "sessions": not found` || !errors.Is(err, components.ErrNotFound) || d.Metadata["driver"] != "one" {
+		t.Errorf("%v, %v", err, d.Metadata)
+	}
+	c.SetAs("two", components.Limits{}, &store{})
+	if d := detail(t, use(t.Context(), c, absent)); d.Metadata["driver"] != "two" {
+		t.Errorf("after a reload: %v", d.Metadata)
+	}
+}
+
+// TestSetLimitsKeepsTheDriverInUse: the driver is not retired before calls that began under the old limits have ended.
+func TestSetLimitsKeepsTheDriverInUse(t *testing.T) {
+	c := components.NewComponent[*store](id, components.Limits{}, nil)
+	c.Set(&store{})
+	release := hold(t, c)
+	c.SetLimits(components.Limits{Concurrency: 1})
+	c.SetLimits(components.Limits{Concurrency: 2})
+	retired := c.Set(&store{})
+	if isClosed(retired) {
+		t.Error("retired while a call of the first limits runs")
+	}
+	release()
+	if !isClosed(retired) {
+		t.Error("not retired though the last call has ended")
+	}
+}
+
 func TestErrorsNameTheComponent(t *testing.T) {
 	c := components.NewComponent[*store](id, components.Limits{}, nil)
 	c.Set(&store{})

@@ -2,6 +2,7 @@ package components
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,12 +27,26 @@ var (
 // explains each one that is declared here or in another package.
 type Reason string
 
-// Detail adds to an error what a client may want to act on. Its text is that of the error it wraps.
+// Detail adds to an error what a client may want to act on. Its text is that of the error it wraps. Many calls may be answered
+// with the same one: once it is an error, it does not change.
 type Detail struct {
 	Err        error
 	Reason     Reason            // empty: the one that belongs to the kind
 	Metadata   map[string]string // keys are capability, component, driver, limit, hop, ...
 	RetryAfter time.Duration     // when a retry may succeed; 0: not said
+
+	encoded atomic.Pointer[any]
+}
+
+// Encoded is what encode makes of the error, and keeps it for the next call that is answered with the same error. There is
+// one encoder in a process, that of the API.
+func (d *Detail) Encoded(encode func(*Detail) any) any {
+	if e := d.encoded.Load(); e != nil {
+		return *e
+	}
+	e := encode(d)
+	d.encoded.Store(&e)
+	return e
 }
 
 func (d *Detail) Error() string { return d.Err.Error() }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
 )
@@ -100,11 +101,12 @@ func TestNameThatIsTaken(t *testing.T) {
 	}); said != "components: cache driver alpha is registered twice" {
 		t.Errorf("a driver: %v", said)
 	}
-	components.NewRegistry[string]("only-in-this-test")
-	if said := panics(func() { components.NewRegistry[int]("only-in-this-test") }); said != "components: capability only-in-this-test is declared twice" {
+	capability := fmt.Sprint("only-in-this-test-", time.Now().UnixNano()) // another one each time it runs
+	components.NewRegistry[string](capability)
+	if said := panics(func() { components.NewRegistry[int](capability) }); said != "components: capability "+capability+" is declared twice" {
 		t.Errorf("a capability: %v", said)
 	}
-	listed := slices.ContainsFunc(components.Catalogs(), func(c components.Catalog) bool { return c.Capability() == "only-in-this-test" })
+	listed := slices.ContainsFunc(components.Catalogs(), func(c components.Catalog) bool { return c.Capability() == capability })
 	private := slices.ContainsFunc(components.Catalogs(), func(c components.Catalog) bool { return c.Capability() == "cache" })
 	if !listed || private {
 		t.Errorf("catalogs list the declared one: %v, the private one: %v", listed, private)

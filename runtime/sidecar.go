@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"google.golang.org/grpc/codes"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/cache"
@@ -80,7 +79,7 @@ func assemble(ctx context.Context, o Options) (_ *sidecar, err error) {
 		return nil, err
 	}
 	s.telemetry, err = telemetry.New(ctx, c.Telemetry, telemetry.Info{Version: o.Version, App: c.App.ID, Namespace: c.App.Namespace,
-		Code: func(err error) codes.Code { return api.Status(err).Code() }})
+		Code: api.Code})
 	if err != nil {
 		s.sockets.close()
 		return nil, err

@@ -165,11 +165,11 @@ func (g *Guard) failed(ctx context.Context, op string, err error) error {
 	if over := ctx.Err(); over != nil && errors.Is(err, over) {
 		err = context.Cause(ctx) // the caller's own end, though a driver took it for its back end's
 	}
-	s := Status(err)
-	if s.Code() == codes.Internal {
+	a := answerOf(err)
+	if a.st.Code() == codes.Internal {
 		g.Logger.ErrorContext(ctx, "call failed", "op", op, "err", err)
 	}
-	return s.Err()
+	return a
 }
 
 func (g *Guard) panicked(ctx context.Context, op string, p any) error {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/components"
 	commonv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/common/v1"
+	"github.com/outrigger-mesh/outrigger/runtime/api/fastgrpc"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -74,17 +76,50 @@ func Status(err error) *status.Status {
 	if isStatus(err) {
 		return status.Convert(err)
 	}
-	code, reason := classify(err)
-	message := err.Error()
-	if code == codes.Internal {
-		message = "internal error: the sidecar's log has it"
+	return answerOf(err).st
+}
+
+// Code is that of Status, without making one.
+func Code(err error) codes.Code {
+	if isStatus(err) {
+		return status.Code(err)
 	}
-	return build(code, message, reason, detailOf(err))
+	code, _ := classify(err)
+	return code
 }
 
 func isStatus(err error) bool {
 	_, ok := err.(interface{ GRPCStatus() *status.Status })
 	return ok
+}
+
+// answer is an error as it is sent, by either engine.
+type answer struct {
+	st   *status.Status
+	wire *grpcproxy.Status
+}
+
+func (a *answer) Error() string                  { return a.st.String() }
+func (a *answer) GRPCStatus() *status.Status     { return a.st }
+func (a *answer) RelayStatus() *grpcproxy.Status { return a.wire }
+
+func answerOf(err error) *answer {
+	if d, ok := err.(*components.Detail); ok {
+		return d.Encoded(encode).(*answer)
+	}
+	return newAnswer(err)
+}
+
+func encode(d *components.Detail) any { return newAnswer(d) }
+
+func newAnswer(err error) *answer {
+	code, reason := classify(err)
+	message := err.Error()
+	if code == codes.Internal {
+		message = "internal error: the sidecar's log has it"
+	}
+	st := build(code, message, reason, err)
+	return &answer{st, fastgrpc.Status(st.Err())}
 }
 
 // Failure is what the caller is told of one item of a call about many; nil of a nil error.
@@ -111,15 +146,10 @@ func classify(err error) (codes.Code, components.Reason) {
 	return codes.Internal, ReasonInternal
 }
 
-func detailOf(err error) components.Detail {
-	var d *components.Detail
-	if errors.As(err, &d) {
-		return *d
-	}
-	return components.Detail{}
-}
-
-func build(code codes.Code, message string, reason components.Reason, d components.Detail) *status.Status {
+// build adds to code and message what err has in detail.
+func build(code codes.Code, message string, reason components.Reason, err error) *status.Status {
+	d := new(components.Detail)
+	errors.As(err, &d)
 	if d.Reason != "" {
 		reason = d.Reason
 	}
@@ -131,11 +161,12 @@ func build(code codes.Code, message string, reason components.Reason, d componen
 		}
 	}
 	details := []protoadapt.MessageV1{info}
-	if d.RetryAfter == 0 && code == codes.Unavailable {
-		d.RetryAfter = retryAfter
+	after := d.RetryAfter
+	if after == 0 && code == codes.Unavailable {
+		after = retryAfter
 	}
-	if d.RetryAfter > 0 {
-		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(d.RetryAfter)})
+	if after > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(after)})
 	}
 	s := status.New(code, clip(message, maxMessage))
 	with, err := s.WithDetails(details...)

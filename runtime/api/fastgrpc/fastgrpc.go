@@ -156,8 +156,11 @@ func (s *Server) handler(impl any, h grpc.MethodHandler) grpcproxy.Handler {
 	}
 }
 
-// Status makes of an error what grpc-go makes of it.
+// Status makes of an error what grpc-go makes of it. An error with a method RelayStatus has made it before.
 func Status(err error) *grpcproxy.Status {
+	if made, ok := err.(interface{ RelayStatus() *grpcproxy.Status }); ok {
+		return made.RelayStatus()
+	}
 	st, ok := status.FromError(err)
 	if !ok {
 		st = status.FromContextError(err)
