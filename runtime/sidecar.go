@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/cache"
 	conf "github.com/outrigger-mesh/outrigger/components/config"
