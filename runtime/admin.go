@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"syscall"
 
 	"github.com/outrigger-mesh/outrigger/runtime/access"
 	"github.com/outrigger-mesh/outrigger/runtime/telemetry/admin"
@@ -19,7 +17,7 @@ func (s *sidecar) newAdmin() *admin.Server {
 		Metrics: s.telemetry.Metrics.Handler(), Pprof: s.config().Admin.Pprof,
 		Level: s.telemetry.Level, SetLevel: s.telemetry.SetLevel,
 		Reload: s.reloads.apply,
-		Drain:  func() { syscall.Kill(os.Getpid(), syscall.SIGTERM) },
+		Drain:  func() { s.end() },
 		Admit: func(nc net.Conn) error {
 			return door.Admit(door.Identify(nc), func(string) string { return "" })
 		},
@@ -48,8 +46,11 @@ func (s *sidecar) stopAdmin(ctx context.Context) error {
 
 // ready speaks of calls that come in: there is an application that can take them.
 func (s *sidecar) ready() (ok bool, why string) {
-	if ok, why = s.readyOutbound(); !ok {
-		return false, why
+	switch {
+	case !s.wasReady.Load():
+		return false, "starting"
+	case s.ending.Load():
+		return false, "draining"
 	}
 	if s.config().App.Port != 0 && !s.publisher.Answers(s.app.App) {
 		return false, fmt.Sprintf("the application does not answer on port %d", s.config().App.Port)
@@ -57,12 +58,12 @@ func (s *sidecar) ready() (ok bool, why string) {
 	return true, ""
 }
 
-// readyOutbound speaks of what the application may use.
+// readyOutbound speaks of what the application may use, which is there for it also while it drains.
 func (s *sidecar) readyOutbound() (ok bool, why string) {
 	switch {
 	case !s.wasReady.Load():
 		return false, "starting"
-	case s.ending.Load():
+	case s.closing.Load():
 		return false, "draining"
 	}
 	return true, ""

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"time"
 
 	"github.com/outrigger-mesh/outrigger/runtime/access"
 	"github.com/outrigger-mesh/outrigger/runtime/api/native"
@@ -48,7 +47,8 @@ func (s *sidecar) startAPI(context.Context) error {
 			s.serve(name, func() error { return a.Serve(ln) })
 		}
 	}
-	s.serve("http", func() error { return a.ServeHTTP(s.sockets.http) })
+	s.http = &counted{Listener: s.sockets.http}
+	s.serve("http", func() error { return a.ServeHTTP(s.http) })
 	return nil
 }
 
@@ -67,53 +67,4 @@ func accessPolicy(c *config.Config, dataDir string) (*access.Policy, error) {
 		return nil, err
 	}
 	return &access.Policy{Mode: access.Mode(c.API.Access), Token: token}, nil
-}
-
-// stopAPI lets the application go on until it has gone, or as long as draining may take: it may still be finishing its own work.
-func (s *sidecar) stopAPI(ctx context.Context) error {
-	s.linger(ctx)
-	for _, ln := range []net.Listener{s.sockets.grpc, s.sockets.unix, s.sockets.outbound} {
-		if ln != nil {
-			ln.Close()
-		}
-	}
-	return errors.Join(s.api.Shutdown(ctx), s.api.invoker.Close(ctx))
-}
-
-const lingerCheck = 20 * time.Millisecond
-
-func (s *sidecar) linger(ctx context.Context) {
-	limit := time.After(s.config().Drain.Max)
-	tick := time.NewTicker(lingerCheck)
-	defer tick.Stop()
-	for s.api.Relay().Stats().Downstream > 0 {
-		select {
-		case <-ctx.Done():
-			return
-		case <-limit:
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// unpublish is how the end begins: no new calls from others are asked for, but those that still come are taken for a while.
-func (s *sidecar) unpublish(ctx context.Context) error {
-	s.ending.Store(true)
-	s.api.SetReady(false)
-	err := s.publisher.Withdraw(ctx)
-	select {
-	case <-ctx.Done():
-	case <-time.After(s.config().Drain.Propagation):
-	}
-	return err
-}
-
-func (s *sidecar) stopChild(ctx context.Context) error {
-	if s.child == nil {
-		return nil
-	}
-	limit, cancel := context.WithTimeout(ctx, s.config().Drain.Max)
-	defer cancel()
-	return s.child.stop(limit)
 }

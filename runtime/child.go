@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"syscall"
@@ -21,7 +22,8 @@ func (e *ChildExit) Error() string { return fmt.Sprintf("the application ended w
 type child struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
-	err   error // once ended is closed
+	exit  *ChildExit // once ended is closed
+	err   error      // then what went wrong besides
 }
 
 // startChild runs the command with env added to the sidecar's own. It has a process group of its own, so that a terminal's
@@ -29,37 +31,65 @@ type child struct {
 func startChild(command, env []string) (*child, error) {
 	c := &child{cmd: exec.Command(command[0], command[1:]...), ended: make(chan struct{})}
 	c.cmd.Env = append(os.Environ(), env...)
-	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	c.cmd.Stdout, c.cmd.Stderr = os.Stdout, os.Stderr
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := c.cmd.Start(); err != nil {
+	if err := c.start(); err != nil {
 		return nil, fmt.Errorf("the application cannot be started: %w", err)
 	}
 	go func() {
-		c.err = exitOf(c.cmd.Wait())
+		c.exit, c.err = exitOf(c.cmd.Wait())
 		close(c.ended)
 	}()
 	return c, nil
 }
 
-func exitOf(err error) error {
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return errors.Join(&ChildExit{}, err)
+// start hands the sidecar's input on. A terminal it reads itself and passes on what comes: the kernel stops a process of another
+// group than the terminal's own that reads from it.
+func (c *child) start() error {
+	if info, err := os.Stdin.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		c.cmd.Stdin = os.Stdin
+		return c.cmd.Start()
 	}
-	if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() {
-		return &ChildExit{128 + int(s.Signal())}
+	in, err := c.cmd.StdinPipe()
+	if err != nil {
+		return err
 	}
-	return &ChildExit{exit.ExitCode()}
+	if err := c.cmd.Start(); err != nil {
+		return err
+	}
+	go func() { // as long as the process: a read of a terminal cannot be broken off
+		io.Copy(in, os.Stdin)
+		in.Close()
+	}()
+	return nil
 }
 
-// stop asks the application to end, waits, and ends it by force when ctx does. One that has ended already has been reported.
-func (c *child) stop(ctx context.Context) error {
+func exitOf(err error) (*ChildExit, error) {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return &ChildExit{}, err
+	}
+	if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() {
+		return &ChildExit{128 + int(s.Signal())}, nil
+	}
+	return &ChildExit{exit.ExitCode()}, nil
+}
+
+func (c *child) hasEnded() bool {
 	select {
 	case <-c.ended:
-		return nil
+		return true
 	default:
+		return false
 	}
-	c.signal(syscall.SIGTERM)
+}
+
+// stop passes sig on, waits, and ends the application by force when ctx does.
+func (c *child) stop(ctx context.Context, sig syscall.Signal) error {
+	if c.hasEnded() {
+		return c.err
+	}
+	c.signal(sig)
 	select {
 	case <-c.ended:
 		return c.err
@@ -72,3 +102,52 @@ func (c *child) stop(ctx context.Context) error {
 
 // signal reaches all processes of the application's group.
 func (c *child) signal(s syscall.Signal) { syscall.Kill(-c.cmd.Process.Pid, s) }
+
+func (s *sidecar) startChild(context.Context) error {
+	if len(s.opts.Command) == 0 {
+		return nil
+	}
+	c, err := startChild(s.opts.Command, []string{
+		"OUTRIGGER_GRPC_ADDR=" + s.sockets.grpc.Addr().String(),
+		"OUTRIGGER_HTTP_ADDR=" + s.sockets.http.Addr().String(),
+		"OUTRIGGER_OUTBOUND_ADDR=" + s.sockets.outbound.Addr().String(),
+		"OUTRIGGER_SOCKET=" + socketOf(s.sockets.unix),
+		"OUTRIGGER_APP_ID=" + s.app.App,
+		"OUTRIGGER_APP_NAMESPACE=" + s.app.Namespace,
+		"OUTRIGGER_DATA_DIR=" + s.dataDir,
+	})
+	if err != nil {
+		return err
+	}
+	s.child.Store(c)
+	go func() {
+		<-c.ended
+		s.childDone <- nil // its end is the sidecar's, and no failure of it
+	}()
+	return nil
+}
+
+// childGone is closed when the application that the sidecar started has ended; without one it never is.
+func (s *sidecar) childGone() <-chan struct{} {
+	if c := s.child.Load(); c != nil {
+		return c.ended
+	}
+	return nil
+}
+
+func (s *sidecar) childEnded() bool {
+	c := s.child.Load()
+	return c != nil && c.hasEnded()
+}
+
+// withChildExit adds to what went wrong how the application ended.
+func (s *sidecar) withChildExit(err error) error {
+	if !s.childEnded() {
+		return err
+	}
+	exit := s.child.Load().exit
+	if err == nil {
+		return exit
+	}
+	return errors.Join(err, exit)
+}

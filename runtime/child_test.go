@@ -2,9 +2,9 @@ package runtime
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -34,9 +34,8 @@ func TestStopGivesTheApplicationItsTime(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background()) // ends after the application, not before
 	defer cancel()
 	ctx = deadline{ctx, time.Now().Add(time.Second)}
-	err := c.stop(ctx)
-	if exit := (*ChildExit)(nil); !errors.As(err, &exit) || exit.Code != 7 {
-		t.Errorf("stop: %v, want the application's own end with code 7", err)
+	if err := c.stop(ctx, syscall.SIGTERM); err != nil || c.exit.Code != 7 {
+		t.Errorf("stop: %v and code %d, want the application's own end with code 7", err, c.exit.Code)
 	}
 }
 
@@ -52,8 +51,7 @@ func TestStopKillsWhatDoesNotEnd(t *testing.T) {
 	c := shell(t, `trap '' TERM; : > "$UP"; while :; do sleep 0.01; done`)
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	err := c.stop(ctx)
-	if exit := (*ChildExit)(nil); !errors.As(err, &exit) || exit.Code != 128+9 {
-		t.Errorf("stop: %v, want the end by SIGKILL", err)
+	if err := c.stop(ctx, syscall.SIGTERM); err == nil || c.exit.Code != 128+9 {
+		t.Errorf("stop: %v and code %d, want the end by SIGKILL", err, c.exit.Code)
 	}
 }

@@ -21,6 +21,9 @@ type inbound struct {
 	dispatch *proxy.Dispatch
 	app      *callback.App
 	gate     *mesh.Gate
+
+	leaving chan error         // once turned away: how that ended
+	cancel  context.CancelFunc // cuts it off
 }
 
 const (
@@ -51,14 +54,6 @@ func (s *sidecar) startInbound(context.Context) (err error) {
 	s.inbound = i
 	s.serve("inbound", func() error { return i.dispatch.Serve(s.sockets.inbound) })
 	return nil
-}
-
-func (s *sidecar) stopInbound(ctx context.Context) error {
-	s.sockets.inbound.Close()
-	err := s.inbound.server.Shutdown(ctx)
-	s.inbound.dispatch.Close()
-	s.inbound.app.Close()
-	return err
 }
 
 // serve runs an accept loop until its listener is closed.

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -79,11 +80,22 @@ func listenUnix(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	old := syscall.Umask(0o177) // so that there is no moment in which others may connect
-	ln, err := net.Listen("unix", path)
-	syscall.Umask(old)
-	return ln, err
+	// Linux gives the file the mode that the socket has, so that there is no moment in which others may connect. Elsewhere the
+	// folder, which is made for the owner alone, keeps them out until it has its mode.
+	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), socketMode) })
+	}}
+	ln, err := private.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, socketMode); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return ln, nil
 }
+
+const socketMode = 0o600
 
 func socketPath(c *config.Config, dataDir string) string {
 	if c.API.Socket != "" {

@@ -15,26 +15,35 @@ import (
 
 // Options are what a run is started with.
 type Options struct {
-	Config  *config.Config
-	Load    func() (*config.Config, error) // reads it again
-	Reload  <-chan os.Signal               // asks for that
+	Config *config.Config
+	Load   func() (*config.Config, error) // reads it again
+	// Signals: SIGTERM and SIGINT begin the orderly end, a second one of them cuts it short; SIGHUP reads the configuration
+	// again; all others go to the application that was started.
+	Signals <-chan os.Signal
 	Version string
 	Command []string // the application to run beside the sidecar; none: it runs by itself
 	Out     io.Writer
 }
 
-// ErrStart marks errors of a sidecar that could not start.
-var ErrStart = errors.New("could not start")
+// ErrStart marks errors of a sidecar that could not start, ErrCut those of one whose orderly end was cut short.
+var (
+	ErrStart = errors.New("could not start")
+	ErrCut   = errors.New("the orderly end was cut short by a second signal")
+)
 
-// Run runs the sidecar until ctx ends, the application that it started does, or a part of it fails. It returns when
-// everything has been brought to an orderly end. With a Command its error is a *ChildExit when all went well.
+// Run runs the sidecar until ctx ends, it is told to end, the application that it started does, or a part of it fails. It
+// returns when everything has been brought to an orderly end. With a Command its error is or has a *ChildExit.
 func Run(ctx context.Context, o Options) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	s, err := assemble(ctx, o)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrStart, err)
 	}
+	s.end = end
+	s.handle(o.Signals)
 	c := o.Config
-	err = lifecycle.Run(ctx, c.Drain.Propagation+c.Drain.Max+finish,
+	err = lifecycle.Run(ctx, c.Drain.Propagation+c.Drain.Max+finish, s.hurriedly(
 		lifecycle.Stage{Name: "telemetry", Stop: s.telemetry.Close},
 		lifecycle.Stage{Name: "sockets", Stop: s.closeSockets},
 		lifecycle.Stage{Name: "admin", Start: s.startAdmin, Stop: s.stopAdmin, Done: s.admin.Failed()},
@@ -43,13 +52,31 @@ func Run(ctx context.Context, o Options) error {
 		lifecycle.Stage{Name: "inbound", Start: s.startInbound, Stop: s.stopInbound},
 		lifecycle.Stage{Name: "api", Start: s.startAPI, Stop: s.stopAPI},
 		lifecycle.Stage{Name: "application", Start: s.startChild, Stop: s.stopChild, Done: s.childDone},
+		lifecycle.Stage{Name: "calls of others", Stop: s.turnAway},
 		lifecycle.Stage{Name: "ready", Start: s.becomeReady, Stop: s.unpublish},
-	)
-	if !s.wasReady.Load() && err != nil {
-		return fmt.Errorf("%w: %w", ErrStart, err)
+	)...)
+	s.stopHandling()
+	if s.cut.Err() != nil {
+		err = errors.Join(ErrCut, err)
+	} else if !s.wasReady.Load() && err != nil {
+		err = fmt.Errorf("%w: %w", ErrStart, err)
 	}
-	return err
+	return s.withChildExit(err)
 }
 
 // finish is what the steps after draining may take: ending streams, flushing, closing.
 const finish = 5 * time.Second
+
+// hurriedly ends the time that stages have to stop when the end is cut short.
+func (s *sidecar) hurriedly(stages ...lifecycle.Stage) []lifecycle.Stage {
+	for i := range stages {
+		stop := stages[i].Stop
+		stages[i].Stop = func(ctx context.Context) error {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(s.cut, cancel)()
+			return stop(ctx)
+		}
+	}
+	return stages
+}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/cache"
@@ -43,16 +44,26 @@ type sidecar struct {
 	publisher *publish.Publisher
 	inbound   *inbound
 	api       *apiServer
+	http      *counted
 	admin     *admin.Server
 	reloads   *reloads
 
-	child     *child
+	child     atomic.Pointer[child]
 	childDone chan error
-	wasReady  atomic.Bool
-	ending    atomic.Bool
-	tasks     sync.WaitGroup // ended by background
-	bg        context.Context
-	endBG     context.CancelFunc
+
+	asked        atomic.Pointer[os.Signal] // the signal that ended it
+	end          context.CancelFunc        // begins the orderly end
+	cut          context.Context           // ends when that is cut short
+	cutShort     context.CancelFunc
+	stopHandling func() // of signals
+	wasReady     atomic.Bool
+	ending       atomic.Bool      // it drains
+	closing      atomic.Bool      // and the application has had its time
+	drained      func() time.Time // when it will be over
+
+	tasks sync.WaitGroup // of bg
+	bg    context.Context
+	endBG context.CancelFunc
 }
 
 // fronts are the components by capability.
@@ -71,6 +82,8 @@ func assemble(ctx context.Context, o Options) (_ *sidecar, err error) {
 	s := &sidecar{opts: o, app: components.Caller{Namespace: c.App.Namespace, App: c.App.ID}, childDone: make(chan error, 1)}
 	s.conf.Store(c)
 	s.bg, s.endBG = context.WithCancel(context.WithoutCancel(ctx))
+	s.cut, s.cutShort = context.WithCancel(context.WithoutCancel(ctx))
+	s.startDraining()
 	if s.dataDir, err = DataDir(c.DataDir); err != nil {
 		return nil, err
 	}
@@ -86,7 +99,7 @@ func assemble(ctx context.Context, o Options) (_ *sidecar, err error) {
 	s.log = s.telemetry.Logger
 	s.host, s.fronts = newHost(s.telemetry, s.log, s.dataDir)
 	s.telemetry.ShowComponents(s.componentsUp)
-	s.reloads = &reloads{s: s, load: o.Load, generation: 1}
+	s.reloads = newReloads(s, o.Load)
 	s.admin = s.newAdmin()
 	return s, nil
 }
@@ -157,7 +170,8 @@ func (s *sidecar) startMesh(context.Context) (err error) {
 }
 
 func (s *sidecar) stopMesh(ctx context.Context) error {
-	err := s.publisher.Withdraw(ctx)
+	err := s.withdraw(ctx)
+	s.publisher.Close()
 	s.directory.Close()
 	return err
 }
@@ -202,29 +216,6 @@ func ownAddress() string {
 	return nc.LocalAddr().(*net.UDPAddr).IP.String()
 }
 
-func (s *sidecar) startChild(context.Context) (err error) {
-	if len(s.opts.Command) == 0 {
-		return nil
-	}
-	s.child, err = startChild(s.opts.Command, []string{
-		"OUTRIGGER_GRPC_ADDR=" + s.sockets.grpc.Addr().String(),
-		"OUTRIGGER_HTTP_ADDR=" + s.sockets.http.Addr().String(),
-		"OUTRIGGER_OUTBOUND_ADDR=" + s.sockets.outbound.Addr().String(),
-		"OUTRIGGER_SOCKET=" + socketOf(s.sockets.unix),
-		"OUTRIGGER_APP_ID=" + s.app.App,
-		"OUTRIGGER_APP_NAMESPACE=" + s.app.Namespace,
-		"OUTRIGGER_DATA_DIR=" + s.dataDir,
-	})
-	if err != nil {
-		return err
-	}
-	go func() {
-		<-s.child.ended
-		s.childDone <- s.child.err
-	}()
-	return nil
-}
-
 func socketOf(ln net.Listener) string {
 	if ln == nil {
 		return ""
@@ -234,7 +225,7 @@ func socketOf(ln net.Listener) string {
 
 // becomeReady prints where everything is and begins to look for changes of the configuration.
 func (s *sidecar) becomeReady(context.Context) error {
-	s.tasks.Go(func() { s.reloads.watch(s.bg, s.opts.Reload) })
+	s.tasks.Go(func() { s.reloads.watch(s.bg) })
 	s.wasReady.Store(true)
 	s.api.SetReady(true)
 	fmt.Fprintf(s.opts.Out, "outrigger %s is ready: app %s, grpc %s, http %s, outbound %s, inbound %s, admin %s, pid %d\n", s.opts.Version, s.app,

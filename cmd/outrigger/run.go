@@ -63,23 +63,30 @@ func runCommand(args []string, out, errs io.Writer) int {
 		fmt.Fprintln(errs, err)
 		return exitStart
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
-	err = runtime.Run(ctx, runtime.Options{Config: c, Load: load, Reload: reload, Version: version(), Command: f.Args(), Out: out})
-	var child *runtime.ChildExit
-	switch {
-	case err == nil:
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	if f.NArg() > 0 {
+		signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH) // the application's
+	}
+	defer signal.Stop(signals)
+	err = runtime.Run(context.Background(), runtime.Options{Config: c, Load: load, Signals: signals, Version: version(), Command: f.Args(), Out: out})
+	return exitCode(err, errs)
+}
+
+// exitCode is the application's if that is all there is to say.
+func exitCode(err error, errs io.Writer) int {
+	if err == nil {
 		return exitOK
-	case errors.As(err, &child):
-		if err.Error() != child.Error() { // more went wrong than its end
-			fmt.Fprintln(errs, "outrigger:", err)
-		}
-		return child.Code
+	}
+	if only, ok := err.(*runtime.ChildExit); ok {
+		return only.Code
 	}
 	fmt.Fprintln(errs, "outrigger:", err)
-	if errors.Is(err, runtime.ErrStart) {
+	var child *runtime.ChildExit
+	switch {
+	case errors.As(err, &child) && child.Code != 0:
+		return child.Code
+	case errors.Is(err, runtime.ErrStart):
 		return exitStart
 	}
 	return exitFaults

@@ -1,0 +1,162 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The orderly end, in the order that loses nothing. Others are asked first not to call (unpublish), and still served until they
+// have heard; then they are turned away, call by call, while those under way go on (turnAway). Only then the application that
+// the sidecar has started is ended (stopChild), and its API and calls to others last (stopAPI): until it has gone, it may be
+// finishing its own work.
+
+const (
+	withdrawTime = 2 * time.Second         // for the registry to hear of it
+	closeTime    = 1500 * time.Millisecond // for what is told of the end to close
+	lingerCheck  = 20 * time.Millisecond
+)
+
+// startDraining makes s.drained answer when draining must be over: drain.max after it was first asked.
+func (s *sidecar) startDraining() {
+	s.drained = sync.OnceValue(func() time.Time { return time.Now().Add(s.config().Drain.Max) })
+}
+
+// cutOff takes it that not all had ended in time: that is what drain.max is for.
+func (s *sidecar) cutOff(what string, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		s.log.Warn("cut off at the end of draining", "what", what)
+		return nil
+	}
+	return err
+}
+
+// unpublish has others not call, and waits until they have heard of it.
+func (s *sidecar) unpublish(ctx context.Context) error {
+	s.ending.Store(true)
+	defer s.drained() // the time begins to run
+	err := s.withdraw(ctx)
+	if s.childEnded() {
+		return err // there is nobody who could serve them
+	}
+	select {
+	case <-ctx.Done():
+	case <-s.childGone():
+	case <-time.After(s.config().Drain.Propagation):
+	}
+	return err
+}
+
+func (s *sidecar) withdraw(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, withdrawTime)
+	defer cancel()
+	return s.publisher.Withdraw(ctx)
+}
+
+// turnAway lets the calls of others that are under way end. Streams may take for ever: those get half of what draining may take
+// while the application does not know of the end yet, and go on after that until stopInbound.
+func (s *sidecar) turnAway(ctx context.Context) error {
+	s.sockets.inbound.Close()
+	i := s.inbound
+	limit, cancel := context.WithDeadline(context.WithoutCancel(ctx), s.drained())
+	i.cancel = cancel
+	i.leaving = make(chan error, 1)
+	go func() { i.leaving <- i.server.Shutdown(limit) }()
+	select {
+	case err := <-i.leaving:
+		i.leaving <- err
+	case <-s.childGone():
+	case <-time.After(time.Until(s.drained()) / 2):
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+func (s *sidecar) stopChild(ctx context.Context) error {
+	c := s.child.Load()
+	if c == nil {
+		return nil
+	}
+	limit, cancel := context.WithDeadline(ctx, s.drained())
+	defer cancel()
+	return c.stop(limit, s.farewell())
+}
+
+// stopAPI ends the application's side when it has gone, or after as long as draining may take.
+func (s *sidecar) stopAPI(ctx context.Context) error {
+	s.linger(ctx)
+	s.closing.Store(true)
+	for _, ln := range []net.Listener{s.sockets.grpc, s.sockets.unix, s.sockets.outbound} {
+		if ln != nil {
+			ln.Close()
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, closeTime)
+	defer cancel()
+	return s.cutOff("calls of the application", errors.Join(s.api.Shutdown(ctx), s.api.invoker.Close(ctx)))
+}
+
+// linger waits until the application has no connection left, of gRPC or HTTP. One that ended as the sidecar's child has gone.
+func (s *sidecar) linger(ctx context.Context) {
+	limit := time.After(time.Until(s.drained()))
+	tick := time.NewTicker(lingerCheck)
+	defer tick.Stop()
+	for !s.childEnded() && s.api.Relay().Stats().Downstream+s.http.open() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-limit:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// stopInbound cuts off what others' calls are left.
+func (s *sidecar) stopInbound(ctx context.Context) (err error) {
+	i := s.inbound
+	s.sockets.inbound.Close()
+	if i.leaving != nil {
+		stop := context.AfterFunc(ctx, i.cancel)
+		err = s.cutOff("calls of others", <-i.leaving)
+		stop()
+		i.cancel()
+	}
+	i.server.Close()
+	i.dispatch.Close()
+	i.app.Close()
+	return err
+}
+
+// counted is a listener that knows how many of its connections are open.
+type counted struct {
+	net.Listener
+	n atomic.Int64
+}
+
+func (l *counted) open() int { return int(l.n.Load()) }
+
+func (l *counted) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.n.Add(1)
+	return &countedConn{Conn: nc, l: l}, nil
+}
+
+type countedConn struct {
+	net.Conn
+	l    *counted
+	once atomic.Bool
+}
+
+func (c *countedConn) Close() error {
+	if !c.once.Swap(true) {
+		c.l.n.Add(-1)
+	}
+	return c.Conn.Close()
+}
