@@ -21,7 +21,7 @@ func (c *conn) admit() error {
 		return nil
 	}
 	c.refusal = asError(err, FlagDenied, grpcDenied, ReasonDenied)
-	c.refusedTimer = time.AfterFunc(refusedTime, func() {
+	c.refusedTimer = c.r.tasks.after(refusedTime, func() {
 		b := newBatch()
 		c.goAway(b)
 		b.end()

@@ -108,9 +108,13 @@ func (e *Error) details() []byte {
 
 // percentEncode is the form of grpc-message.
 func percentEncode(s string) string {
+	escaped := func(r rune) bool { return r < ' ' || r > '~' || r == '%' }
+	if !strings.ContainsFunc(s, escaped) {
+		return s
+	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < ' ' || c > '~' || c == '%' {
+		if c := s[i]; escaped(rune(c)) {
 			const hex = "0123456789ABCDEF"
 			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
 		} else {

@@ -1,9 +1,5 @@
 package grpcproxy
 
-import (
-	"time"
-)
-
 // ping answers. gRPC peers that estimate bandwidth PING after every message while no answer is out; the answer to these waits a
 // little for something to be sent with, which spares both sides a write, a wake-up and the next PINGs.
 func (c *conn) ping(p []byte, b *batch) error {
@@ -25,7 +21,7 @@ func (c *conn) ping(p []byte, b *batch) error {
 	} else if !c.pinging {
 		c.pinging = true
 		if c.pingTimer == nil {
-			c.pingTimer = time.AfterFunc(2*c.r.PingHold, c.pingLate)
+			c.pingTimer = c.r.tasks.after(2*c.r.PingHold, c.pingLate)
 		} else {
 			c.pingTimer.Reset(5 * c.r.PingHold)
 		}

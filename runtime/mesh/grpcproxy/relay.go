@@ -12,9 +12,11 @@ package grpcproxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -85,6 +87,7 @@ type Relay struct {
 
 	methods map[string]*Method
 	work    workers
+	tasks   tasks
 	held    atomic.Int64
 	parked  atomic.Int64
 	count   counters
@@ -146,20 +149,28 @@ func (r *Relay) init() {
 	})
 }
 
+const acceptPause = 10 * time.Millisecond
+
 // Serve accepts connections until ln is closed.
 func (r *Relay) Serve(ln net.Listener) error {
 	for {
 		nc, err := ln.Accept()
-		if err != nil {
+		switch {
+		case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
+			time.Sleep(acceptPause) // what is open goes on, and makes room when it ends
+		case err != nil:
 			return err
+		default:
+			r.tasks.start(func() { r.ServeConn(nc) })
 		}
-		go r.ServeConn(nc)
 	}
 }
 
 // ServeConn relays one downstream connection until it ends.
 func (r *Relay) ServeConn(nc net.Conn) {
 	r.init()
+	r.tasks.begin()
+	defer r.tasks.end()
 	c := newConn(r, nc, nil)
 	if c != nil {
 		r.count.accepted.Add(1)
@@ -167,14 +178,14 @@ func (r *Relay) ServeConn(nc net.Conn) {
 	}
 }
 
-// Shutdown tells clients to go elsewhere, and returns when the last stream has ended or ctx has.
+// Shutdown tells clients to go elsewhere, waits until the last stream has ended or ctx has, and closes.
 func (r *Relay) Shutdown(ctx context.Context) error {
 	r.init()
 	r.mu.Lock()
 	r.drain = true
 	for c := range r.conns {
 		if c.up == nil {
-			go c.goAwayGracefully()
+			r.tasks.start(c.goAwayGracefully)
 		}
 	}
 	r.mu.Unlock()
@@ -201,7 +212,8 @@ func (r *Relay) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// Close ends all connections at once.
+// Close ends all connections at once, and waits for the relay's goroutines: hooks and handlers that run return first, the
+// contexts of handlers having ended. Neither may call it.
 func (r *Relay) Close() {
 	r.init()
 	r.mu.Lock()
@@ -212,4 +224,5 @@ func (r *Relay) Close() {
 		c.nc.Close()
 	}
 	r.mu.Unlock()
+	r.tasks.wait()
 }

@@ -149,7 +149,7 @@ func (r *Relay) resume(p *parking) {
 	defer r.resuming.Unlock()
 	r.resumed = append(r.resumed, p)
 	if len(r.resumed) == 1 {
-		go r.resumeAll()
+		r.tasks.start(r.resumeAll)
 	}
 }
 

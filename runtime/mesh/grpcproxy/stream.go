@@ -50,8 +50,8 @@ type half struct {
 // request starts a stream with the header list in c.fields, or ends one with trailers.
 func (c *conn) request(id uint32, end, over bool, b *batch) error {
 	c.mu.Lock()
-	s, closed := c.streams[id], id <= c.last
-	if s == nil && !closed && !c.gone && id&1 == 1 {
+	s, closed, gone := c.streams[id], id <= c.last, c.gone
+	if s == nil && !closed && !gone && id&1 == 1 {
 		c.past.opened(c.last, id)
 		c.last = id
 	}
@@ -79,7 +79,7 @@ func (c *conn) request(id uint32, end, over bool, b *batch) error {
 		s.headers(1, c.fields, true, b)
 		s.settle(b)
 		return nil
-	case c.gone:
+	case gone: // as it was when last was set: a GOAWAY that came since names this stream as one that is served
 		return nil
 	case closed && c.past.wasSkipped(id): // the reader alone writes that
 		return connError{codeProtocol, "stream id"}

@@ -43,7 +43,7 @@ func (c *conn) startTending() {
 		c.care.endAt = now + int64(jitter(c.r.MaxAge, 0.1))
 	}
 	if !c.closed {
-		c.care.timer = time.AfterFunc(c.tendEvery(), c.tend)
+		c.care.timer = c.r.tasks.after(c.tendEvery(), c.tend)
 	}
 }
 

@@ -93,7 +93,7 @@ func (c *conn) watch(s *stream) {
 	if s.due() != 0 && !c.sweeping && !c.closed {
 		c.sweeping = true
 		if c.sweep == nil {
-			c.sweep = time.AfterFunc(sweepEvery, c.expire)
+			c.sweep = c.r.tasks.after(sweepEvery, c.expire)
 		} else {
 			c.sweep.Reset(sweepEvery)
 		}

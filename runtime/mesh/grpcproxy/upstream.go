@@ -161,7 +161,7 @@ func (u *Upstream) start(b *batch) {
 	u.starting, u.again = false, false
 	if len(u.waiting) > 0 && !u.closed && !u.dialing && len(u.list()) < u.max && u.rest.resting() == nil {
 		u.dialing = true
-		go u.connect()
+		u.r.tasks.start(u.connect)
 	}
 }
 
@@ -204,7 +204,7 @@ func (u *Upstream) connect() {
 		s.reroute(u, u.unreachable(err), b)
 	}
 	if c != nil {
-		go c.run()
+		u.r.tasks.start(c.run)
 		b.wake = append(b.wake, u)
 	}
 	b.end()

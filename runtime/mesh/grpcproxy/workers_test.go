@@ -2,7 +2,15 @@ package grpcproxy
 
 import (
 	"context"
+	"errors"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
+
+	"google.golang.org/grpc"
 )
 
 func (c *raw) localCall(id uint32, path string) {
@@ -60,4 +68,63 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 	}
 	c.nc.Close()
 	eventually(t, "all is given back", func() bool { return e.r.held.Load() == 0 })
+}
+
+// Close returns when everything has: handlers, connections and what their ends are told to.
+func TestCloseWaits(t *testing.T) {
+	var running, handled, gone atomic.Int64
+	e := newEnv(t, func(r *Relay) {
+		r.OnConn = func(net.Conn) (any, error) { return nil, nil }
+		r.OnClose = func(net.Conn, any) { time.Sleep(20 * time.Millisecond); gone.Add(1) }
+		r.Unary("/test.Echo/Local", Method{Blocking: true, Handler: func(ctx context.Context, _, resp []byte) ([]byte, *Status) {
+			running.Add(1)
+			<-ctx.Done()
+			time.Sleep(50 * time.Millisecond)
+			handled.Add(1)
+			return resp, nil
+		}})
+	})
+	for range 3 {
+		c := rawClient(t, e.addr)
+		c.localCall(1, "/test.Echo/Local")
+		c.request(3, true, "do", "hang")
+	}
+	eventually(t, "all calls run", func() bool { return running.Load() == 3 && e.v.running.Load() == 3 })
+	e.r.Close()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if handled.Load() != 3 || gone.Load() != 3 || len(e.outs) != 6 {
+		t.Errorf("%d handlers have returned, %d ends of connections and %d of requests were told of; want 3, 3 and 6",
+			handled.Load(), gone.Load(), len(e.outs))
+	}
+}
+
+// scarceListener is a listener that cannot accept at first, for want of file descriptors.
+type scarceListener struct {
+	net.Listener
+	failures int
+}
+
+func (l *scarceListener) Accept() (net.Conn, error) {
+	if l.failures--; l.failures >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return l.Listener.Accept()
+}
+
+// A moment without file descriptors does not end the service.
+func TestServeOutlastsScarcity(t *testing.T) {
+	e := newEnv(t, nil)
+	ln := listen(t)
+	ended := make(chan error, 1)
+	go func() { ended <- e.r.Serve(&scarceListener{ln, 3}) }()
+	cc := client(t, ln.Addr().String())
+	defer cc.Close()
+	if _, err := unary(do(), cc, []byte("x"), grpc.WaitForReady(true)); err != nil {
+		t.Error(err)
+	}
+	ln.Close()
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
 }

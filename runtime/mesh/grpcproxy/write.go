@@ -32,7 +32,7 @@ func (c *conn) flush(b *batch) {
 		if c.raw == nil && c.try == nil || turn == 4 {
 			c.mu.Unlock()
 			c.r.count.stalls.Add(1)
-			go c.drain(nil)
+			c.r.tasks.start(func() { c.drain(nil) })
 			return
 		}
 		buf := c.take(b)
@@ -58,7 +58,7 @@ func (c *conn) flush(b *batch) {
 		}
 		if n := max(c.wn, 0); n < len(wire) {
 			c.r.count.stalls.Add(1)
-			go c.drain(wire[n:])
+			c.r.tasks.start(func() { c.drain(wire[n:]) })
 			return
 		}
 		c.mu.Lock()
