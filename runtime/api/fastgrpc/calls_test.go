@@ -90,25 +90,38 @@ func TestMetadata(t *testing.T) {
 
 func TestDeadlineAndCancel(t *testing.T) {
 	_, v, cc, _ := start(t, "tcp", nil)
-	ctx, cancel := context.WithTimeout(do("do", "hang"), 50*time.Millisecond)
+	ended := func() int64 { return v.late.Load() + v.cancelled.Load() }
+	ctx, cancel := context.WithTimeout(do("do", "hang"), time.Second)
 	_, err := unary(ctx, cc, "Block", nil)
 	cancel()
 	if status.Code(err) != codes.DeadlineExceeded {
 		t.Fatal(err)
 	}
-	eventually(t, "deadline in the handler", func() bool { return v.late.Load()+v.cancelled.Load() == 1 })
+	eventually(t, "deadline in the handler", func() bool { return ended() == 1 })
+	call := func(ctx context.Context) (failed chan error) {
+		t.Helper()
+		before := v.hung.Load()
+		failed = make(chan error, 1)
+		go func() {
+			_, err := unary(ctx, cc, "Block", nil)
+			failed <- err
+		}()
+		eventually(t, "the call runs", func() bool { return v.hung.Load() > before })
+		return failed
+	}
 	for i, d := range []string{"hang", "child"} {
 		ctx, cancel = context.WithCancel(do("do", d))
-		go func() { time.Sleep(30 * time.Millisecond); cancel() }()
-		if _, err = unary(ctx, cc, "Block", nil); status.Code(err) != codes.Canceled {
+		failed := call(ctx)
+		cancel()
+		if err := <-failed; status.Code(err) != codes.Canceled {
 			t.Fatal(err)
 		}
-		eventually(t, "cancelled "+d, func() bool { return v.late.Load()+v.cancelled.Load() == int64(i+2) })
+		eventually(t, "cancelled "+d, func() bool { return ended() == int64(i+2) })
 	}
-	go unary(do("do", "hang"), cc, "Block", nil) // the connection goes
-	time.Sleep(50 * time.Millisecond)
-	cc.Close()
-	eventually(t, "lost", func() bool { return v.late.Load()+v.cancelled.Load() == 4 })
+	failed := call(do("do", "hang"))
+	cc.Close() // the connection goes
+	<-failed
+	eventually(t, "lost", func() bool { return ended() == 4 })
 }
 
 func TestCompression(t *testing.T) {

@@ -60,7 +60,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{opts: o, unary: chain(o.Unary), mem: grpcproxy.NewMemListener()}
 	s.GRPC = grpc.NewServer(append([]grpc.ServerOption{
-		grpc.MaxRecvMsgSize(o.MaxRequest),
+		grpc.MaxRecvMsgSize(o.MaxRequest), grpc.WaitForHandlers(true),
 		grpc.ChainUnaryInterceptor(append([]grpc.UnaryServerInterceptor{s.enterUnary}, o.Unary...)...),
 		grpc.ChainStreamInterceptor(append([]grpc.StreamServerInterceptor{s.enterStream}, o.Stream...)...),
 	}, o.GRPC...)...)
@@ -113,11 +113,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// Close ends all calls at once.
+// Close ends all calls at once, and returns when their handlers have.
 func (s *Server) Close() {
+	s.mem.Close() // first, for whoever dials it
 	s.Relay.Close()
 	s.GRPC.Stop()
-	s.mem.Close()
 }
 
 type request struct {

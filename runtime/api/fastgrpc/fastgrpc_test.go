@@ -29,6 +29,7 @@ type msg = wrapperspb.BytesValue
 
 type svc struct {
 	fast, cancelled, late atomic.Int64
+	hung                  atomic.Int64 // calls that came to wait for their end
 }
 
 func (v *svc) call(ctx context.Context, in *msg) (*msg, error) {
@@ -47,6 +48,7 @@ func (v *svc) call(ctx context.Context, in *msg) (*msg, error) {
 		grpc.SetHeader(ctx, metadata.Pairs("h", get("q"), "h-bin", get("raw-bin"), "auth", get(":authority"), "peer", p.Addr.Network()))
 		grpc.SetTrailer(ctx, metadata.Pairs("t", "a", "t", "b", "t-bin", "\x00\xff"))
 	case "hang":
+		v.hung.Add(1)
 		<-ctx.Done()
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			v.late.Add(1)
@@ -55,6 +57,7 @@ func (v *svc) call(ctx context.Context, in *msg) (*msg, error) {
 		}
 		return nil, status.FromContextError(ctx.Err()).Err()
 	case "child": // a context made from it
+		v.hung.Add(1)
 		c, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		<-c.Done()
