@@ -133,8 +133,13 @@ func (k *kindOf[D, F]) open(ctx context.Context, env components.Env, options any
 	return k.drivers.Open(ctx, env.ID.Driver, env, options)
 }
 
+// drop takes a component away. A front that works in the background ends that when it is told so.
 func (k *kindOf[D, F]) drop(name string) {
+	front := (*k.fronts.byName.Load())[name]
 	k.fronts.change(func(all map[string]F) { delete(all, name) })
+	if c, ok := any(front).(interface{ Close() }); ok {
+		c.Close()
+	}
 }
 
 type slotOf[D any] struct{ c *components.Component[D] }

@@ -37,8 +37,11 @@ func (d *driver) Close(context.Context) error {
 }
 
 type front struct {
-	c *components.Component[*driver]
+	c      *components.Component[*driver]
+	closed *atomic.Int32
 }
+
+func (f front) Close() { f.closed.Add(1) }
 
 func (f front) call(ctx context.Context, hold time.Duration) (name string, err error) {
 	call, err := f.c.Begin(ctx, "test")
@@ -59,6 +62,7 @@ type backend struct {
 	down   error
 	opened []string
 	open   atomic.Int32
+	ended  atomic.Int32 // fronts that were told of their end
 	most   atomic.Int32
 }
 
@@ -98,7 +102,7 @@ func newBench(t *testing.T) *bench {
 	components.Register(r, "sole", exclusive{}, func(_ context.Context, _ components.Env, o exclusive) (*driver, error) { return b.dial(o.name) })
 	components.Register(r, "rude", options{}, func(context.Context, components.Env, options) (*driver, error) { panic("driver bug") })
 	h := host.New(host.Options{Logger: slog.New(slog.DiscardHandler)})
-	f := host.Add(h, r, func(c *components.Component[*driver]) front { return front{c} })
+	f := host.Add(h, r, func(c *components.Component[*driver]) front { return front{c, &b.ended} })
 	t.Cleanup(func() {
 		h.Close(context.Background())
 		if n := b.open.Load(); n != 0 {
@@ -217,6 +221,9 @@ func TestReloadTouchesWhatChanged(t *testing.T) {
 		}
 		if n := b.b.open.Load(); n != 3 {
 			t.Fatalf("%d instances are open, want 3", n)
+		}
+		if n := b.b.ended.Load(); n != 1 {
+			t.Fatalf("%d fronts were ended, want the one that was taken out", n)
 		}
 		for _, s := range b.States() {
 			if s.Name == "changed" && s.Driver != "other" {
