@@ -2,6 +2,8 @@ package apitest
 
 import (
 	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"io"
@@ -11,6 +13,7 @@ import (
 
 	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
 	configv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
+	"github.com/outrigger-mesh/outrigger/runtime/api/server"
 )
 
 const (
@@ -104,6 +107,36 @@ func TestWhatPeopleSendByHand(t *testing.T) {
 				t.Error("it lets web pages in")
 			}
 		})
+	}
+}
+
+// A body whose size is not known beforehand takes from the budget what it turns out to have.
+func TestBudgetOfBodiesOfUnknownSize(t *testing.T) {
+	s := start(t, func(o *server.Options) { o.MaxMessage, o.MaxInFlight = 1<<20, 1<<20 })
+	const body = `{"key":"k"}`
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	if _, err := io.WriteString(z, body); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for encoding, in := range map[string]io.Reader{"gzip": &zipped, "": io.MultiReader(strings.NewReader(body))} {
+		r, err := nethttp.NewRequestWithContext(within(t), nethttp.MethodPost, "http://"+s.http+existsPath, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Content-Encoding", encoding)
+		resp, err := newJSON(t, s.http).client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != nethttp.StatusOK {
+			t.Errorf("encoding %q, length %d: HTTP %d: %s, %v", encoding, r.ContentLength, resp.StatusCode, text, err)
+		}
+		resp.Body.Close()
 	}
 }
 

@@ -22,7 +22,7 @@ const (
 // budget. code is the HTTP status of an error; 0: the one that belongs to it.
 func (h *Handler) body(r *nethttp.Request) (body []byte, leave func(), code int, err error) {
 	n := int64(h.opts.MaxMessage)
-	if r.ContentLength >= 0 {
+	if r.ContentLength >= 0 && r.Header.Get("Content-Encoding") == "" { // else it is not known how large it will be
 		n = min(n, r.ContentLength)
 	}
 	leave = func() { h.opts.Budget.Leave(n) }
@@ -37,10 +37,13 @@ func (h *Handler) body(r *nethttp.Request) (body []byte, leave func(), code int,
 	case "gzip":
 		body, err = h.gunzip(body)
 	default:
-		return nil, leave, nethttp.StatusUnsupportedMediaType, components.WithReason(fmt.Errorf("%w: content-encoding %.20q is not served here: send gzip or none",
-			components.ErrInvalid, encoding), ReasonContentType)
+		err = fmt.Errorf("%w: content-encoding %.20q is not served here: send gzip or none", components.ErrInvalid, encoding)
+		return nil, leave, nethttp.StatusUnsupportedMediaType, components.WithReason(err, ReasonContentType)
 	}
 	r.Header.Del("Content-Encoding")
+	spare := n - int64(len(body))
+	h.opts.Budget.Leave(spare)
+	n -= spare
 	return body, leave, statusOf(err), h.explain(err)
 }
 

@@ -68,19 +68,21 @@ func (h *Handler) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 func (h *Handler) understand(r *nethttp.Request) (method protoreflect.MethodDescriptor, contentType string, code int, err error) {
 	method, ok := h.methods[r.URL.Path]
 	if !ok {
-		return nil, "", nethttp.StatusNotFound, components.WithReason(fmt.Errorf("%w: there is no %.200q here; methods are called as POST /outrigger.cache.v1.Cache/Get with a JSON body",
-			components.ErrNotFound, r.URL.Path), ReasonUnknownPath)
+		err = fmt.Errorf("%w: there is no %.200q here; methods are called as POST /outrigger.cache.v1.Cache/Get with a JSON body",
+			components.ErrNotFound, r.URL.Path)
+		return nil, "", nethttp.StatusNotFound, components.WithReason(err, ReasonUnknownPath)
 	}
 	if r.Method != nethttp.MethodPost {
-		return nil, "", nethttp.StatusMethodNotAllowed, components.WithReason(fmt.Errorf("%w: methods are called with POST, not %.20q", components.ErrUnsupported, r.Method), ReasonHTTPMethod)
+		err = fmt.Errorf("%w: methods are called with POST, not %.20q", components.ErrUnsupported, r.Method)
+		return nil, "", nethttp.StatusMethodNotAllowed, components.WithReason(err, ReasonHTTPMethod)
 	}
 	contentType, params, parseErr := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := params["charset"]
 	if parseErr == nil && (charset == "" || strings.EqualFold(charset, "utf-8")) && accepts(method, contentType) {
 		return method, contentType, 0, nil
 	}
-	return nil, "", nethttp.StatusUnsupportedMediaType, components.WithReason(fmt.Errorf("%w: content-type %.100q is not served here: send %s",
-		components.ErrInvalid, r.Header.Get("Content-Type"), typeJSON), ReasonContentType)
+	err = fmt.Errorf("%w: content-type %.100q is not served here: send %s", components.ErrInvalid, r.Header.Get("Content-Type"), typeJSON)
+	return nil, "", nethttp.StatusUnsupportedMediaType, components.WithReason(err, ReasonContentType)
 }
 
 func accepts(m protoreflect.MethodDescriptor, contentType string) bool {
