@@ -32,7 +32,7 @@ func (s *sidecar) startAPI(context.Context) error {
 		return err
 	}
 	a := &apiServer{invoker: invoker}
-	a.Server, err = server.New(server.Options{Caller: s.app, Access: policy, Logger: s.log,
+	a.Server, err = server.New(server.Options{Caller: s.app, Access: policy, Logger: s.log, Tracer: s.telemetry.Tracer,
 		MaxMessage: c.API.MaxMessageBytes, MaxInFlight: c.API.MaxInFlight,
 		Services: native.Deps{Caches: s.fronts.caches, Configs: s.fronts.configs, Secrets: s.fronts.secrets, Invoker: invoker,
 			Naming: &naming{publisher: s.publisher, directory: s.directory, outbound: s.sockets.outbound.Addr().String()}}})

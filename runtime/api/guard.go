@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/api/fastgrpc"
+	"github.com/outrigger-mesh/outrigger/runtime/telemetry"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -17,14 +19,16 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Guard stands around each method of the services that are registered through it: it admits the caller, holds messages
-// and requests in flight to their limits, makes of errors what Status says, and of a panic INTERNAL. It wraps the services rather than
-// being an interceptor of one engine, so both engines have it, decoding is within it, and a call costs it no allocation.
+// Guard stands around each method of the services that are registered through it: it admits the caller, holds messages and
+// requests in flight to their limits, makes of errors what Status says, of a panic INTERNAL, and of a sampled call a span. It
+// wraps the services rather than being an interceptor of one engine, so both engines have it, decoding is within it, and a
+// call that is not sampled costs it no allocation.
 type Guard struct {
 	MaxMessage int     // bytes of a request or an answer
 	Budget     *Budget // of requests in flight; nil: no limit
 	Logger     *slog.Logger
-	Ending     context.Context // when it ends, streams end with its cause; nil: never
+	Tracer     *telemetry.Tracer // nil: no spans
+	Ending     context.Context   // when it ends, streams end with its cause; nil: never
 }
 
 // Around answers a registrar that puts g around each method before s gets it.
@@ -57,6 +61,7 @@ type request struct {
 	ctx  context.Context
 	read func(any) error
 	held int64
+	span telemetry.Span
 
 	decode func(any) error // message and header, bound once
 	lookup func(name string) string
@@ -77,6 +82,7 @@ func (g *Guard) unary(op string, h grpc.MethodHandler) grpc.MethodHandler {
 			if err = admit(ctx, r.lookup); err != nil {
 				return nil, err
 			}
+			ctx, r.span = g.trace(ctx, op, r.lookup)
 		} else { // the engine's own interceptor says first who calls
 			next = r.within(next)
 		}
@@ -99,6 +105,7 @@ func (r *request) within(next grpc.UnaryServerInterceptor) grpc.UnaryServerInter
 			if err = admit(ctx, r.lookup); err != nil {
 				return nil, err
 			}
+			ctx, r.span = r.g.trace(ctx, r.op, r.lookup)
 			return h(ctx, in)
 		})
 	}
@@ -122,8 +129,9 @@ func (r *request) end(answer *any, err *error) {
 	if *err != nil {
 		*answer = nil
 	}
+	endSpan(r.span, *err)
 	r.g.Budget.Leave(r.held)
-	r.g, r.op, r.ctx, r.read, r.held = nil, "", nil, nil, 0
+	r.g, r.op, r.ctx, r.read, r.held, r.span = nil, "", nil, nil, 0, telemetry.Span{}
 	requests.Put(r)
 }
 
@@ -144,6 +152,23 @@ func (g *Guard) size(v any, what string) (int64, error) {
 		return 0, TooLarge("api", what, g.MaxMessage)
 	}
 	return int64(n), nil
+}
+
+// trace begins the span of a call, under which those of the components it calls are.
+func (g *Guard) trace(ctx context.Context, op string, header func(name string) string) (context.Context, telemetry.Span) {
+	if g.Tracer == nil {
+		return ctx, telemetry.Span{}
+	}
+	service, _, _ := strings.Cut(strings.TrimPrefix(op, "/"), "/")
+	return g.Tracer.StartCall(ctx, telemetry.Request{Protocol: "grpc", Service: service, Method: op,
+		Traceparent: header("traceparent"), Tracestate: header("tracestate")})
+}
+
+// endSpan records it, unless the call begins again where it may wait.
+func endSpan(s telemetry.Span, err error) {
+	if s.Sampled() && err != fastgrpc.ErrWouldBlock {
+		s.End(telemetry.Result{Code: int(status.Code(err))})
+	}
 }
 
 func admit(ctx context.Context, header func(name string) string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
+	"github.com/outrigger-mesh/outrigger/runtime/telemetry"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -14,18 +15,22 @@ func (g *Guard) Stream(op string, h grpc.StreamHandler) grpc.StreamHandler {
 	return func(srv any, ss grpc.ServerStream) (err error) {
 		ctx, cancel := g.lasting(ss.Context())
 		s := &stream{ServerStream: ss, g: g, ctx: ctx}
+		var span telemetry.Span
 		defer func() {
 			if p := recover(); p != nil {
 				err = g.panicked(ctx, op, p)
 			} else if err != nil {
 				err = g.failed(ctx, op, err)
 			}
+			endSpan(span, err)
 			cancel(nil)
 			g.Budget.Leave(s.held)
 		}()
-		if err = admit(ctx, func(name string) string { return header(ctx, name) }); err != nil {
+		lookup := func(name string) string { return header(ctx, name) }
+		if err = admit(ctx, lookup); err != nil {
 			return err
 		}
+		s.ctx, span = g.trace(ctx, op, lookup)
 		return h(srv, s)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/api/http"
 	"github.com/outrigger-mesh/outrigger/runtime/api/native"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
+	"github.com/outrigger-mesh/outrigger/runtime/telemetry"
 
 	"google.golang.org/grpc"
 )
@@ -33,6 +34,7 @@ type Options struct {
 	MaxMessage  components.Size // of a request or an answer; 0: 4 MiB
 	MaxInFlight components.Size // of requests that are handled at once; 0: 256 MiB
 	Logger      *slog.Logger
+	Tracer      *telemetry.Tracer // of spans; nil: none
 	// Relayed has grpc-go serve every method, to compare with.
 	Relayed bool
 }
@@ -58,7 +60,8 @@ func New(o Options) (*Server, error) {
 	}
 	ending, end := context.WithCancelCause(context.Background())
 	s := &Server{opts: o, end: end}
-	s.guard = &api.Guard{MaxMessage: int(o.MaxMessage), Budget: api.NewBudget(o.MaxInFlight), Logger: o.Logger, Ending: ending}
+	s.guard = &api.Guard{MaxMessage: int(o.MaxMessage), Budget: api.NewBudget(o.MaxInFlight), Logger: o.Logger,
+		Tracer: o.Tracer, Ending: ending}
 	s.fast = fastgrpc.New(fastgrpc.Options{
 		OnConn: s.identify, Inline: native.Inline, Relayed: o.Relayed,
 		MaxRequest: int(o.MaxMessage), Hop: "api", Limit: "max_message_bytes",
@@ -69,7 +72,8 @@ func New(o Options) (*Server, error) {
 	native.Register(services, o.Services)
 	s.health = serveHealth(services)
 	reflect(services)
-	handler, err := http.New(http.Options{GRPC: s.fast.GRPC, Access: o.Access, Caller: o.Caller, MaxMessage: int(o.MaxMessage), Budget: s.guard.Budget, Logger: o.Logger})
+	handler, err := http.New(http.Options{GRPC: s.fast.GRPC, Access: o.Access, Caller: o.Caller,
+		MaxMessage: int(o.MaxMessage), Budget: s.guard.Budget, Logger: o.Logger})
 	if err != nil {
 		return nil, fmt.Errorf("HTTP API: %w", err)
 	}
