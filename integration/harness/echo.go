@@ -29,6 +29,8 @@ type Echo struct {
 	Canceled atomic.Int64   // streams whose context ended while they ran
 	Sidecar  *client.Client // for Message.next
 
+	Traceparent atomic.Pointer[string] // of the last unary call
+
 	server *grpc.Server
 }
 
@@ -57,6 +59,9 @@ func (e *Echo) Stop() { e.server.Stop() }
 // Unary answers the message, fails, waits, or calls the next service in turn, as the message says.
 func (e *Echo) Unary(ctx context.Context, in *echopb.Message) (*echopb.Message, error) {
 	e.Calls.Add(1)
+	if v := metadata.ValueFromIncomingContext(ctx, "traceparent"); len(v) > 0 {
+		e.Traceparent.Store(&v[0])
+	}
 	if in.GetWaitMs() > 0 {
 		select {
 		case <-time.After(time.Duration(in.GetWaitMs()) * time.Millisecond):

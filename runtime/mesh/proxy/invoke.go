@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -94,6 +95,9 @@ func along(ctx context.Context, s mesh.Service) metadata.MD {
 		if v := came.Get(name); len(v) > 0 {
 			md.Set(name, v...)
 		}
+	}
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() && !span.IsRemote() { // the call of the API's own
+		md.Set("traceparent", fmt.Sprintf("00-%s-%s-%s", span.TraceID(), span.SpanID(), span.TraceFlags()))
 	}
 	return md
 }
