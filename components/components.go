@@ -9,7 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Caller is the application a call is made for. It comes from the socket or the peer's certificate, never from a request's fields.
+// Caller is the application a call is made for. It comes from the socket or the peer's certificate, never from a request's
+// fields.
 type Caller struct {
 	Namespace, App string
 }
@@ -53,7 +54,8 @@ type Exclusive interface {
 	Exclusive() bool
 }
 
-// Validator is what an Options struct implements to refuse values that cannot work together. Each fault is one error of errors.Join.
+// Validator is what an Options struct implements to refuse values that cannot work together. Each fault is one error of
+// errors.Join.
 type Validator interface {
 	Validate() error
 }

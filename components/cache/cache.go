@@ -50,7 +50,8 @@ type (
 )
 
 // Driver is what a store implements. Everything beyond it is an optional interface, such as ManyGetter. Keys, times to live
-// (0, or whole milliseconds of at least one) and conditions have been checked. The package comment says who owns the bytes. Safe for concurrent use.
+// (0, or whole milliseconds of at least one) and conditions have been checked. The package comment says who owns the bytes.
+// Safe for concurrent use.
 type Driver interface {
 	// Get fails with ErrNotFound if the key is absent or has expired.
 	Get(ctx context.Context, key string) (Item, error)

@@ -37,7 +37,9 @@ func (c *Cache) Get(ctx context.Context, caller components.Caller, key string) (
 
 // Set stores an item and answers its version. It fails with ErrConflict or ErrExists when the condition does not hold. The
 // item is only lent: value and metadata may be overwritten once Set has returned.
-func (c *Cache) Set(ctx context.Context, caller components.Caller, key string, item Item, when Condition) (version string, err error) {
+func (c *Cache) Set(ctx context.Context, caller components.Caller, key string, item Item, when Condition) (
+	version string, err error,
+) {
 	call, err := c.component.Begin(ctx, "set")
 	if err != nil {
 		return "", err
@@ -112,7 +114,9 @@ func (c *Cache) Touch(ctx context.Context, caller components.Caller, key string,
 // Increment adds delta to a decimal integer in one step and answers the sum. An absent key counts as 0 and is created with
 // ttl; one that exists keeps its own. It fails with ErrInvalid, and changes nothing, if the value is not an integer or would
 // leave the range of int64.
-func (c *Cache) Increment(ctx context.Context, caller components.Caller, key string, delta int64, ttl time.Duration) (sum int64, err error) {
+func (c *Cache) Increment(ctx context.Context, caller components.Caller, key string, delta int64, ttl time.Duration) (
+	sum int64, err error,
+) {
 	call, err := c.component.Begin(ctx, "increment")
 	if err != nil {
 		return 0, err

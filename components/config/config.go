@@ -189,7 +189,9 @@ func (c *Config) Delete(ctx context.Context, caller components.Caller, key strin
 
 // List answers the items whose keys begin with prefix, in the order of their keys: pageSize of them (0: 1000), or fewer when
 // they are large, and the token of the next page, empty on the last one.
-func (c *Config) List(ctx context.Context, caller components.Caller, prefix string, pageSize int, pageToken string) (items []Item, next string, err error) {
+func (c *Config) List(ctx context.Context, caller components.Caller, prefix string, pageSize int, pageToken string) (
+	items []Item, next string, err error,
+) {
 	limit, after, err := components.Page(pageSize, pageToken)
 	if err != nil {
 		return nil, "", err

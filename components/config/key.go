@@ -89,7 +89,7 @@ func checkItem(item Item) error {
 		size += len(k) + len(v)
 	}
 	if size > maxMetadata {
-		return fmt.Errorf("%w: the metadata of %q have %d bytes, more than %d", components.ErrExhausted, item.Key, size, maxMetadata)
+		return fmt.Errorf("%w: the metadata of %q has %d bytes, more than %d", components.ErrExhausted, item.Key, size, maxMetadata)
 	}
 	return nil
 }

@@ -110,7 +110,9 @@ func one(ctx context.Context, d Driver, key string) Result {
 
 // List answers the keys that begin with prefix, in their order: pageSize of them (0: 1000), and the token of the next page,
 // empty on the last one.
-func (s *Secret) List(ctx context.Context, _ components.Caller, prefix string, pageSize int, pageToken string) (keys []string, next string, err error) {
+func (s *Secret) List(ctx context.Context, _ components.Caller, prefix string, pageSize int, pageToken string) (
+	keys []string, next string, err error,
+) {
 	limit, after, err := components.Page(pageSize, pageToken)
 	if err != nil {
 		return nil, "", err

@@ -15,7 +15,8 @@ import (
 )
 
 // unbounded are labels that would make a series of each request's own values.
-var unbounded = []string{"key", "topic", "path", "url", "query", "method", "user", "user_id", "uid", "id", "gid", "trace_id", "token", "addr", "address", "peer"}
+var unbounded = []string{"key", "topic", "path", "url", "query", "method", "user", "user_id", "uid", "id", "gid", "trace_id",
+	"token", "addr", "address", "peer"}
 
 var metricName = regexp.MustCompile(`^outrigger(_[a-z][a-z0-9]*)+$`)
 

@@ -73,15 +73,17 @@ func (p *Policy) Admit(peer Peer, header func(name string) string) error {
 		return nil
 	}
 	if peer.Unix {
-		return components.WithReason(fmt.Errorf("%w: this socket is not for %s", components.ErrDenied, peer.who()), ReasonUserDenied, "uid", peer.uid())
+		err := fmt.Errorf("%w: this socket is not for %s", components.ErrDenied, peer.who())
+		return components.WithReason(err, ReasonUserDenied, "uid", peer.uid())
 	}
 	given := bearer(header)
 	switch {
 	case given == "":
-		return components.WithReason(fmt.Errorf("%w: %s needs the API token of this sidecar in the metadata %q", components.ErrUnauthenticated, peer.who(), TokenHeader),
-			ReasonTokenRequired, "uid", peer.uid())
+		err := fmt.Errorf("%w: %s needs the API token of this sidecar in the metadata %q", components.ErrUnauthenticated, peer.who(), TokenHeader)
+		return components.WithReason(err, ReasonTokenRequired, "uid", peer.uid())
 	case !p.Token.Equal(given):
-		return components.WithReason(fmt.Errorf("%w: the token is not this sidecar's", components.ErrUnauthenticated), ReasonTokenInvalid)
+		err := fmt.Errorf("%w: the token is not this sidecar's", components.ErrUnauthenticated)
+		return components.WithReason(err, ReasonTokenInvalid)
 	}
 	return nil
 }

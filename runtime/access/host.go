@@ -14,8 +14,8 @@ import (
 const ReasonBrowser components.Reason = "BROWSER_REFUSED"
 
 // NotABrowser refuses, with ErrDenied, what a web page could have sent on behalf of a user who is let in: a request to a Host
-// that is not loopback's (the page's own name, led here by its DNS) and any request with an Origin, a loopback one too, since other users of
-// the machine may serve pages there and the sidecar serves none.
+// that is not loopback's (the page's own name, led here by its DNS), and any request with an Origin, a loopback one too, since
+// other users of the machine may serve pages there and the sidecar serves none.
 func NotABrowser(r *http.Request) error {
 	if !loopbackHost(r.Host) {
 		return refused("the Host %q is not this machine's loopback: use 127.0.0.1 or localhost", r.Host)

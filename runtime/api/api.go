@@ -1,5 +1,6 @@
-// Package api is what the front-ends of the sidecar share: for whom a call is (CallerFrom), how errors become statuses (Status), and
-// the Guard around each method, the same whichever engine serves it. The front-ends themselves are in the folders below.
+// Package api is what the front-ends of the sidecar share: for whom a call is (CallerFrom), how errors become statuses
+// (Status), and the Guard around each method, the same whichever engine serves it. The front-ends themselves are in the
+// folders below.
 package api
 
 // Components finds a capability's components by the names that applications use; "" means the one called default. Get

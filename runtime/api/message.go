@@ -19,13 +19,15 @@ const (
 
 // TooLarge is the error for a request or an answer of more bytes than max_message_bytes allows at a hop.
 func TooLarge(hop, what string, limit int) error {
-	return components.WithReason(fmt.Errorf("%w: the %s is larger than max_message_bytes (%s) at hop %s", components.ErrExhausted, what, components.Size(limit), hop),
-		ReasonTooLarge, "hop", hop, "limit", "max_message_bytes", "max", strconv.Itoa(limit))
+	err := fmt.Errorf("%w: the %s is larger than max_message_bytes (%s) at hop %s",
+		components.ErrExhausted, what, components.Size(limit), hop)
+	return components.WithReason(err, ReasonTooLarge, "hop", hop, "limit", "max_message_bytes", "max", strconv.Itoa(limit))
 }
 
 // Malformed is the error for a request that cannot be decoded: the caller's fault, whatever an engine calls it.
 func Malformed(why string) error {
-	return components.WithReason(fmt.Errorf("%w: the request is not a message of this method: %s", components.ErrInvalid, why), ReasonMalformed)
+	err := fmt.Errorf("%w: the request is not a message of this method: %s", components.ErrInvalid, why)
+	return components.WithReason(err, ReasonMalformed)
 }
 
 // FromEngine is the error that grpc-go means by a status which it sends by itself, before any handler can change it; nil if

@@ -43,7 +43,8 @@ func (k *check) listeners(c *Config) {
 	if c.Mesh.Inbound.TLS != "off" {
 		for _, l := range all {
 			if l.path == "mesh.inbound.address" && !isLoopback(l.host) {
-				k.bad(l.path, c.Mesh.Inbound.Address, "is not a loopback address, and there is no identity to ask callers for: write tls: off beside it to let anyone in")
+				k.bad(l.path, c.Mesh.Inbound.Address,
+					"is not a loopback address, and there is no identity to ask callers for: write tls: off beside it to let anyone in")
 			}
 		}
 	}

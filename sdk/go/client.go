@@ -31,7 +31,8 @@ type Client struct {
 }
 
 // Dial finds the sidecar, see the package comment, and connects to it. It fails with ErrNoSidecar if none answers before ctx
-// ends, or with WithWait goes on looking until then. Where ctx has no deadline each place is given 5 s. The client does not end with ctx.
+// ends, or with WithWait goes on looking until then. Where ctx has no deadline each place is given 5 s. The client does not end
+// with ctx.
 func Dial(ctx context.Context, opts ...Option) (*Client, error) {
 	o := newOptions(opts)
 	var last *noSidecar

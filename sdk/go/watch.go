@@ -14,9 +14,12 @@ import (
 // longestPause bounds what a server can ask a watch to wait before it resumes.
 const longestPause = 30 * time.Second
 
+// opener begins a stream.
+type opener[T any] func(context.Context) (grpc.ServerStreamingClient[T], error)
+
 // watch reads streams that open makes, one after the other, until handle wants no more (then it answers nil), ctx or the client
 // ends, or a stream fails in a way that asking again cannot mend.
-func watch[T any](ctx context.Context, c *Client, what string, open func(context.Context) (grpc.ServerStreamingClient[T], error), handle func(*T) (more bool)) error {
+func watch[T any](ctx context.Context, c *Client, what string, open opener[T], handle func(*T) (more bool)) error {
 	for pause := (backoff{}); ; {
 		err := read(ctx, open, func(m *T) bool {
 			pause = backoff{}
@@ -42,7 +45,7 @@ func watch[T any](ctx context.Context, c *Client, what string, open func(context
 }
 
 // read is one stream. It answers nil if handle has had enough, else why the stream ended.
-func read[T any](ctx context.Context, open func(context.Context) (grpc.ServerStreamingClient[T], error), handle func(*T) bool) error {
+func read[T any](ctx context.Context, open opener[T], handle func(*T) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := open(ctx)

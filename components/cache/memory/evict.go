@@ -12,9 +12,9 @@ func (e *entry) use() {
 
 // evict removes one entry, an expired one if there is one, and answers the bytes freed: 0 if the shard is empty.
 //
-// This is S3-FIFO (Yang et al., SOSP 2023) with queues measured in bytes: new entries pass through the small queue, a tenth of the shard; those used
-// more than once meanwhile move to the main queue, whose entries stay for another round for each use. Those that leave the
-// small queue are remembered as ghosts, and go to the main queue when they come back.
+// This is S3-FIFO (Yang et al., SOSP 2023) with queues measured in bytes: new entries pass through the small queue, a tenth of
+// the shard; those used more than once meanwhile move to the main queue, whose entries stay for another round for each use.
+// Those that leave the small queue are remembered as ghosts, and go to the main queue when they come back.
 func (sh *shard) evict(now int64) (freed int64) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

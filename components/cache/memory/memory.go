@@ -115,7 +115,8 @@ func (s *store) measure(meter prometheus.Registerer) error {
 			Name: "outrigger_cache_memory_bytes", Help: "Bytes that the items of a memory cache take.",
 		}, func() float64 { return float64(s.used.Load()) })),
 		meter.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "outrigger_cache_memory_evictions_total", Help: "Items that a memory cache has dropped before their time, for lack of room.",
+			Name: "outrigger_cache_memory_evictions_total",
+			Help: "Items that a memory cache has dropped before their time, for lack of room.",
 		}, func() float64 { return float64(s.evicted.Load()) })),
 	)
 }

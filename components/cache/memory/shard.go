@@ -74,7 +74,8 @@ func (sh *shard) init(maxBytes components.Size) {
 	sh.ghosts.remember(int64(maxBytes) / shards / 512)
 }
 
-// get answers a copy, and the time that is left: 0 if it does not end. Many may get at once: a use is noted without the lock for writing.
+// get answers a copy, and the time that is left: 0 if it does not end. Many may get at once: a use is noted without the lock
+// for writing.
 func (sh *shard) get(key string, now func() int64) (c content, left time.Duration, ok bool) {
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()

@@ -43,8 +43,8 @@ func (s *store) Exists(_ context.Context, key string) (bool, error) {
 func (s *store) Set(_ context.Context, key string, item cache.Item, opts cache.SetOptions) (string, error) {
 	size := sizeOf(key, len(item.Value), item.ContentType, item.Metadata)
 	if limit := int64(s.options.MaxItemBytes); size > limit {
-		return "", components.WithReason(fmt.Errorf("%w: the item takes %d bytes, max_item_bytes is %d", components.ErrExhausted, size, limit),
-			ReasonItemTooLarge, "limit", "max_item_bytes")
+		err := fmt.Errorf("%w: the item takes %d bytes, max_item_bytes is %d", components.ErrExhausted, size, limit)
+		return "", components.WithReason(err, ReasonItemTooLarge, "limit", "max_item_bytes")
 	}
 	if opts.Condition != (cache.Condition{}) {
 		// A condition that fails now would fail later, and should not cost others their items.
@@ -58,8 +58,11 @@ func (s *store) Set(_ context.Context, key string, item cache.Item, opts cache.S
 	})
 }
 
+// change makes the content that is to take the place of an entry, nil if there is none, and says when it expires.
+type change func(old *entry, now int64) (fresh content, expires int64, err error)
+
 // write replaces an item by what change makes of it, in one step. size is what the new one takes at most.
-func (s *store) write(key string, size int64, change func(old *entry, now int64) (fresh content, expires int64, err error)) (version string, err error) {
+func (s *store) write(key string, size int64, change change) (version string, err error) {
 	if err := s.reserve(size); err != nil {
 		return "", err
 	}
@@ -98,8 +101,8 @@ func (s *store) reserve(size int64) error {
 		}
 		if fruitless++; fruitless > 4*shards {
 			s.used.Add(-size)
-			return components.WithReason(fmt.Errorf("%w: writes under way take all of max_bytes (%s)", components.ErrExhausted, s.options.MaxBytes),
-				components.ReasonOverloaded, "limit", "max_bytes")
+			err := fmt.Errorf("%w: writes under way take all of max_bytes (%s)", components.ErrExhausted, s.options.MaxBytes)
+			return components.WithReason(err, components.ReasonOverloaded, "limit", "max_bytes")
 		}
 		runtime.Gosched()
 	}

@@ -119,12 +119,17 @@ func read(root *os.Root, key string) (config.Item, error) {
 	if err != nil {
 		return config.Item{}, fmt.Errorf("%q: %w", key, err)
 	}
-	return config.Item{Key: key, Value: data, ContentType: contentType(key, data), Version: version(data, stamp)}, nil
+	return itemOf(key, data, stamp), nil
+}
+
+func itemOf(key string, data []byte, stamp folder.Stamp) config.Item {
+	return config.Item{Key: key, Value: data, ContentType: contentType(key, data), Version: version(data, stamp)}
 }
 
 func check(key string) error {
 	if !folder.Visible(key) {
-		return fmt.Errorf("%w: %q is not a file's name: a part of it begins with a dot, is empty or is longer than 255 bytes", components.ErrInvalid, key)
+		return fmt.Errorf("%w: %q is not a file's name: a part of it begins with a dot, is empty or is longer than 255 bytes",
+			components.ErrInvalid, key)
 	}
 	return nil
 }
@@ -174,7 +179,8 @@ func (s *store) Set(ctx context.Context, item config.Item, ifVersion string) (st
 		return "", fmt.Errorf("%w: a file has no metadata", components.ErrUnsupported)
 	}
 	if got := contentType(item.Key, item.Value); item.ContentType != "" && mediaType(item.ContentType) != mediaType(got) {
-		return "", fmt.Errorf("%w: the file %q would be %s, not %s: its extension tells", components.ErrUnsupported, item.Key, got, item.ContentType)
+		return "", fmt.Errorf("%w: the file %q would be %s, not %s: its extension tells",
+			components.ErrUnsupported, item.Key, got, item.ContentType)
 	}
 	root, release, err := s.lock(ctx)
 	if err != nil {

@@ -137,7 +137,7 @@ func (w *watch) look(root *os.Root, key string, stamp folder.Stamp) (config.Chan
 	if known && last.digest == now.digest {
 		return config.Change{}, nil
 	}
-	return config.Change{Key: key, Item: config.Item{Key: key, Value: data, ContentType: contentType(key, data), Version: version(data, stamp)}}, nil
+	return config.Change{Key: key, Item: itemOf(key, data, stamp)}, nil
 }
 
 func (w *watch) warn(key string, err error) {

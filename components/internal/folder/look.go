@@ -22,7 +22,8 @@ type Sight struct {
 
 // Equal tells whether nothing has changed.
 func (s Sight) Equal(other Sight) bool {
-	return maps.Equal(s.Files, other.Files) && maps.EqualFunc(s.Bad, other.Bad, func(a, b error) bool { return a.Error() == b.Error() })
+	sameText := func(a, b error) bool { return a.Error() == b.Error() }
+	return maps.Equal(s.Files, other.Files) && maps.EqualFunc(s.Bad, other.Bad, sameText)
 }
 
 // Fault is why these names, and all that begin with one of the prefixes, cannot be known: one of them could not be looked at,

@@ -2,6 +2,7 @@ package folder
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -81,7 +82,7 @@ func (n *Notifier) Watch(dir string) {
 	}
 	// Even if it is watched already: it may be another folder of the same name by now.
 	if err := n.events.Add(dir); err != nil {
-		if !os.IsNotExist(err) {
+		if !os.IsNotExist(err) && !errors.Is(err, fsnotify.ErrClosed) {
 			n.unsighted(err)
 		}
 		return

@@ -86,7 +86,8 @@ func (s *store) open() (*os.Root, error) {
 
 func (s *store) Get(_ context.Context, key string) (secret.Value, error) {
 	if !folder.Visible(key) {
-		return secret.Value{}, fmt.Errorf("%w: %q is not a file's name: a part of it begins with a dot, is empty or is longer than 255 bytes", components.ErrInvalid, key)
+		return secret.Value{}, fmt.Errorf("%w: %q is not a file's name: a part of it begins with a dot, is empty or is longer than 255 bytes",
+			components.ErrInvalid, key)
 	}
 	root, err := s.open()
 	if err != nil {
@@ -98,7 +99,8 @@ func (s *store) Get(_ context.Context, key string) (secret.Value, error) {
 		return secret.Value{}, fmt.Errorf("%q: %w", key, err)
 	}
 	if stamp.Mode&writable != 0 {
-		return secret.Value{}, fmt.Errorf("%w: %q may be written by others than its owner (mode %#o): chmod go-w", components.ErrDenied, key, stamp.Mode.Perm())
+		return secret.Value{}, fmt.Errorf("%w: %q may be written by others than its owner (mode %#o): chmod go-w",
+			components.ErrDenied, key, stamp.Mode.Perm())
 	}
 	if s.trim {
 		data = trimmed(data)

@@ -84,7 +84,8 @@ func (s *Server) RegisterService(d *grpc.ServiceDesc, impl any) {
 	for _, m := range d.Methods {
 		path := "/" + d.ServiceName + "/" + m.MethodName
 		blocking := s.opts.Inline == nil || !s.opts.Inline(path)
-		method := grpcproxy.Method{Blocking: blocking, Handler: s.handler(impl, m.Handler), MaxRequest: s.opts.MaxRequest, Hop: s.opts.Hop, Limit: s.opts.Limit}
+		method := grpcproxy.Method{Blocking: blocking, Handler: s.handler(impl, m.Handler),
+			MaxRequest: s.opts.MaxRequest, Hop: s.opts.Hop, Limit: s.opts.Limit}
 		if !blocking {
 			method.Slow = method.Handler
 		}

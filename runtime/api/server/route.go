@@ -78,8 +78,8 @@ func (s *Server) unknown(_ any, ss grpc.ServerStream) error {
 
 func (s *Server) noMethod(path string) error {
 	services := slices.Sorted(maps.Keys(s.fast.GRPC.GetServiceInfo()))
-	return components.WithReason(fmt.Errorf("%w: there is no method %s here; the services are %s", components.ErrUnsupported, path, strings.Join(services, ", ")),
-		ReasonUnknownMethod)
+	err := fmt.Errorf("%w: there is no method %s here; the services are %s", components.ErrUnsupported, path, strings.Join(services, ", "))
+	return components.WithReason(err, ReasonUnknownMethod)
 }
 
 // hook puts the server's part into the relay's hooks, whoever has set them meanwhile.

@@ -61,8 +61,6 @@ func (k *Call) Headers() Headers {
 // ConnTag is what OnConn said of the connection.
 func (k *Call) ConnTag() any { return k.c.tag }
 
-func (k *Call) SetTag(v any) { k.tag = v }
-
 func (k *Call) Blocking() bool { return k.m.Blocking }
 
 // MayWait tells whether the handler has a goroutine of its own; else it is the connection's reader that runs it.

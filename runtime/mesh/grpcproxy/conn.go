@@ -134,7 +134,8 @@ func newConn(r *Relay, nc net.Conn, up *Upstream) *conn {
 		c.out = append(c.out, preface...)
 		c.out = appendSettings(c.out, setPush, 0, setWindow, uint32(r.StreamWindow), setMaxHeaderList, uint32(r.MaxHeaderList))
 	} else {
-		c.out = appendSettings(c.out, setMaxStreams, uint32(r.MaxStreams), setWindow, uint32(r.StreamWindow), setMaxHeaderList, uint32(r.MaxHeaderList))
+		c.out = appendSettings(c.out, setMaxStreams, uint32(r.MaxStreams), setWindow, uint32(r.StreamWindow),
+			setMaxHeaderList, uint32(r.MaxHeaderList))
 	}
 	c.out = appendU32(c.out, fWindow, 0, uint32(max(r.ConnWindow-65535, 1)))
 	return c

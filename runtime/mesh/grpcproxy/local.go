@@ -149,17 +149,13 @@ func (c *conn) promote(k *Call) *stream {
 
 // localData takes a DATA frame of a local call; it has an end in most cases.
 func (c *conn) localData(k *Call, p []byte, flow int, end bool, b *batch) {
-	if end && len(p) >= 5 && p[0] == 0 && int(binary.BigEndian.Uint32(p[1:]))+5 == len(p) && len(p)-5 <= k.m.MaxRequest && flow <= c.r.StreamWindow {
-		if !k.m.Blocking {
-			if !c.inline(k, p[5:], b) {
-				c.detach(k, p, b)
-			}
-			return
-		}
+	whole := end && len(p) >= 5 && p[0] == 0 && int(binary.BigEndian.Uint32(p[1:]))+5 == len(p)
+	switch {
+	case !whole || len(p)-5 > k.m.MaxRequest || flow > c.r.StreamWindow:
+		c.streamData(c.promote(k), p, flow, end, b)
+	case k.m.Blocking || !c.inline(k, p[5:], b):
 		c.detach(k, p, b)
-		return
 	}
-	c.streamData(c.promote(k), p, flow, end, b)
 }
 
 // detach hands a whole request to a worker.
@@ -218,7 +214,9 @@ func (c *conn) inline(k *Call, req []byte, b *batch) bool {
 	b.touch(c)
 	if c.r.Done != nil {
 		o := &c.outcome
-		*o = Outcome{Path: k.Path(), Tag: k.tag, ConnTag: c.tag, Attempts: 1, Local: true, Sent: int64(len(req) + 5), Received: int64(len(resp)), Start: epoch.Add(time.Duration(k.start)), Duration: time.Since(epoch) - time.Duration(k.start)}
+		*o = Outcome{Path: k.Path(), Tag: k.tag, ConnTag: c.tag, Attempts: 1, Local: true,
+			Sent: int64(len(req) + 5), Received: int64(len(resp)),
+			Start: epoch.Add(time.Duration(k.start)), Duration: time.Since(epoch) - time.Duration(k.start)}
 		if st != nil {
 			o.Status, o.Received = st.Code, 0
 		}

@@ -29,7 +29,8 @@ func (r *Relay) Stats() Stats {
 	s := Stats{
 		Parked: int(r.parked.Load()), Waiting: int(r.count.waiting.Load()),
 		Accepted: r.count.accepted.Load(), Dialed: r.count.dialed.Load(), DialFailed: r.count.dialFailed.Load(),
-		Resets: r.count.resets.Load(), GoAways: r.count.goAways.Load(), Faults: r.count.faults.Load(), Writes: r.count.writes.Load(), Stalls: r.count.stalls.Load(),
+		Resets: r.count.resets.Load(), GoAways: r.count.goAways.Load(), Faults: r.count.faults.Load(),
+		Writes: r.count.writes.Load(), Stalls: r.count.stalls.Load(),
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
