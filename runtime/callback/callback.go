@@ -1,11 +1,12 @@
 // Package callback calls the application beside the sidecar on its own port, for what arrives not in the application's
 // protocol but as a message of ours.
+//
+// The caller's deadline and its giving up end the call to the application: a gRPC application is told the deadline, an HTTP one,
+// for which there is no header that all know, sees its connection end. Redirects are answers like others.
 package callback
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -16,14 +17,11 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"golang.org/x/net/http/httpguts"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/encoding"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
@@ -40,36 +38,50 @@ const (
 
 // App is the application's server. Safe for concurrent use.
 type App struct {
-	protocol string
-	limit    int64
-	address  string
-	client   *http.Client
-	conn     *grpc.ClientConn
+	limit   int64
+	address string
+	client  *http.Client
+	conn    *grpc.ClientConn
 }
 
-// New makes the callee at 127.0.0.1:port that speaks protocol (http or grpc). Answers over limit bytes are refused.
+const dialTime = 5 * time.Second
+
+// New makes the callee at 127.0.0.1:port that speaks protocol (http or grpc). Answers over limit bytes are refused. Port 0 is an
+// application whose port is not known: each call fails.
 func New(protocol string, port int, limit int64) (*App, error) {
-	a := &App{protocol: protocol, limit: limit, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
+	a := &App{limit: limit, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
 	if port == 0 {
 		return a, nil
 	}
-	var err error
 	switch protocol {
 	case "http":
-		a.client = &http.Client{
-			Transport:     &http.Transport{MaxIdleConnsPerHost: 256, IdleConnTimeout: time.Minute, DisableCompression: true, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}
+		a.client = newClient()
+		return a, nil
 	case "grpc":
-		a.conn, err = grpc.NewClient("passthrough:///"+a.address, grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(raw{}), grpc.MaxCallRecvMsgSize(int(limit)), grpc.MaxCallSendMsgSize(int(limit))))
-	default:
-		err = fmt.Errorf("%w: an application that speaks %q cannot be called by Invoke", components.ErrUnsupported, protocol)
+		var err error
+		a.conn, err = newConn(a.address, int(limit))
+		return a, err
 	}
-	return a, err
+	return nil, fmt.Errorf("%w: an application that speaks %q cannot be called by Invoke", components.ErrUnsupported, protocol)
 }
 
-// Close ends idle connections; calls under way go on.
+func newClient() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{MaxIdleConnsPerHost: 256, IdleConnTimeout: time.Minute, DisableCompression: true,
+			MaxResponseHeaderBytes: 1 << 20, DialContext: (&net.Dialer{Timeout: dialTime}).DialContext},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func newConn(address string, limit int) (*grpc.ClientConn, error) {
+	// An application that is away for long is found again soon: it is on this machine.
+	patience := backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
+	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: patience, MinConnectTimeout: dialTime}), grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(raw{}), grpc.MaxCallRecvMsgSize(limit), grpc.MaxCallSendMsgSize(limit)))
+}
+
+// Close ends idle connections; calls of HTTP under way go on, those of gRPC end.
 func (a *App) Close() {
 	if a.client != nil {
 		a.client.CloseIdleConnections()
@@ -79,51 +91,21 @@ func (a *App) Close() {
 	}
 }
 
-// Invoke calls one method of the application. md goes along as headers or metadata, besides what the request says.
+// Invoke calls one method of the application. md goes along as headers or metadata, before what the request says. An error that
+// is a gRPC status is the application's own word, all others are of the kinds of components.
 func (a *App) Invoke(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD) (*invocationv1.InvokeResponse, error) {
-	switch {
-	case a.client != nil:
-		return a.invokeHTTP(ctx, in, md)
-	case a.conn != nil:
-		return a.invokeGRPC(ctx, in, md)
-	}
-	return nil, components.WithReason(fmt.Errorf("%w: the called sidecar does not know its application's port (app.port)", components.ErrUnavailable), ReasonNoAppPort)
-}
-
-func (a *App) invokeHTTP(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD) (*invocationv1.InvokeResponse, error) {
-	verb := in.GetVerb()
-	if verb == "" {
-		verb = http.MethodPost
-	}
-	req, err := http.NewRequestWithContext(ctx, verb, "http://"+a.address+"/"+strings.TrimPrefix(in.GetMethod(), "/"), bytes.NewReader(in.GetData()))
-	if err != nil {
-		return nil, fmt.Errorf("%w: method %q: %w", components.ErrInvalid, in.GetMethod(), err)
-	}
-	for name, values := range md {
-		req.Header[http.CanonicalHeaderKey(name)] = values
+	if a.client == nil && a.conn == nil {
+		return nil, components.WithReason(fmt.Errorf("%w: the called sidecar does not know its application's port (app.port)", components.ErrUnavailable), ReasonNoAppPort)
 	}
 	for name, value := range in.GetMetadata() {
-		req.Header.Set(name, value)
+		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+			return nil, fmt.Errorf("%w: metadata %q is no header", components.ErrInvalid, name)
+		}
 	}
-	if in.GetContentType() != "" {
-		req.Header.Set("Content-Type", in.GetContentType())
+	if a.client != nil {
+		return a.invokeHTTP(ctx, in, md)
 	}
-	res, err := a.client.Do(req)
-	if err != nil {
-		return nil, a.unreachable(ctx, err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, a.limit+1))
-	switch {
-	case err != nil:
-		return nil, a.unreachable(ctx, err)
-	case int64(len(body)) > a.limit:
-		return nil, components.WithReason(fmt.Errorf("%w: the application's answer is over %d bytes", components.ErrExhausted, a.limit),
-			ReasonAnswerTooLarge, "limit", "max_message_bytes", "hop", "inbound")
-	case res.StatusCode >= 400:
-		return nil, httpFailure(res, body)
-	}
-	return &invocationv1.InvokeResponse{Data: body, ContentType: res.Header.Get("Content-Type"), HttpStatus: int32(res.StatusCode), Metadata: flat(res.Header)}, nil
+	return a.invokeGRPC(ctx, in, md)
 }
 
 // unreachable tells apart what kept an answer from coming.
@@ -131,122 +113,23 @@ func (a *App) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	reason := ReasonAppUnreachable
+	reason := ReasonAppGarbage
 	var op *net.OpError
-	if !errors.As(err, &op) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		reason = ReasonAppGarbage
+	if errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
+		reason = ReasonAppUnreachable
 	}
 	return components.WithReason(fmt.Errorf("%w: the application at %s did not answer: %w", components.ErrUnavailable, a.address, err), reason)
 }
 
-// httpFailure is the error of an HTTP status; the application's body is its message as far as it is short text.
-func httpFailure(res *http.Response, body []byte) error {
-	text := strings.ToValidUTF8(string(body[:min(len(body), 1<<10)]), "\uFFFD")
-	plain := status.Newf(codeOf(res.StatusCode), "the application answered %s: %s", res.Status, text)
-	told, err := plain.WithDetails(&errdetails.ErrorInfo{Reason: string(ReasonAppHTTPStatus), Domain: "outrigger",
-		Metadata: map[string]string{"http_status": strconv.Itoa(res.StatusCode), "hop": "app"}})
-	if err != nil {
-		return plain.Err()
-	}
-	return told.Err()
+func (a *App) tooLarge() error {
+	return components.WithReason(fmt.Errorf("%w: the application's answer is over %d bytes: max_message_bytes at hop inbound", components.ErrExhausted, a.limit),
+		ReasonAnswerTooLarge, "limit", "max_message_bytes", "hop", "inbound")
 }
 
-// codeOf is the gRPC code for an HTTP status, as gRPC's own mapping and google.rpc.Code have it.
-func codeOf(httpStatus int) codes.Code {
-	switch httpStatus {
-	case http.StatusBadRequest, http.StatusUnprocessableEntity:
-		return codes.InvalidArgument
-	case http.StatusUnauthorized:
-		return codes.Unauthenticated
-	case http.StatusForbidden:
-		return codes.PermissionDenied
-	case http.StatusNotFound:
-		return codes.NotFound
-	case http.StatusConflict:
-		return codes.Aborted
-	case http.StatusPreconditionFailed:
-		return codes.FailedPrecondition
-	case http.StatusTooManyRequests, http.StatusRequestEntityTooLarge:
-		return codes.ResourceExhausted
-	case http.StatusNotImplemented, http.StatusMethodNotAllowed:
-		return codes.Unimplemented
-	case http.StatusBadGateway, http.StatusServiceUnavailable:
-		return codes.Unavailable
-	case http.StatusGatewayTimeout, http.StatusRequestTimeout:
-		return codes.DeadlineExceeded
-	}
-	if httpStatus < 500 {
-		return codes.FailedPrecondition
-	}
-	return codes.Internal
+// passes tells whether a header goes from the caller to the application, or back, besides body and content type: not what speaks
+// of one connection (RFC 9110 section 7.6.1), and not what sidecars say to each other.
+func passes(name string) bool {
+	return !slices.Contains(hopByHop, name) && !strings.HasPrefix(name, "outrigger-") && !strings.HasPrefix(name, ":")
 }
 
-func (a *App) invokeGRPC(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD) (*invocationv1.InvokeResponse, error) {
-	md = md.Copy()
-	for name, value := range in.GetMetadata() {
-		if strings.HasSuffix(name, binary) {
-			bytes, err := base64.StdEncoding.DecodeString(value)
-			if err != nil {
-				return nil, fmt.Errorf("%w: metadata %q is not base64: %w", components.ErrInvalid, name, err)
-			}
-			value = string(bytes)
-		}
-		md.Set(name, value)
-	}
-	var out payload
-	var header, trailer metadata.MD
-	err := a.conn.Invoke(metadata.NewOutgoingContext(ctx, md), "/"+strings.TrimPrefix(in.GetMethod(), "/"), payload(in.GetData()), &out,
-		grpc.Header(&header), grpc.Trailer(&trailer))
-	if err != nil {
-		return nil, err
-	}
-	return &invocationv1.InvokeResponse{Data: out, ContentType: "application/grpc", Metadata: flat(metadata.Join(header, trailer))}, nil
-}
-
-// binary ends the names of metadata that is bytes: in the text of a message it stands as base64.
-const binary = "-bin"
-
-// flat keeps the first value of each header that is the application's own.
-func flat(all map[string][]string) map[string]string {
-	out := make(map[string]string, len(all))
-	for name, values := range all {
-		name = strings.ToLower(name)
-		if len(values) == 0 || slices.Contains(hopByHop, name) {
-			continue
-		}
-		out[name] = values[0]
-		if strings.HasSuffix(name, binary) {
-			out[name] = base64.StdEncoding.EncodeToString([]byte(values[0]))
-		}
-	}
-	return out
-}
-
-// hopByHop are the headers that speak of one connection (RFC 9110 section 7.6.1), and of a body that is handed on whole.
-var hopByHop = []string{"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-connection", "content-length", "content-type"}
-
-// payload is a marshalled message, passed through as it is.
-type payload []byte
-
-type raw struct{}
-
-var _ encoding.CodecV2 = raw{}
-
-func (raw) Name() string { return "proto" }
-
-func (raw) Marshal(v any) (mem.BufferSlice, error) {
-	p, ok := v.(payload)
-	if !ok {
-		return nil, fmt.Errorf("callback: cannot marshal %T", v)
-	}
-	return mem.BufferSlice{mem.SliceBuffer(p)}, nil
-}
-
-func (raw) Unmarshal(data mem.BufferSlice, v any) error {
-	p, ok := v.(*payload)
-	if !ok {
-		return fmt.Errorf("callback: cannot unmarshal into %T", v)
-	}
-	*p = data.Materialize()
-	return nil
-}
+var hopByHop = []string{"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-connection", "expect", "host", "content-length", "content-type"}

@@ -1,0 +1,122 @@
+package callback
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
+)
+
+func (a *App) invokeGRPC(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD) (*invocationv1.InvokeResponse, error) {
+	method := strings.TrimPrefix(in.GetMethod(), "/")
+	if service, name, ok := strings.Cut(method, "/"); !ok || service == "" || name == "" || strings.ContainsFunc(method, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, fmt.Errorf("%w: method %q: the application speaks gRPC, so it is written package.Service/Method", components.ErrInvalid, in.GetMethod())
+	}
+	along, err := outgoing(in.GetMetadata(), md)
+	if err != nil {
+		return nil, err
+	}
+	var out payload
+	var header, trailer metadata.MD
+	err = a.conn.Invoke(metadata.NewOutgoingContext(ctx, along), "/"+method, payload(in.GetData()), &out, grpc.Header(&header), grpc.Trailer(&trailer))
+	if err != nil {
+		return nil, a.grpcFailure(ctx, err, len(header)+len(trailer) > 0)
+	}
+	return &invocationv1.InvokeResponse{Data: out, ContentType: "application/grpc", Metadata: flat(metadata.Join(header, trailer))}, nil
+}
+
+// grpcFailure tells the application's own word from what the client made up because there was none: only an answer has headers
+// or trailers.
+func (a *App) grpcFailure(ctx context.Context, err error, answered bool) error {
+	st := status.Convert(err)
+	switch {
+	case st.Code() == codes.ResourceExhausted && strings.HasPrefix(st.Message(), "grpc: received message"):
+		return a.tooLarge()
+	case answered:
+		return st.Err()
+	case ctx.Err() == nil && st.Code() == codes.DeadlineExceeded: // its clock was a little faster
+		return context.DeadlineExceeded
+	case strings.Contains(st.Message(), "error reading server preface: http2:"):
+		return a.unreachable(ctx, errors.New(st.Message()))
+	}
+	return a.unreachable(ctx, fmt.Errorf("%s: %w", st.Message(), io.ErrUnexpectedEOF))
+}
+
+// outgoing is the metadata of a call: what the request says, and over it md.
+func outgoing(asked map[string]string, md metadata.MD) (metadata.MD, error) {
+	out := metadata.MD{}
+	for name, value := range asked {
+		name = strings.ToLower(name)
+		if !passes(name) {
+			continue
+		}
+		if strings.HasSuffix(name, binary) {
+			b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(value, "="))
+			if err != nil {
+				return nil, fmt.Errorf("%w: metadata %q is not base64: %w", components.ErrInvalid, name, err)
+			}
+			value = string(b)
+		}
+		out.Set(name, value)
+	}
+	for name, values := range md {
+		out.Set(name, values...)
+	}
+	return out, nil
+}
+
+// binary ends the names of metadata that is bytes: in the text of a message it stands as base64.
+const binary = "-bin"
+
+// flat are an answer's metadata, each as one value; of binary ones the first.
+func flat(all metadata.MD) map[string]string {
+	out := make(map[string]string, len(all))
+	for name, values := range all {
+		switch {
+		case len(values) == 0 || !passes(name):
+		case strings.HasSuffix(name, binary):
+			out[name] = base64.StdEncoding.EncodeToString([]byte(values[0]))
+		default:
+			out[name] = strings.ToValidUTF8(strings.Join(values, ", "), "?")
+		}
+	}
+	return out
+}
+
+// payload is a marshalled message, passed through as it is.
+type payload []byte
+
+type raw struct{}
+
+var _ encoding.CodecV2 = raw{}
+
+func (raw) Name() string { return "proto" }
+
+func (raw) Marshal(v any) (mem.BufferSlice, error) {
+	p, ok := v.(payload)
+	if !ok {
+		return nil, fmt.Errorf("callback: cannot marshal %T", v)
+	}
+	return mem.BufferSlice{mem.SliceBuffer(p)}, nil
+}
+
+func (raw) Unmarshal(data mem.BufferSlice, v any) error {
+	p, ok := v.(*payload)
+	if !ok {
+		return fmt.Errorf("callback: cannot unmarshal into %T", v)
+	}
+	*p = data.Materialize()
+	return nil
+}
