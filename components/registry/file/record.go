@@ -57,7 +57,7 @@ func decode(name string, data []byte) (entry, error) {
 		return entry{}, fmt.Errorf("%w: %w", components.ErrDamaged, err)
 	}
 	if fileName(e.Record, ownerOf(name)) != name {
-		return entry{}, fmt.Errorf("%w: the record belongs into another file", components.ErrDamaged)
+		return entry{}, fmt.Errorf("%w: the record belongs in another file", components.ErrDamaged)
 	}
 	return e, nil
 }
