@@ -58,6 +58,8 @@ func TestWhatPeopleSendByHand(t *testing.T) {
 		{"no such method", "POST", "/outrigger.cache.v1.Cache/Gett", "application/json", `{}`, nil, 404, "not_found", "UNKNOWN_PATH", "Gett"},
 		{"a misspelt field", "POST", existsPath, "application/json", `{"kee":"k"}`, nil, 400, "invalid_argument", "MALFORMED_REQUEST", "kee"},
 		{"another type", "POST", existsPath, "application/json", `{"key":1}`, nil, 400, "invalid_argument", "MALFORMED_REQUEST", "key"},
+		{"nothing", "POST", existsPath, "application/json", "", nil, 400, "invalid_argument", "MALFORMED_REQUEST", "send {}"},
+		{"a stream by nothing", "POST", watchPath, "application/json", "\n", nil, 400, "invalid_argument", "MALFORMED_REQUEST", "send {}"},
 		{"a list", "POST", existsPath, "application/json", `[]`, nil, 400, "invalid_argument", "MALFORMED_REQUEST", ""},
 		{"binary that is none", "POST", existsPath, "application/proto", "\xff", nil, 400, "invalid_argument", "MALFORMED_REQUEST", ""},
 		{"a timeout that is none", "POST", existsPath, "application/json", `{"key":"k"}`, map[string]string{"Connect-Timeout-Ms": "soon"}, 400, "invalid_argument", "MALFORMED_REQUEST", ""},

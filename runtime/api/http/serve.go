@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/api"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -45,6 +46,9 @@ func (h *Handler) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 	body, leave, code, err := h.body(r)
 	wait.SetReadDeadline(time.Time{})
 	defer leave()
+	if err == nil && contentType == typeJSON && len(bytes.TrimSpace(body)) == 0 { // the transcoder would take it for no message at all
+		err = api.Malformed("the body is empty: send {} for a request without fields")
+	}
 	if err != nil {
 		writeError(w, code, err)
 		return
