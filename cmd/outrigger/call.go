@@ -69,10 +69,8 @@ func callCommand(args []string, out, errs io.Writer) int {
 	f := flagSet("call", errs)
 	where := placeFlags(f)
 	timeout := f.Duration("timeout", 30*time.Second, "of a unary call")
-	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return exitOK
-	} else if err != nil {
-		return exitStart
+	if code, ends := parse(f, args); ends {
+		return code
 	}
 	if f.NArg() < 1 || f.NArg() > 2 {
 		fmt.Fprintln(errs, "usage: outrigger call [flags] SERVICE/METHOD [JSON]\nmethods:", strings.Join(methods(), " "))

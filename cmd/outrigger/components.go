@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"strings"
@@ -25,10 +23,8 @@ func componentsCommand(args []string, out, errs io.Writer) int {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") { // NAME may come before the flags
 		name, args = args[0], args[1:]
 	}
-	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return exitOK
-	} else if err != nil {
-		return exitStart
+	if code, ends := parse(f, args); ends {
+		return code
 	}
 	if name == "" {
 		name = f.Arg(0)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -21,10 +20,8 @@ func checkCommand(args []string, out, errs io.Writer) int {
 	path := f.String("config", "", "configuration file")
 	dial := f.Bool("dial", false, "also open each component: DNS, TCP, TLS, sign-in and permission")
 	overrides := overrideFlags(f)
-	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return exitOK
-	} else if err != nil {
-		return exitStart
+	if code, ends := parse(f, args); ends {
+		return code
 	}
 	if *path == "" {
 		fmt.Fprintln(errs, "outrigger check: give the file with -config")
@@ -65,7 +62,10 @@ func dialAll(c *config.Config, out, errs io.Writer) int {
 	return code
 }
 
-func schemaCommand(_ []string, out, errs io.Writer) int {
+func schemaCommand(args []string, out, errs io.Writer) int {
+	if code, ends := parse(flagSet("schema", errs), args); ends {
+		return code
+	}
 	text, err := config.Schema(components.Catalogs())
 	if err != nil {
 		fmt.Fprintln(errs, "outrigger schema:", err)
@@ -81,8 +81,8 @@ func outputFlag(f *flag.FlagSet) *string { return f.String("o", "text", "text or
 func versionCommand(args []string, out, errs io.Writer) int {
 	f := flagSet("version", errs)
 	format := outputFlag(f)
-	if f.Parse(args) != nil {
-		return exitStart
+	if code, ends := parse(f, args); ends {
+		return code
 	}
 	if *format == "json" {
 		return printJSON(out, map[string]string{"version": version()})

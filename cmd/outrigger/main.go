@@ -11,13 +11,6 @@ import (
 	_ "github.com/outrigger-mesh/outrigger/components/all"
 )
 
-// Exit codes, the same for each command.
-const (
-	exitOK     = 0
-	exitFaults = 1 // faults were found, or a check or a call failed
-	exitStart  = 2 // it could not start, or was called wrongly
-)
-
 type command struct {
 	name, usage, what string
 	run               func(args []string, out, errs io.Writer) int

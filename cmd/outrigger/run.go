@@ -22,6 +22,17 @@ func flagSet(name string, errs io.Writer) *flag.FlagSet {
 	return f
 }
 
+// parse reads a command's arguments; when they are faulty, or ask for help, the command ends with code.
+func parse(f *flag.FlagSet, args []string) (code int, ends bool) {
+	switch err := f.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK, true
+	case err != nil:
+		return exitStart, true
+	}
+	return exitOK, false
+}
+
 // portFlag is a flag that knows whether it was given.
 func portFlag(f *flag.FlagSet, name, what string, into **int) {
 	f.Func(name, what, func(text string) error {
@@ -52,9 +63,11 @@ func runCommand(args []string, out, errs io.Writer) int {
 	f := flagSet("run", errs)
 	path := f.String("config", "", "configuration file; without one the embedded defaults")
 	overrides := overrideFlags(f)
-	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return exitOK
-	} else if err != nil {
+	if code, ends := parse(f, args); ends {
+		return code
+	}
+	if n := f.NArg(); n > 0 && (n == len(args) || args[len(args)-n-1] != "--") {
+		fmt.Fprintf(errs, "outrigger run: unexpected argument %q: a command to run goes behind --\n", f.Arg(0))
 		return exitStart
 	}
 	load := func() (*config.Config, error) { return config.Load(*path, *overrides, config.Environment{}) }
@@ -72,6 +85,13 @@ func runCommand(args []string, out, errs io.Writer) int {
 	err = runtime.Run(context.Background(), runtime.Options{Config: c, Load: load, Signals: signals, Version: version(), Command: f.Args(), Out: out})
 	return exitCode(err, errs)
 }
+
+// Exit codes, the same for each command.
+const (
+	exitOK     = 0
+	exitFaults = 1 // faults were found, or a check or a call failed
+	exitStart  = 2 // it could not start, or was called wrongly
+)
 
 // exitCode is the application's if that is all there is to say.
 func exitCode(err error, errs io.Writer) int {

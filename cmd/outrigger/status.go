@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -27,10 +25,8 @@ func statusCommand(args []string, out, errs io.Writer) int {
 	var port *int
 	portFlag(f, "admin-port", "admin port of the sidecar on this machine", &port)
 	format := outputFlag(f)
-	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return exitOK
-	} else if err != nil {
-		return exitStart
+	if code, ends := parse(f, args); ends {
+		return code
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), findTime)
 	defer cancel()

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/outrigger-mesh/outrigger/runtime"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestArguments(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	if err := os.WriteFile(bad, []byte("cahce: {}\napp: {id: A}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"", 0, "Exit codes"}, {"help", 0, "outrigger run"}, {"rnu", 2, `unknown command "rnu"`},
+		{"run -h", 0, "-app-id"}, {"check -h", 0, "-dial"}, {"version -h", 0, "-o"}, {"status --help", 0, "-socket"}, {"call -h", 0, "-timeout"}, {"components -h", 0, "-o"}, {"schema -h", 0, ""},
+		{"run -grpc-port 70000", 2, "65535"}, {"run -grpc-port x", 2, "a port is a number"}, {"run -nonsense", 2, "nonsense"},
+		{"run app.yaml", 2, `unexpected argument "app.yaml"`}, {"run -app-id a python3 app.py", 2, "behind --"},
+		{"run -config /no/such/file", 2, "/no/such/file"}, {"run -config " + bad + " -- true", 2, `unknown section "cahce"`},
+		{"check", 2, "-config"}, {"check -config " + bad, 1, `unknown section "cahce"`}, {"check -config " + bad, 1, "app.id"},
+		{"schema -nonsense", 2, "nonsense"}, {"schema", 0, `"$schema"`}, {"version -o json", 0, `"version"`},
+		{"components cache/memory", 0, "cache: driver memory"}, {"components -o json file", 0, `"driver": "file"`}, {"components nothing", 1, `"nothing"`},
+		{"call", 2, "usage"}, {"call Cache/Got", 2, "Cache/Get"}, {"call Cache", 2, "Cache/Get"}, {"call Cache/Get {", 2, "GetRequest"},
+		{"call -addr 127.0.0.1:1 Cache/Get {}", 2, "127.0.0.1:1"}, {"status -admin-port 1", 2, "127.0.0.1:1"},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			var out bytes.Buffer
+			if code := dispatch(strings.Fields(c.args), &out, &out); code != c.code || !strings.Contains(out.String(), c.want) {
+				t.Errorf("code %d, want %d; it must say %q:\n%s", code, c.code, c.want, out.String())
+			}
+		})
+	}
+}
+
+func TestExitCode(t *testing.T) {
+	broken := errors.New("registry: connection refused")
+	for _, c := range []struct {
+		err   error
+		code  int
+		quiet bool
+	}{
+		{nil, 0, true},
+		{&runtime.ChildExit{Code: 0}, 0, true},
+		{&runtime.ChildExit{Code: 7}, 7, true},
+		{broken, 1, false},
+		{fmt.Errorf("%w: %w", runtime.ErrStart, broken), 2, false},
+		{errors.Join(broken, &runtime.ChildExit{Code: 7}), 7, false},
+		{errors.Join(broken, &runtime.ChildExit{Code: 0}), 1, false}, // the application ended well, the sidecar did not
+		{runtime.ErrCut, 1, false},
+		{errors.Join(runtime.ErrCut, &runtime.ChildExit{Code: 0}), 1, false},
+	} {
+		var out bytes.Buffer
+		if code := exitCode(c.err, &out); code != c.code || (out.Len() == 0) != c.quiet {
+			t.Errorf("%v: code %d, want %d; it said %q", c.err, code, c.code, out.String())
+		}
+	}
+}
+
+// Whatever is written for a method finds one or is told which there are.
+func FuzzMethod(f *testing.F) {
+	for _, name := range []string{"Cache/Get", "outrigger.cache.v1.Cache/Get", "Cache", "/", "Cache/", ""} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		m, err := method(name)
+		if (m == nil) != (err != nil) {
+			t.Fatalf("%q: %v, %v", name, m, err)
+		}
+		if m != nil && !strings.HasSuffix(name, "/"+string(m.Name())) {
+			t.Fatalf("%q found %s", name, m.FullName())
+		}
+		printStatus(io.Discard, errors.New(name))
+	})
+}
