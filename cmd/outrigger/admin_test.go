@@ -1,0 +1,101 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/outrigger-mesh/outrigger/runtime/telemetry/admin"
+)
+
+// pages are the admin pages of a sidecar that is draining.
+func pages(t *testing.T, network, address string) net.Addr {
+	ln, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/info", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"app":"orders","ports":{"grpc":7170},"components":[{"name":"c","capability":"cache","driver":"memory","state":"ready"}]}`)
+	})
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "draining", http.StatusServiceUnavailable) })
+	s := &httptest.Server{Listener: ln, Config: &http.Server{Handler: mux}}
+	s.Start()
+	t.Cleanup(s.Close)
+	return ln.Addr()
+}
+
+// A sidecar whose API has closed already is asked beside its socket; that of another application is not.
+func TestStatusFindsTheOneThatIsMeant(t *testing.T) {
+	data := t.TempDir()
+	run := filepath.Join(data, "run", "default")
+	if err := os.MkdirAll(run, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	pages(t, "unix", filepath.Join(run, "orders.admin.sock"))
+	for _, c := range []struct {
+		args, want string
+		code       int
+	}{
+		{"-app-id orders", "orders: draining", 1},
+		{"-app-id orders", "ready\n", 1}, // no blanks behind the state
+		{"-app-id stock", "stock.sock", 2},
+		{"-socket " + filepath.Join(run, "orders.sock"), "orders: draining", 1},
+	} {
+		var out bytes.Buffer
+		if code := statusCommand(append(strings.Fields(c.args), "-data-dir", data), &out, &out); code != c.code || !strings.Contains(out.String(), c.want) {
+			t.Errorf("%s: code %d, want %d; it must say %q:\n%s", c.args, code, c.code, c.want, out.String())
+		}
+	}
+}
+
+func TestAskTellsWhoAnswers(t *testing.T) {
+	address := pages(t, "tcp", "127.0.0.1:0").String()
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	for _, c := range []struct {
+		at   adminAt
+		want string // of the error
+	}{
+		{adminAt{network: "tcp", address: address}, ""},
+		{adminAt{"tcp", address, "127.0.0.1:7170"}, ""},
+		{adminAt{"tcp", address, "127.0.0.1:7270"}, "give -admin-port"},
+		{adminAt{network: "tcp", address: other.Listener.Addr().String()}, "is not the admin address of a sidecar (HTTP 404)"},
+		{adminAt{network: "tcp", address: "127.0.0.1:1"}, "no sidecar answers on 127.0.0.1:1"},
+	} {
+		var info admin.Info
+		_, err := c.at.ask(t.Context(), &info)
+		if c.want == "" && (err != nil || info.App != "orders") || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%+v: %+v, %v; want %q", c.at, info, err, c.want)
+		}
+	}
+}
+
+// Only when no sidecar is meant in particular, any may answer.
+func TestNamed(t *testing.T) {
+	for _, name := range []string{"OUTRIGGER_SOCKET", "OUTRIGGER_GRPC_ADDR", "OUTRIGGER_APP_ID"} {
+		t.Setenv(name, "")
+	}
+	port := 7170
+	for _, c := range []struct {
+		where place
+		want  bool
+	}{
+		{place{}, false}, {place{dataDir: "/tmp"}, false}, {place{namespace: "shop"}, false},
+		{place{app: "a"}, true}, {place{addr: "127.0.0.1:1"}, true}, {place{socket: "s"}, true}, {place{port: &port}, true},
+	} {
+		if c.where.named() != c.want {
+			t.Errorf("%+v: %v", c.where, !c.want)
+		}
+	}
+	t.Setenv("OUTRIGGER_APP_ID", "a")
+	if !(&place{}).named() {
+		t.Error("OUTRIGGER_APP_ID was not looked at")
+	}
+}
