@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -138,7 +139,7 @@ func shell(t *testing.T, page, script string) string {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	cmd.Dir = harness.Root()
-	cmd.Env = append(os.Environ(), "OUTRIGGER_DATA_DIR="+t.TempDir(), "PATH="+installed(t)+":"+os.Getenv("PATH"))
+	cmd.Env = append(clean(os.Environ()), "OUTRIGGER_DATA_DIR="+t.TempDir(), "PATH="+installed(t)+":"+os.Getenv("PATH"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
@@ -148,6 +149,11 @@ func shell(t *testing.T, page, script string) string {
 		t.Errorf("%s: %v", page, err)
 	}
 	return string(out)
+}
+
+// clean takes out what a make above would tell a make on the page.
+func clean(env []string) []string {
+	return slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") })
 }
 
 // installed is a folder with the binary under its own name.
