@@ -67,6 +67,9 @@ func (a adminAt) ask(ctx context.Context, info *admin.Info) (notReady string, er
 	}}}
 	defer h.CloseIdleConnections()
 	code, text, err := get(ctx, h, "/info")
+	if err != nil && a.api != "" {
+		return "", a.unknown()
+	}
 	if err != nil {
 		return "", fmt.Errorf("no sidecar answers on %s: %w", a.address, err)
 	}
@@ -74,13 +77,17 @@ func (a adminAt) ask(ctx context.Context, info *admin.Info) (notReady string, er
 		return "", fmt.Errorf("what answers on %s is not the admin address of a sidecar (HTTP %d)", a.address, code)
 	}
 	if _, port, _ := net.SplitHostPort(a.api); a.api != "" && port != strconv.Itoa(info.Ports["grpc"]) {
-		return "", fmt.Errorf("the admin port of the sidecar at %s is not known: give -admin-port, or -app-id", a.api)
+		return "", a.unknown()
 	}
 	code, text, err = get(ctx, h, "/readyz")
 	if err == nil && code != http.StatusOK {
 		notReady = strings.TrimSpace(string(text))
 	}
 	return notReady, err
+}
+
+func (a adminAt) unknown() error {
+	return fmt.Errorf("the admin port of the sidecar at %s is not known: give -admin-port, or -app-id", a.api)
 }
 
 func get(ctx context.Context, h *http.Client, path string) (code int, body []byte, err error) {

@@ -66,6 +66,7 @@ func TestAskTellsWhoAnswers(t *testing.T) {
 		{adminAt{network: "tcp", address: address}, ""},
 		{adminAt{"tcp", address, "127.0.0.1:7170"}, ""},
 		{adminAt{"tcp", address, "127.0.0.1:7270"}, "give -admin-port"},
+		{adminAt{"tcp", "127.0.0.1:1", "127.0.0.1:7170"}, "give -admin-port"},
 		{adminAt{network: "tcp", address: other.Listener.Addr().String()}, "is not the admin address of a sidecar (HTTP 404)"},
 		{adminAt{network: "tcp", address: "127.0.0.1:1"}, "no sidecar answers on 127.0.0.1:1"},
 	} {

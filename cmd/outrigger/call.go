@@ -38,7 +38,7 @@ func placeFlags(f *flag.FlagSet) *place {
 	portFlag(f, "grpc-port", "port of the gRPC API on this machine", &p.port)
 	f.StringVar(&p.socket, "socket", "", "unix socket of the sidecar")
 	f.StringVar(&p.app, "app-id", "", "the application whose sidecar is meant")
-	f.StringVar(&p.namespace, "namespace", "", "of that application; default unless set")
+	f.StringVar(&p.namespace, "namespace", "", "namespace of that application; default unless set")
 	f.StringVar(&p.dataDir, "data-dir", "", "folder of the sidecar's state")
 	return p
 }
@@ -68,8 +68,8 @@ const findTime = 5 * time.Second
 func callCommand(args []string, out, errs io.Writer) int {
 	f := flagSet("call", errs)
 	where := placeFlags(f)
-	timeout := f.Duration("timeout", 30*time.Second, "of a unary call")
-	if code, ends := parse(f, args); ends {
+	timeout := f.Duration("timeout", 30*time.Second, "longest time for a call that is no stream")
+	if code, ends := parse(f, args, anyWords); ends {
 		return code
 	}
 	if f.NArg() < 1 || f.NArg() > 2 {
@@ -84,7 +84,7 @@ func callCommand(args []string, out, errs io.Writer) int {
 	in := dynamicpb.NewMessage(m.Input())
 	if f.NArg() == 2 {
 		if err := protojson.Unmarshal([]byte(f.Arg(1)), in); err != nil {
-			fmt.Fprintf(errs, "outrigger call: the request is not a %s: %v\n", m.Input().FullName(), err)
+			fmt.Fprintf(errs, "outrigger call: the request is no %s: %v\n", m.Input().FullName(), err)
 			return exitStart
 		}
 	}
@@ -131,9 +131,9 @@ func methods() []string {
 	return all
 }
 
-// method finds Cache/Get or outrigger.cache.v1.Cache/Get.
+// method finds Cache/Get, outrigger.cache.v1.Cache/Get, or that with a slash before it, as gRPC and HTTP write it.
 func method(name string) (found protoreflect.MethodDescriptor, err error) {
-	service, short, ok := strings.Cut(name, "/")
+	service, short, ok := strings.Cut(strings.TrimPrefix(name, "/"), "/")
 	if ok {
 		eachMethod(func(m protoreflect.MethodDescriptor) bool {
 			s := m.Parent()
@@ -191,12 +191,15 @@ func printMessage(out io.Writer, m proto.Message, o protojson.MarshalOptions) er
 	return err
 }
 
-// printStatus says how a call failed: its code, reason and message.
+// said is who made an error, where it was not the sidecar that was called.
+var said = map[string]string{client.OriginApp: " (from the application)", client.OriginPeer: " (from the other sidecar)"}
+
+// printStatus says how a call failed: its code, reason, origin and message.
 func printStatus(errs io.Writer, err error) {
 	st := status.Convert(err)
 	reason := client.Reason(err)
 	if reason != "" {
 		reason = " " + reason
 	}
-	fmt.Fprintf(errs, "%s%s: %s\n", st.Code(), reason, st.Message())
+	fmt.Fprintf(errs, "%s%s%s: %s\n", st.Code(), reason, said[client.Origin(err)], st.Message())
 }

@@ -23,7 +23,11 @@ func componentsCommand(args []string, out, errs io.Writer) int {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") { // NAME may come before the flags
 		name, args = args[0], args[1:]
 	}
-	if code, ends := parse(f, args); ends {
+	words := 0
+	if name == "" {
+		words = 1
+	}
+	if code, ends := parse(f, args, words); ends {
 		return code
 	}
 	if name == "" {
@@ -31,7 +35,11 @@ func componentsCommand(args []string, out, errs io.Writer) int {
 	}
 	docs := describe(name)
 	if len(docs) == 0 {
-		fmt.Fprintf(errs, "outrigger components: there is no capability or driver %q\n", name)
+		var have []string
+		for _, d := range describe("") {
+			have = append(have, d.Capability+"/"+d.Driver)
+		}
+		fmt.Fprintf(errs, "outrigger components: there is no capability or driver %q (have %s)\n", name, strings.Join(have, ", "))
 		return exitFaults
 	}
 	if *format == "json" {

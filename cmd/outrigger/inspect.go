@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -20,7 +21,7 @@ func checkCommand(args []string, out, errs io.Writer) int {
 	path := f.String("config", "", "configuration file")
 	dial := f.Bool("dial", false, "also open each component: DNS, TCP, TLS, sign-in and permission")
 	overrides := overrideFlags(f)
-	if code, ends := parse(f, args); ends {
+	if code, ends := parse(f, args, 0); ends {
 		return code
 	}
 	if *path == "" {
@@ -63,7 +64,7 @@ func dialAll(c *config.Config, out, errs io.Writer) int {
 }
 
 func schemaCommand(args []string, out, errs io.Writer) int {
-	if code, ends := parse(flagSet("schema", errs), args); ends {
+	if code, ends := parse(flagSet("schema", errs), args, 0); ends {
 		return code
 	}
 	text, err := config.Schema(components.Catalogs())
@@ -76,12 +77,22 @@ func schemaCommand(args []string, out, errs io.Writer) int {
 }
 
 // outputFlag is -o, on commands whose answer a program may read.
-func outputFlag(f *flag.FlagSet) *string { return f.String("o", "text", "text or json") }
+func outputFlag(f *flag.FlagSet) *string {
+	format := "text"
+	f.Func("o", "text or json (default text)", func(text string) error {
+		if text != "text" && text != "json" {
+			return errors.New("there are text and json")
+		}
+		format = text
+		return nil
+	})
+	return &format
+}
 
 func versionCommand(args []string, out, errs io.Writer) int {
 	f := flagSet("version", errs)
 	format := outputFlag(f)
-	if code, ends := parse(f, args); ends {
+	if code, ends := parse(f, args, 0); ends {
 		return code
 	}
 	if *format == "json" {

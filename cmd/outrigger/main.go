@@ -21,8 +21,8 @@ func commands() []command {
 		{"run", "[-config F] [-app-id ID] [-app-port N] [flags] [-- CMD ARGS...]", "run the sidecar, and CMD beside it", runCommand},
 		{"check", "-config F [-dial]", "find all faults of a configuration", checkCommand},
 		{"components", "[NAME] [-o json]", "show drivers, their options, defaults and guarantees", componentsCommand},
-		{"call", "SERVICE/METHOD JSON", "call the sidecar's API, e.g. Cache/Get '{\"key\":\"a\"}'", callCommand},
-		{"status", "[-o json]", "show how the sidecar is doing", statusCommand},
+		{"call", "[flags] SERVICE/METHOD [JSON]", "call the sidecar's API, e.g. Cache/Get '{\"key\":\"a\"}'", callCommand},
+		{"status", "[-app-id ID] [-o json]", "show how the sidecar is doing", statusCommand},
 		{"schema", "", "print the JSON schema of the configuration", schemaCommand},
 		{"version", "[-o json]", "print the version", versionCommand},
 	}
@@ -32,8 +32,14 @@ func main() { os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func dispatch(args []string, out, errs io.Writer) int {
 	if len(args) == 0 || slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
-		usage(out)
-		return exitOK
+		if len(args) < 2 || args[0] != "help" {
+			usage(out)
+			return exitOK
+		}
+		args = []string{args[1], "-h"}
+	}
+	if args[0] == "--version" || args[0] == "-version" {
+		args[0] = "version"
 	}
 	names := []string{}
 	for _, c := range commands() {
@@ -49,7 +55,8 @@ func dispatch(args []string, out, errs io.Writer) int {
 func usage(out io.Writer) {
 	fmt.Fprintln(out, "outrigger: a sidecar that does an application's middleware and its service mesh")
 	for _, c := range commands() {
-		fmt.Fprintf(out, "  outrigger %-10s %s\n      %s\n", c.name, c.usage, c.what)
+		fmt.Fprintf(out, "  outrigger %s\n      %s\n", strings.TrimSpace(fmt.Sprintf("%-10s %s", c.name, c.usage)), c.what)
 	}
-	fmt.Fprintln(out, "Exit codes: 0 all is well; 1 faults were found or a check failed; 2 it could not start.")
+	fmt.Fprintln(out, "outrigger COMMAND -h tells its flags.")
+	fmt.Fprintln(out, "Exit codes: 0 all is well; 1 faults were found or a check failed; 2 it could not start; run with CMD ends with CMD's.")
 }

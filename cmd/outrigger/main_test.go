@@ -33,9 +33,12 @@ func TestArguments(t *testing.T) {
 		{"run app.yaml", 2, `unexpected argument "app.yaml"`}, {"run -app-id a python3 app.py", 2, "behind --"},
 		{"run -config /no/such/file", 2, "/no/such/file"}, {"run -config " + bad + " -- true", 2, `unknown section "cahce"`},
 		{"check", 2, "-config"}, {"check -config " + bad, 1, `unknown section "cahce"`}, {"check -config " + bad, 1, "app.id"},
+		{"help run", 0, "-app-port"}, {"help rnu", 2, `unknown command "rnu"`}, {"--version", 0, "outrigger "}, {"status -h", 0, "default text"},
+		{"check -config a.yaml b.yaml", 2, `unexpected argument "b.yaml"`}, {"schema x", 2, `"x"`}, {"status x", 2, `"x"`}, {"version x", 2, `"x"`},
+		{"components cache x", 2, `"x"`}, {"components -o json cache x", 2, `"x"`}, {"components -o yaml", 2, "text and json"},
 		{"schema -nonsense", 2, "nonsense"}, {"schema", 0, `"$schema"`}, {"version -o json", 0, `"version"`},
-		{"components cache/memory", 0, "cache: driver memory"}, {"components -o json file", 0, `"driver": "file"`}, {"components nothing", 1, `"nothing"`},
-		{"call", 2, "usage"}, {"call Cache/Got", 2, "Cache/Get"}, {"call Cache", 2, "Cache/Get"}, {"call Cache/Get {", 2, "GetRequest"},
+		{"components cache/memory", 0, "cache: driver memory"}, {"components -o json file", 0, `"driver": "file"`}, {"components nothing", 1, "have cache/memory, config/file"},
+		{"call", 2, "usage"}, {"call Cache/Got", 2, "Cache/Get"}, {"call Cache", 2, "Cache/Get"}, {"call /outrigger.cache.v1.Cache/Get {", 2, "GetRequest"},
 		{"call -addr 127.0.0.1:1 Cache/Get {}", 2, "127.0.0.1:1"}, {"status -admin-port 1", 2, "127.0.0.1:1"},
 	} {
 		t.Run(c.args, func(t *testing.T) {

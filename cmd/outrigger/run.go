@@ -22,12 +22,18 @@ func flagSet(name string, errs io.Writer) *flag.FlagSet {
 	return f
 }
 
-// parse reads a command's arguments; when they are faulty, or ask for help, the command ends with code.
-func parse(f *flag.FlagSet, args []string) (code int, ends bool) {
+const anyWords = -1
+
+// parse reads a command's arguments, flags first and then at most so many words; when they are faulty, or ask for help, the
+// command ends with code.
+func parse(f *flag.FlagSet, args []string, words int) (code int, ends bool) {
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK, true
 	case err != nil:
+		return exitStart, true
+	case words != anyWords && f.NArg() > words:
+		fmt.Fprintf(f.Output(), "%s: unexpected argument %q\n", f.Name(), f.Arg(words))
 		return exitStart, true
 	}
 	return exitOK, false
@@ -48,14 +54,14 @@ func portFlag(f *flag.FlagSet, name, what string, into **int) {
 func overrideFlags(f *flag.FlagSet) *config.Overrides {
 	o := &config.Overrides{}
 	f.StringVar(&o.AppID, "app-id", "", "the application's name")
-	portFlag(f, "app-port", "where the application listens on this machine", &o.AppPort)
+	portFlag(f, "app-port", "port where the application listens on this machine", &o.AppPort)
 	f.StringVar(&o.AppProtocol, "app-protocol", "", "what the application speaks on its port: http or grpc")
 	f.StringVar(&o.DataDir, "data-dir", "", "folder of the sidecar's state")
-	portFlag(f, "grpc-port", "of the gRPC API; 0 picks one", &o.GRPCPort)
-	portFlag(f, "http-port", "of the HTTP/JSON API; 0 picks one", &o.HTTPPort)
-	portFlag(f, "admin-port", "of probes, metrics and info; 0 picks one", &o.AdminPort)
-	portFlag(f, "inbound-port", "for calls from other sidecars; 0 picks one", &o.InboundPort)
-	portFlag(f, "outbound-port", "for the application's calls in its own protocol; 0 picks one", &o.OutboundPort)
+	portFlag(f, "grpc-port", "port of the gRPC API; 0 picks one", &o.GRPCPort)
+	portFlag(f, "http-port", "port of the HTTP/JSON API; 0 picks one", &o.HTTPPort)
+	portFlag(f, "admin-port", "port of probes, metrics and info; 0 picks one", &o.AdminPort)
+	portFlag(f, "inbound-port", "port for calls from other sidecars; 0 picks one", &o.InboundPort)
+	portFlag(f, "outbound-port", "port for the application's calls in its own protocol; 0 picks one", &o.OutboundPort)
 	return o
 }
 
@@ -63,7 +69,7 @@ func runCommand(args []string, out, errs io.Writer) int {
 	f := flagSet("run", errs)
 	path := f.String("config", "", "configuration file; without one the embedded defaults")
 	overrides := overrideFlags(f)
-	if code, ends := parse(f, args); ends {
+	if code, ends := parse(f, args, anyWords); ends {
 		return code
 	}
 	if n := f.NArg(); n > 0 && (n == len(args) || args[len(args)-n-1] != "--") {

@@ -18,7 +18,7 @@ func statusCommand(args []string, out, errs io.Writer) int {
 	var port *int
 	portFlag(f, "admin-port", "admin port of the sidecar on this machine", &port)
 	format := outputFlag(f)
-	if code, ends := parse(f, args); ends {
+	if code, ends := parse(f, args, 0); ends {
 		return code
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), findTime)
