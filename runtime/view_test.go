@@ -1,0 +1,81 @@
+package runtime_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	registryv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/registry/v1"
+	"github.com/outrigger-mesh/outrigger/runtime"
+)
+
+func TestDataDir(t *testing.T) {
+	top := t.TempDir()
+	t.Setenv("OUTRIGGER_DATA_DIR", filepath.Join(top, "env"))
+	for configured, want := range map[string]string{filepath.Join(top, "a", "b"): filepath.Join(top, "a", "b"), "": filepath.Join(top, "env")} {
+		dir, err := runtime.DataDir(configured)
+		if err != nil || dir != want {
+			t.Errorf("%q is %q, %v", configured, dir, err)
+		}
+		if info, err := os.Stat(want); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", want, info, err)
+		}
+	}
+	file := filepath.Join(top, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := runtime.DataDir(filepath.Join(file, "x")); err == nil || !strings.Contains(err.Error(), "-data-dir") {
+		t.Errorf("a folder that cannot be: %v", err)
+	}
+}
+
+// TestRegistryAPI publishes through the API and sees what callers would.
+func TestRegistryAPI(t *testing.T) {
+	app := startApplication(t)
+	s := start(t, "registry: {default: {driver: file}}\nmesh: {registry: default}\ndrain: {propagation: 10ms}\n")
+	conn := dial(t, s.grpc)
+	c := registryv1.NewRegistryClient(conn)
+	publish := func(namespace string, port int) (*registryv1.PublishResponse, error) {
+		return c.Publish(within(t, 10*time.Second), &registryv1.PublishRequest{Service: &registryv1.Service{Namespace: namespace, Name: "prices"}, Port: int32(port)})
+	}
+	if _, err := publish("other", app.port); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("a service of another namespace: %v", err)
+	}
+	if _, err := publish("", 0); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("port 0: %v", err)
+	}
+	if _, err := c.Resolve(within(t, 10*time.Second), &registryv1.ResolveRequest{}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("no name: %v", err)
+	}
+	if _, err := c.Resolve(within(t, 10*time.Second), &registryv1.ResolveRequest{Service: &registryv1.Service{Name: "prices"}}); status.Code(err) != codes.NotFound {
+		t.Errorf("not published: %v", err)
+	}
+	if _, err := publish("", app.port); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		out, err := c.Resolve(within(t, 10*time.Second), &registryv1.ResolveRequest{Service: &registryv1.Service{Name: "prices"}})
+		if err == nil && (len(out.GetInstances()) != 1 || out.GetInstances()[0].GetAddress() != s.inbound || out.GetAddress() != s.outbound) {
+			err = errors.New(out.String())
+		}
+		return err
+	})
+	if _, err := c.Unpublish(within(t, 10*time.Second), &registryv1.UnpublishRequest{Service: &registryv1.Service{Namespace: "other", Name: "prices"}}); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("a service of another namespace: %v", err)
+	}
+	if _, metrics := s.get("/metrics"); !strings.Contains(metrics, `outrigger_relay_connections{direction="downstream",side="api"} 1`) || !strings.Contains(metrics, `outrigger_relay_streams{side="inbound"} 0`) {
+		t.Errorf("metrics of the relays:\n%s", metrics)
+	}
+	if _, info := s.get("/info"); !strings.Contains(info, "default/prices") || !strings.Contains(info, fmt.Sprintf("%q", s.inbound)) {
+		t.Errorf("info: %s", info)
+	}
+	conn.Close()
+}
