@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -161,7 +163,7 @@ func call(conn grpc.ClientConnInterface, m protoreflect.MethodDescriptor, in pro
 		if err := conn.Invoke(ctx, path, in, answer); err != nil {
 			return err
 		}
-		return printMessage(out, answer, protojson.MarshalOptions{Multiline: true, EmitUnpopulated: true})
+		return printMessage(out, answer, "  ")
 	}
 	stream, err := conn.NewStream(context.Background(), &grpc.StreamDesc{ServerStreams: true}, path)
 	if err != nil {
@@ -177,16 +179,27 @@ func call(conn grpc.ClientConnInterface, m protoreflect.MethodDescriptor, in pro
 		} else if err != nil {
 			return err
 		}
-		if err := printMessage(out, answer, protojson.MarshalOptions{EmitUnpopulated: true}); err != nil {
+		if err := printMessage(out, answer, ""); err != nil {
 			return err
 		}
 	}
 }
 
-func printMessage(out io.Writer, m proto.Message, o protojson.MarshalOptions) error {
-	text, err := o.Marshal(m)
+// printMessage prints a message as JSON, on one line if indent is empty. The white space of protojson differs from build to
+// build, on purpose; that of a command's output does not.
+func printMessage(out io.Writer, m proto.Message, indent string) error {
+	text, err := protojson.MarshalOptions{EmitUnpopulated: true}.Marshal(m)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if indent == "" {
+		err = json.Compact(&b, text)
+	} else {
+		err = json.Indent(&b, text, "", indent)
+	}
 	if err == nil {
-		_, err = fmt.Fprintln(out, string(text))
+		_, err = fmt.Fprintln(out, b.String())
 	}
 	return err
 }
