@@ -36,7 +36,7 @@ func freshComponent() written {
 func (l *loader) section(s [2]*yaml.Node) []Component {
 	capability := s[0].Value
 	if s[1].Kind != yaml.MappingNode {
-		l.fault(s[1].Line, "%s: expected a map of components by name, found %s", capability, shape(s[1]))
+		l.fault(s[1].Line, "%s: expected a map of components by name, found %s", capability, l.shape(s[1]))
 		return nil
 	}
 	var all []Component
@@ -54,7 +54,11 @@ func (l *loader) component(capability string, name, body *yaml.Node) Component {
 	c := Component{ID: components.ID{Capability: capability, Name: name.Value},
 		Position: fmt.Sprintf("%s:%d:%d", l.file, place.line, place.column)}
 	if body.Kind != yaml.MappingNode {
-		l.fault(body.Line, "%s: expected a map with driver and options, found %s", l.subject(name.Line), shape(body))
+		hint := ""
+		if name.Value == "driver" && body.Kind == yaml.ScalarNode { // what is written when the name was forgotten
+			hint = fmt.Sprintf(" (a component has a name: write default: {driver: %s})", clip(l.spelt(body.Line)))
+		}
+		l.fault(body.Line, "%s: expected a map with driver and options, found %s%s", l.subject(name.Line), l.shape(body), hint)
 		return c
 	}
 	w := freshComponent()
@@ -88,7 +92,7 @@ func (l *loader) options(c *Component, name, body *yaml.Node) {
 		key, node = name, &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: name.Line, Column: 1}
 	}
 	if node.Kind != yaml.MappingNode {
-		l.fault(node.Line, "%s %q: options: expected a map, found %s", c.Capability, c.Name, shape(node))
+		l.fault(node.Line, "%s %q: options: expected a map, found %s", c.Capability, c.Name, l.shape(node))
 		return
 	}
 	o := &optionsOf{driver: c.Driver, catalog: catalog, node: node, tree: &l.tree}

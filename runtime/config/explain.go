@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -86,8 +87,24 @@ func (l *loader) explainType(at int, tag, name string, want reflect.Type) string
 		return fmt.Sprintf("%s is out of range", value)
 	case kind == reflect.Struct || kind == reflect.Map || kind == reflect.Slice || kind == reflect.Array:
 		return fmt.Sprintf("expected %s, found %s", wanted(want), value)
+	case n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 && wouldFit(n.Value, kind):
+		return fmt.Sprintf("%s is a text: write it without quotes", value)
 	}
 	return fmt.Sprintf("%s is not %s", value, wanted(want))
+}
+
+// wouldFit tells whether a text would be what is wanted if it were not quoted.
+func wouldFit(text string, kind reflect.Kind) bool {
+	var err error
+	switch {
+	case kind == reflect.Bool:
+		return text == "true" || text == "false"
+	case kind == reflect.Float32 || kind == reflect.Float64:
+		_, err = strconv.ParseFloat(text, 64)
+	default:
+		_, err = strconv.ParseInt(text, 10, 64)
+	}
+	return err == nil
 }
 
 // wanted names what a type is written as.
@@ -116,7 +133,15 @@ func wanted(t reflect.Type) string {
 	return "a single value"
 }
 
-// shape names what a node is.
+// shape names what a node of the tree is, and shows of a reference no more than the reference.
+func (l *loader) shape(n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode {
+		return l.shown(n.Line)
+	}
+	return shape(n)
+}
+
+// shape names what a node of the file is.
 func shape(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
