@@ -106,9 +106,12 @@ func (c *Component[D]) SetAs(name string, limits Limits, driver D) (retired <-ch
 	return c.swap(c.generation(id, driver))
 }
 
+// errNoKey is ErrNotFound in words that nobody takes for a component that is missing.
+var errNoKey = fmt.Errorf("%w: there is no such key", ErrNotFound)
+
 func (c *Component[D]) generation(id ID, driver D) *generation[D] {
 	l := *c.limits.Load()
-	g := &generation[D]{id: id, driver: driver, limits: l, absent: named(id, ErrNotFound),
+	g := &generation[D]{id: id, driver: driver, limits: l, absent: named(id, errNoKey),
 		slots: make(chan struct{}, l.Concurrency), idle: make(chan struct{})}
 	_, g.instant = any(driver).(Instant)
 	g.retired, g.retire = context.WithCancel(context.Background())

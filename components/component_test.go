@@ -419,7 +419,7 @@ func TestAbsentKeyCostsNoAllocation(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { err = use(t.Context(), c, absent) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
-	if d := detail(t, err); err.Error() != `cache "sessions": not found` || !errors.Is(err, components.ErrNotFound) || d.Metadata["driver"] != "one" {
+	if d := detail(t, err); err.Error() != `cache "sessions": not found: there is no such key` || !errors.Is(err, components.ErrNotFound) || d.Metadata["driver"] != "one" {
 		t.Errorf("%v, %v", err, d.Metadata)
 	}
 	c.SetAs("two", components.Limits{}, &store{})
