@@ -21,7 +21,8 @@ var Drivers = components.NewRegistry[Driver]("config")
 // MaxValue is the largest value, in bytes.
 const MaxValue = 4 << 20
 
-// PageBytes is what the values of a page of a list, or of a message to a watcher, come to at most, unless it has only one.
+// PageBytes is what the values of a page of a list come to at most, and the changes of a message to a watcher with all that
+// belongs to them, unless there is only one.
 const PageBytes = 1 << 20
 
 // Item is one value. What Value and Metadata hold must not be changed: readers share it.
@@ -39,6 +40,13 @@ type Change struct {
 	Key     string
 	Item    Item // the value that the key has now, unless it is Deleted
 	Deleted bool // the key is absent
+}
+
+// Message is what a watcher is told at once. The initial messages come first and together hold the present state; More is set
+// on all of them but the last.
+type Message struct {
+	Changes       []Change
+	Initial, More bool
 }
 
 // Selection is what a watcher wants to hear of: these keys, and all keys that begin with one of these prefixes.

@@ -163,8 +163,8 @@ func watch(t *testing.T, c *config.Config, sel config.Selection, during func()) 
 	ctx, stop := context.WithCancel(t.Context())
 	r := &reader{stop, make(chan string, 10000), make(chan error, 1)}
 	go func() {
-		r.ended <- c.Watch(ctx, app, sel, func(changes []config.Change, initial bool) error {
-			r.sent <- text(changes, initial)
+		r.ended <- c.Watch(ctx, app, sel, func(m config.Message) error {
+			r.sent <- text(m)
 			if during != nil {
 				during()
 			}
@@ -175,12 +175,15 @@ func watch(t *testing.T, c *config.Config, sel config.Selection, during func()) 
 	return r
 }
 
-func text(changes []config.Change, initial bool) string {
+func text(m config.Message) string {
 	var parts []string
-	if initial {
+	if m.Initial {
 		parts = append(parts, "initial")
 	}
-	for _, c := range changes {
+	if m.More {
+		parts = append(parts, "more")
+	}
+	for _, c := range m.Changes {
 		switch {
 		case c.Deleted:
 			parts = append(parts, c.Key+" gone")

@@ -12,14 +12,14 @@ import (
 // retryWatch is how long a watcher that was told last known values waits before the back end is asked again.
 const retryWatch = time.Second
 
-// Watch tells send the present state first (initial), absent keys of sel.Keys among it, then each key's newest value as it
-// changes, sorted by key. It calls send from the calling goroutine and blocks until ctx ends, send fails, the component is
+// Watch tells send the present state first (Initial), absent keys of sel.Keys among it, then each key's newest value as it
+// changes, sorted by key, in messages of PageBytes. It calls send from the calling goroutine and blocks until ctx ends, send fails, the component is
 // replaced (ErrUnavailable, reason RELOADED) or the back end is lost. A send that takes long costs one pending change a
 // key and holds up nobody else.
 //
 // While the back end is unavailable the present state is what is known of it, each value marked Stale; keys of which
 // nothing is known are left out, and if that are all, Watch fails. When it is back, all that differs or was stale follows.
-func (c *Config) Watch(ctx context.Context, caller components.Caller, sel Selection, send func(changes []Change, initial bool) error) error {
+func (c *Config) Watch(ctx context.Context, caller components.Caller, sel Selection, send func(Message) error) error {
 	full, err := storedSelection(caller, sel)
 	if err != nil {
 		return err

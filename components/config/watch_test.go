@@ -162,7 +162,7 @@ func TestWatchEndsWhenSendFails(t *testing.T) {
 		away := errors.New("the client has gone")
 		ended := make(chan error, 1)
 		go func() {
-			ended <- c.Watch(t.Context(), app, sel, func([]config.Change, bool) error { return away })
+			ended <- c.Watch(t.Context(), app, sel, func(config.Message) error { return away })
 		}()
 		report(t, <-d.feeds, true)
 		if err := <-ended; !errors.Is(err, away) {
@@ -231,7 +231,7 @@ func TestLargeChangesAreSentInParts(t *testing.T) {
 		w.want(t, "initial")
 		var changes []config.Change
 		for i := range 4 {
-			changes = append(changes, d.put(fmt.Sprint("shop/p/", i), strings.Repeat("x", config.PageBytes/2), "1"))
+			changes = append(changes, d.put(fmt.Sprint("shop/p/", i), strings.Repeat("x", config.PageBytes/2-100), "1"))
 		}
 		report(t, f, false, changes...)
 		synctest.Wait()
@@ -245,5 +245,76 @@ func TestLargeChangesAreSentInParts(t *testing.T) {
 		}
 		w.stop()
 		<-w.ended
+	})
+}
+
+// TestLargeInitialStateIsSentInParts: what is there may be more than a message can hold. What changes before its part is sent is
+// sent in its newest value or not at all; what changes after follows the initial state.
+func TestLargeInitialStateIsSentInParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFake()
+		c, _ := front(d)
+		release := make(chan struct{})
+		w := watch(t, c, sel, func() { <-release })
+		f := <-d.feeds
+		large := strings.Repeat("x", config.PageBytes)
+		report(t, f, true, d.put("shop/k", "1", "1"), d.put("shop/p/a", large, "1"), d.put("shop/p/b", "1", "1"), d.put("shop/p/c", large, "1"))
+		w.want(t, "initial, more, k=1, none gone")
+		report(t, f, false, d.put("shop/k", "2", "2"), gone("shop/p/c"), d.put("shop/p/b", "2", "2"), d.put("shop/p/d", "1", "1"))
+		close(release)
+		w.want(t, "initial, more, p/a="+large)
+		w.want(t, "initial, p/b=2")
+		w.want(t, "k=2, p/d=1")
+		w.stop()
+		<-w.ended
+	})
+}
+
+// TestInitialStateEnds though what is left of it has gone meanwhile.
+func TestInitialStateEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFake()
+		c, _ := front(d)
+		release := make(chan struct{})
+		w := watch(t, c, config.Selection{Prefixes: []string{""}}, func() { <-release })
+		f := <-d.feeds
+		report(t, f, true, d.put("shop/a", "1", "1"), d.put("shop/b", strings.Repeat("x", config.PageBytes), "1"))
+		w.want(t, "initial, more, a=1")
+		report(t, f, false, gone("shop/b"))
+		close(release)
+		w.want(t, "initial")
+		w.stop()
+		<-w.ended
+	})
+}
+
+// TestKeysCountToo: many small values are many names.
+func TestKeysCountToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFake()
+		c, _ := front(d)
+		const keys = 4000
+		long, sizes := strings.Repeat("k", 200), []int(nil)
+		var all []config.Change
+		for i := range keys {
+			all = append(all, d.put(fmt.Sprintf("shop/%s%d", long, i), "", "1"))
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		go func() { report(t, <-d.feeds, true, all...) }()
+		_ = c.Watch(ctx, app, config.Selection{Prefixes: []string{""}}, func(m config.Message) error {
+			if sizes = append(sizes, len(m.Changes)); !m.More {
+				stop()
+			}
+			return nil
+		})
+		total := 0
+		for _, n := range sizes {
+			if total += n; n*2*len(long) > config.PageBytes {
+				t.Errorf("%d keys of %d bytes in a message", n, len(long))
+			}
+		}
+		if total != keys {
+			t.Errorf("%d keys, want %d", total, keys)
+		}
 	})
 }

@@ -12,8 +12,8 @@ type watcher struct {
 	sel   Selection
 	exact map[string]bool // sel.Keys
 	strip int             // bytes of the namespace before each key
-	send  func([]Change, bool) error
-	begun bool          // the first message has been sent; the sender's own
+	send  func(Message) error
+	begun bool          // the initial state has been sent; the sender's own
 	wake  chan struct{} // holds one element while there is something to send
 
 	mu      sync.Mutex
@@ -35,7 +35,7 @@ func markOf(c Change) mark {
 	return mark{version: c.Item.Version, stale: c.Item.Stale}
 }
 
-func newWatcher(sel Selection, strip int, send func([]Change, bool) error) *watcher {
+func newWatcher(sel Selection, strip int, send func(Message) error) *watcher {
 	w := &watcher{sel: sel, strip: strip, send: send, wake: make(chan struct{}, 1),
 		exact: map[string]bool{}, told: map[string]mark{}, pending: map[string]Change{}}
 	for _, key := range sel.Keys {
@@ -110,30 +110,48 @@ func (w *watcher) note(c Change) {
 	w.pending[c.Key] = c
 }
 
-// flush sends what is pending. The first message goes out whole, even if nothing is there.
+// flush sends what is pending. The initial state goes out even if nothing is there, and is what was pending when it began:
+// changes that come meanwhile follow it, or else it would never end where values change all the time.
 func (w *watcher) flush() error {
 	for {
-		changes := w.next()
-		if len(changes) == 0 && (w.begun || !w.isLive()) {
+		keys := w.due()
+		if len(keys) == 0 && (w.begun || !w.isLive()) {
 			return nil
 		}
-		initial := !w.begun
-		w.begun = true
-		if err := w.send(changes, initial); err != nil {
-			return err
+		for len(keys) > 0 || !w.begun {
+			m := Message{Initial: !w.begun}
+			m.Changes, keys = w.next(keys)
+			m.More = m.Initial && len(keys) > 0
+			w.begun = w.begun || len(keys) == 0
+			if len(m.Changes) == 0 && !m.Initial {
+				continue
+			}
+			if err := w.send(m); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// next takes pending changes, sorted by key: all for the first message, later one, or as many as PageBytes hold.
-func (w *watcher) next() (changes []Change) {
+// due are the keys of what is pending, sorted.
+func (w *watcher) due() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(maps.Keys(w.pending))
+}
+
+// next takes what is still pending of keys, as much as PageBytes hold, and answers the keys that are left.
+func (w *watcher) next(keys []string) (changes []Change, left []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	size := 0
-	for _, key := range slices.Sorted(maps.Keys(w.pending)) {
-		c := w.pending[key]
-		if size += len(c.Item.Value); w.begun && len(changes) > 0 && size > PageBytes {
-			break
+	for i, key := range keys {
+		c, ok := w.pending[key]
+		if !ok {
+			continue
+		}
+		if size += sizeOf(c); len(changes) > 0 && size > PageBytes {
+			return changes, keys[i:]
 		}
 		delete(w.pending, key)
 		if c.Deleted && !w.exact[key] {
@@ -145,5 +163,15 @@ func (w *watcher) next() (changes []Change) {
 		c.Item.Key = c.Key
 		changes = append(changes, c)
 	}
-	return changes
+	return changes, nil
+}
+
+// sizeOf is about what a change takes on the wire, where its key is named twice.
+func sizeOf(c Change) int {
+	const lengths = 32 // of the fields, and their numbers
+	size := lengths + 2*len(c.Key) + len(c.Item.Value) + len(c.Item.ContentType) + len(c.Item.Version)
+	for name, value := range c.Item.Metadata {
+		size += lengths + len(name) + len(value)
+	}
+	return size
 }

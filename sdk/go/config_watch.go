@@ -38,6 +38,7 @@ func (c *Config) watch(ctx context.Context, keys, prefixes []string) iter.Seq2[C
 	return func(yield func(Change, error) bool) {
 		seen := newSeen(request.GetKeys())
 		err := watch(ctx, c.client, "config", func(ctx context.Context) (grpc.ServerStreamingClient[configv1.WatchResponse], error) {
+			seen.begin()
 			return c.api.Watch(ctx, request)
 		}, func(m *configv1.WatchResponse) bool {
 			for _, change := range seen.news(m) {
@@ -57,6 +58,7 @@ func (c *Config) watch(ctx context.Context, keys, prefixes []string) iter.Seq2[C
 type seen struct {
 	keys     map[string]bool   // watched by name; true: that it is absent has been told once
 	versions map[string]string // of what is there. Keys of a prefix that are gone are forgotten: there is no end to them
+	named    map[string]bool   // by the initial messages so far
 }
 
 func newSeen(keys []string) *seen {
@@ -66,6 +68,9 @@ func newSeen(keys []string) *seen {
 	}
 	return s
 }
+
+// begin is called before each stream, whose initial messages hold all there is.
+func (s *seen) begin() { s.named = map[string]bool{} }
 
 // news is what a message says that the reader does not know.
 func (s *seen) news(m *configv1.WatchResponse) []Change {
@@ -85,15 +90,20 @@ func (s *seen) news(m *configv1.WatchResponse) []Change {
 	return changes
 }
 
-// missing are the keys, sorted, that a message with all there is does not name.
+// missing are the keys, sorted, that the initial messages do not name, once the last of them is there.
 func (s *seen) missing(m *configv1.WatchResponse) []string {
+	for _, change := range m.GetChanges() {
+		s.named[change.GetKey()] = true
+	}
+	if m.GetMore() {
+		return []string{}
+	}
 	all := maps.Clone(s.keys)
 	for key := range s.versions {
 		all[key] = true
 	}
-	for _, change := range m.GetChanges() {
-		delete(all, change.GetKey())
-	}
+	maps.DeleteFunc(all, func(key string, _ bool) bool { return s.named[key] })
+	s.begin()
 	return slices.Sorted(maps.Keys(all))
 }
 

@@ -14,13 +14,14 @@ func FuzzSeen(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 9, 4, 8, 0, 9, 5, 8})
 	f.Add([]byte{9, 1, 8, 5, 9, 1, 9, 8, 8})
 	f.Add([]byte{0, 8, 4, 8, 9, 1, 8, 5, 8, 9})
+	f.Add([]byte{0, 1, 9, 7, 4, 1, 8, 8, 7, 9})
 	f.Fuzz(func(t *testing.T, steps []byte) {
 		store, told := map[string]string{}, map[string]string{} // as is, and as the stream has told
 		reader := newSeen([]string{"k1"})
 		knows, absent := map[string]string{}, false // absent: that k1 is was said
-		version := 0
-		deliver := func(initial bool) {
-			for _, change := range reader.news(message(store, told, initial)) {
+		version, broken := 0, false                 // broken: the stream has ended within the initial state
+		handle := func(m *configv1.WatchResponse) {
+			for _, change := range reader.news(m) {
 				before, there := knows[change.Key]
 				switch {
 				case !change.Deleted && there && before == change.Item.Version:
@@ -36,6 +37,21 @@ func FuzzSeen(f *testing.F) {
 					absent = change.Deleted
 				}
 			}
+		}
+		deliver := func(initial bool) {
+			m := message(store, told, initial)
+			if initial {
+				reader.begin()
+			}
+			for _, change := range m.GetChanges() {
+				if initial { // one by one
+					handle(&configv1.WatchResponse{Initial: true, More: true, Changes: []*configv1.WatchResponse_Change{change}})
+				}
+			}
+			if initial {
+				m.Changes = nil
+			}
+			handle(m)
 			told = maps.Clone(store)
 			if _, there := store["k1"]; !maps.Equal(knows, store) || absent == there {
 				t.Fatalf("the reader knows %v (k1 absent: %v), there is %v", knows, absent, store)
@@ -45,8 +61,13 @@ func FuzzSeen(f *testing.F) {
 		for _, step := range steps {
 			key := "k" + strconv.Itoa(int(step%4))
 			switch {
-			case step%10 == 9:
+			case step%10 == 9, step%10 == 8 && broken:
 				deliver(true)
+				broken = false
+			case step == 7:
+				broken = true
+				reader.begin()
+				handle(&configv1.WatchResponse{Initial: true, More: true, Changes: message(store, told, true).GetChanges()})
 			case step%10 == 8:
 				deliver(false)
 			case step%8 < 4:

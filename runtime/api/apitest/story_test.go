@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -140,6 +141,26 @@ func TestConfig(t *testing.T) {
 		_, err = none.Recv()
 		refused(t, "a watch of nothing", err, codes.InvalidArgument, "INVALID_ARGUMENT")
 		must[*configv1.DeleteResponse](t)(c.Delete(ctx, &configv1.DeleteRequest{Key: "app/size"}))
+	})
+}
+
+// TestConfigWatchOfMuch: what is there may be more than a message holds.
+func TestConfigWatchOfMuch(t *testing.T) {
+	each(t, func(t *testing.T, _ front, _ *sidecar, cc grpc.ClientConnInterface) {
+		ctx, c := within(t), configv1.NewConfigClient(cc)
+		const keys = 6
+		for i := range keys {
+			must[*configv1.SetResponse](t)(c.Set(ctx, &configv1.SetRequest{Key: fmt.Sprint("much/", i), Value: make([]byte, 1<<20)}))
+		}
+		watching, stop := context.WithCancel(ctx)
+		defer stop()
+		w := must[grpc.ServerStreamingClient[configv1.WatchResponse]](t)(c.Watch(watching, &configv1.WatchRequest{Prefixes: []string{"much/"}}))
+		for i := range keys {
+			m := must[*configv1.WatchResponse](t)(w.Recv())
+			if !m.Initial || m.More != (i < keys-1) || len(m.Changes) != 1 || len(m.Changes[0].Item.GetValue()) != 1<<20 {
+				t.Fatalf("message %d: initial %v, more %v, %d changes", i, m.Initial, m.More, len(m.Changes))
+			}
+		}
 	})
 }
 

@@ -87,9 +87,9 @@ func (s *configServer) Watch(in *pb.WatchRequest, stream grpc.ServerStreamingSer
 		return err
 	}
 	sel := config.Selection{Keys: in.GetKeys(), Prefixes: in.GetPrefixes()}
-	return c.Watch(stream.Context(), who, sel, func(changes []config.Change, initial bool) error {
-		out := &pb.WatchResponse{Initial: initial, Changes: make([]*pb.WatchResponse_Change, len(changes))}
-		for i, ch := range changes {
+	return c.Watch(stream.Context(), who, sel, func(m config.Message) error {
+		out := &pb.WatchResponse{Initial: m.Initial, More: m.More, Changes: make([]*pb.WatchResponse_Change, len(m.Changes))}
+		for i, ch := range m.Changes {
 			out.Changes[i] = &pb.WatchResponse_Change{Key: ch.Key}
 			if !ch.Deleted {
 				out.Changes[i].Item = configItem(ch.Item)

@@ -607,8 +607,10 @@ func (x *WatchRequest) GetPrefixes() []string {
 type WatchResponse struct {
 	state   protoimpl.MessageState  `protogen:"open.v1"`
 	Changes []*WatchResponse_Change `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
-	// Set on the first message alone, which holds all that is there now.
-	Initial       bool `protobuf:"varint,2,opt,name=initial,proto3" json:"initial,omitempty"`
+	// Set on the messages of the initial state, which together hold all that is there now. What they do not name is absent.
+	Initial bool `protobuf:"varint,2,opt,name=initial,proto3" json:"initial,omitempty"`
+	// Further messages of the initial state follow: only the last of them tells what is absent.
+	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -653,6 +655,13 @@ func (x *WatchResponse) GetChanges() []*WatchResponse_Change {
 func (x *WatchResponse) GetInitial() bool {
 	if x != nil {
 		return x.Initial
+	}
+	return false
+}
+
+func (x *WatchResponse) GetMore() bool {
+	if x != nil {
+		return x.More
 	}
 	return false
 }
@@ -761,10 +770,11 @@ const file_outrigger_config_v1_config_proto_rawDesc = "" +
 	"\fWatchRequest\x12\x1c\n" +
 	"\tcomponent\x18\x01 \x01(\tR\tcomponent\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\tR\x04keys\x12\x1a\n" +
-	"\bprefixes\x18\x03 \x03(\tR\bprefixes\"\xb9\x01\n" +
+	"\bprefixes\x18\x03 \x03(\tR\bprefixes\"\xcd\x01\n" +
 	"\rWatchResponse\x12C\n" +
 	"\achanges\x18\x01 \x03(\v2).outrigger.config.v1.WatchResponse.ChangeR\achanges\x12\x18\n" +
-	"\ainitial\x18\x02 \x01(\bR\ainitial\x1aI\n" +
+	"\ainitial\x18\x02 \x01(\bR\ainitial\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x1aI\n" +
 	"\x06Change\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
 	"\x04item\x18\x02 \x01(\v2\x19.outrigger.config.v1.ItemR\x04item2\x8e\x03\n" +

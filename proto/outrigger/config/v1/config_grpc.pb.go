@@ -41,8 +41,8 @@ type ConfigClient interface {
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
 	// List answers the items whose keys begin with a prefix, in the order of their keys.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
-	// Watch sends the present value of each watched key first, then each key's newest value as it changes. The last value
-	// always arrives and versions of a key never go back; values between may be skipped for a reader that is slow. The stream ends
+	// Watch sends the present value of each watched key first, in as many messages as it takes, then each key's newest value as
+	// it changes. A message holds 1 MiB of changes at most, unless it is a single one. The last value always arrives and versions of a key never go back; values between may be skipped for a reader that is slow. The stream ends
 	// with UNAVAILABLE, reason RELOADED, when the component is replaced: watch again.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
@@ -129,8 +129,8 @@ type ConfigServer interface {
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
 	// List answers the items whose keys begin with a prefix, in the order of their keys.
 	List(context.Context, *ListRequest) (*ListResponse, error)
-	// Watch sends the present value of each watched key first, then each key's newest value as it changes. The last value
-	// always arrives and versions of a key never go back; values between may be skipped for a reader that is slow. The stream ends
+	// Watch sends the present value of each watched key first, in as many messages as it takes, then each key's newest value as
+	// it changes. A message holds 1 MiB of changes at most, unless it is a single one. The last value always arrives and versions of a key never go back; values between may be skipped for a reader that is slow. The stream ends
 	// with UNAVAILABLE, reason RELOADED, when the component is replaced: watch again.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedConfigServer()
