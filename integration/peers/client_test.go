@@ -39,11 +39,11 @@ func testClient(t *testing.T, l *language, dir string) {
 	for _, c := range []struct{ name, target string }{{"tcp", caller.GRPC}, {"unix", "unix://" + caller.Socket}} {
 		t.Run(c.name, func(t *testing.T) {
 			canceled, zipped := app.echo.Canceled.Load(), app.zipped.Load()
-			results := l.call(t, dir, c.target)
+			results := l.call(t, dir, "client", c.target)
 			if v := results["version"]; v.OK {
 				t.Logf("client %s", v.Seen)
 			}
-			for _, name := range append(slices.Clone(cases), "cache") { // "cache" is the sidecar's own API
+			for _, name := range append(slices.Clone(cases), "cache", "cache large") { // the latter are of the sidecar's own API
 				t.Run(name, func(t *testing.T) { check(t, results, name) })
 			}
 			harness.Eventually(t, 20*time.Second, func() error { // the calls of "deadline" and "cancel"
@@ -59,6 +59,33 @@ func testClient(t *testing.T, l *language, dir string) {
 	}
 }
 
+// testRestart ends the sidecar of a client that calls all the time, and starts it anew: no call may fail.
+func testRestart(t *testing.T, l *language, dir string) {
+	app := startApp(t)
+	caller := startPair(t, app.port)
+	restarted := make(chan int64, 1) // how many calls there had been then
+	go func() {
+		defer func() { restarted <- app.echo.Calls.Load() }()
+		for began := app.echo.Calls.Load(); app.echo.Calls.Load() < began+100 && t.Context().Err() == nil; {
+			time.Sleep(20 * time.Millisecond) // until the client is well under way
+		}
+		if code := caller.Stop(); code != 0 {
+			t.Errorf("the sidecar ended with %d\n%s", code, caller.Output())
+		}
+		o := caller.Options
+		_, port, _ := net.SplitHostPort(caller.GRPC)
+		o.Args = []string{"-grpc-port", port}
+		if _, err := harness.TryStart(t, o); err != nil {
+			t.Error(err)
+		}
+	}()
+	results := l.call(t, dir, "steady", caller.GRPC, "10")
+	if before := <-restarted; app.echo.Calls.Load() == before {
+		t.Error("no call came through the new sidecar")
+	}
+	check(t, results, "restart")
+}
+
 func check(t *testing.T, results map[string]result, name string) {
 	t.Helper()
 	switch r, ran := results[name]; {
@@ -72,11 +99,11 @@ func check(t *testing.T, results map[string]result, name string) {
 }
 
 // call runs the client to its end and answers what it printed, by case.
-func (l *language) call(t *testing.T, dir, target string) map[string]result {
+func (l *language) call(t *testing.T, dir string, args ...string) map[string]result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), clientTime)
 	defer cancel()
-	cmd := l.command(ctx, dir, "client", target)
+	cmd := l.command(ctx, dir, args...)
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log
 	if err := cmd.Run(); err != nil {

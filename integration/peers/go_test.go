@@ -26,9 +26,10 @@ const rounds = 1000 // messages of a stream
 
 // goClient does the cases against a server of another language.
 type goClient struct {
-	echo     echopb.EchoClient
-	instance string // what that server calls itself
-	canceled *atomic.Int64
+	echo        echopb.EchoClient
+	instance    string // what that server calls itself
+	canceled    *atomic.Int64
+	connections *atomic.Int64 // which the server has had
 }
 
 func (g *goClient) run(t *testing.T, name string) {
@@ -218,6 +219,10 @@ func (g *goClient) largeHeader(t *testing.T, ctx context.Context) {
 
 // idle waits longer than the servers' keepalive, which PINGs the sidecar meanwhile and would close what does not answer.
 func (g *goClient) idle(t *testing.T, ctx context.Context) {
-	time.Sleep(5 * time.Second)
+	before := g.connections.Load()
+	time.Sleep(6 * time.Second)
 	g.same(t, ctx, 1<<10)
+	if made := g.connections.Load() - before; made != 0 {
+		t.Fatalf("the sidecar had to connect anew, %d times", made)
+	}
 }

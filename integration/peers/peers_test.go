@@ -21,9 +21,12 @@ func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 func TestPeers(t *testing.T) {
 	for _, l := range languages {
 		t.Run(l.name, func(t *testing.T) {
+			t.Parallel() // most of a language's time is spent on waiting: for idle connections to stay, for old ones to end
 			dir := l.prepare(t)
 			t.Run("client", func(t *testing.T) { testClient(t, l, dir) })
+			t.Run("restart", func(t *testing.T) { testRestart(t, l, dir) })
 			t.Run("server", func(t *testing.T) { testServer(t, l, dir) })
+			t.Run("max age", func(t *testing.T) { testMaxAge(t, l, dir) })
 		})
 	}
 	t.Run("curl", testCurl)
@@ -36,12 +39,19 @@ var cases = []string{
 	"concurrent", "large header", "gzip", "idle",
 }
 
+// callerConfig has the sidecar leave soon when it is restarted under an application that goes on calling.
+const callerConfig = `
+cache: {default: {driver: memory}}
+registry: {default: {driver: file}}
+drain: {propagation: 200ms, max: 1s}
+`
+
 // startPair starts the sidecar of an application called echo, which serves on the port, and that of a caller who has found it.
 func startPair(t *testing.T, port int) *harness.Sidecar {
 	t.Helper()
 	dir := t.TempDir()
 	harness.Start(t, harness.Options{App: "echo", AppPort: port, DataDir: dir})
-	caller := harness.Start(t, harness.Options{App: "caller", DataDir: dir})
+	caller := harness.Start(t, harness.Options{App: "caller", DataDir: dir, Config: callerConfig})
 	registry := caller.Client().Registry()
 	harness.Eventually(t, 20*time.Second, func() error {
 		r, err := registry.Resolve(t.Context(), client.Service{Name: "echo"})

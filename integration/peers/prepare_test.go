@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -133,6 +135,8 @@ func lock(t *testing.T, path string) {
 	}
 }
 
+var installing sync.Mutex // Debian's packages, one set at a time
+
 // need installs the tool if root may, and fails the test if it is not there then.
 func (o tool) need(t *testing.T) {
 	t.Helper()
@@ -143,9 +147,11 @@ func (o tool) need(t *testing.T) {
 	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
 		t.Fatalf("%s is missing: install it (Debian: apt-get install %s)", o.name, packages)
 	}
-	t.Setenv("DEBIAN_FRONTEND", "noninteractive")
-	runStep(t, "/", "apt-get", "update", "-q")
-	runStep(t, "/", append([]string{"apt-get", "install", "-q", "-y", "--no-install-recommends"}, o.packages...)...)
+	installing.Lock()
+	defer installing.Unlock()
+	apt := []string{"env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"}
+	runStep(t, "/", append(slices.Clone(apt), "update")...)
+	runStep(t, "/", append(append(apt, "install", "--no-install-recommends"), o.packages...)...)
 	if !o.found() {
 		t.Fatalf("%s is missing although %s is installed", o.name, packages)
 	}

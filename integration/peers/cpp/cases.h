@@ -20,6 +20,9 @@ using Case = std::pair<std::string, std::function<std::string()>>;
 // The channel as every case uses it.
 std::shared_ptr<grpc::Channel> Dial(const std::string& target);
 
+// Print says how a case went.
+void Print(const std::string& name, bool ok, const std::string& seen);
+
 std::vector<Case> UnaryCases(std::shared_ptr<grpc::Channel> channel);
 std::vector<Case> StreamCases(std::shared_ptr<grpc::Channel> channel);
 std::vector<Case> CacheCases(std::shared_ptr<grpc::Channel> channel);

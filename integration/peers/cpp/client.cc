@@ -10,13 +10,11 @@ std::shared_ptr<grpc::Channel> Dial(const std::string& target) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, 1 << 16);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 1500);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 3000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
 }
-
-namespace {
 
 void Print(const std::string& name, bool ok, const std::string& seen) {
   google::protobuf::Struct line;
@@ -27,8 +25,6 @@ void Print(const std::string& name, bool ok, const std::string& seen) {
   if (!google::protobuf::util::MessageToJsonString(line, &text).ok()) text = "not UTF-8 in " + name;
   std::cout << text << std::endl;
 }
-
-}  // namespace
 
 int Call(const std::string& target) {
   Print("version", true, Version());

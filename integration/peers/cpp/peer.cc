@@ -1,4 +1,4 @@
-// A gRPC application in C++: `peer server PORT` or `peer client TARGET`.
+// A gRPC application in C++: `peer server PORT MAX_AGE_MS`, `peer client TARGET` or `peer steady TARGET SECONDS`.
 #include "peer.h"
 
 #include <grpcpp/grpcpp.h>
@@ -11,9 +11,10 @@ std::string Version() {
 }
 
 int main(int argc, char** argv) {
-  std::string role = argc == 3 ? argv[1] : "";
-  if (role == "server") return Serve(argv[2]);
-  if (role == "client") return Call(argv[2]);
-  std::cerr << "usage: peer server PORT | peer client TARGET\n";
+  std::string role = argc >= 3 ? argv[1] : "";
+  if (role == "server" && argc == 4) return Serve(argv[2], std::stoi(argv[3]));
+  if (role == "client" && argc == 3) return Call(argv[2]);
+  if (role == "steady" && argc == 4) return Steady(argv[2], std::stoi(argv[3]));
+  std::cerr << "usage: peer server PORT MAX_AGE_MS | peer client TARGET | peer steady TARGET SECONDS\n";
   return 2;
 }

@@ -101,12 +101,14 @@ class Echo final : public integration::echo::v1::Echo::Service {
 
 }  // namespace
 
-int Serve(const std::string& port) {
+int Serve(const std::string& port, int max_age_ms) {
   Echo echo;
   grpc::ServerBuilder builder;
   builder.AddListeningPort("127.0.0.1:" + port, grpc::InsecureServerCredentials());
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 1 << 16);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 1500);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 3000);
+  if (max_age_ms > 0) builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, max_age_ms);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.RegisterService(&echo);
   auto server = builder.BuildAndStart();

@@ -11,9 +11,11 @@ const sleep = (ms) => new Promise((go) => setTimeout(go, ms));
 const options = {
   'grpc.max_metadata_size': 1 << 16,
   'grpc.keepalive_time_ms': 1500,
-  'grpc.keepalive_timeout_ms': 10000,
+  'grpc.keepalive_timeout_ms': 3000,
   'grpc.keepalive_permit_without_calls': 1,
 };
+
+const zipped = { ...options, 'grpc.default_compression_algorithm': grpc.compressionAlgorithms.gzip };
 
 function toEcho(extra = {}) {
   const metadata = new grpc.Metadata();
@@ -27,6 +29,7 @@ const values = (metadata, name) => metadata.get(name).flatMap((v) => (typeof v =
 
 class Cases {
   constructor(target) {
+    this.target = target;
     this.echo = new Echo(target, grpc.credentials.createInsecure(), options);
     this.cache = new Cache(target, grpc.credentials.createInsecure(), { ...options, channelOverride: this.echo.getChannel() });
   }
@@ -41,9 +44,9 @@ class Cases {
     });
   }
 
-  async same(size, metadata = toEcho()) {
+  async same(size, echo = this.echo) {
     const data = Buffer.alloc(size, '0123456789abcdef');
-    const { err, answer } = await this.call(this.echo, 'Unary', { text: 'hello', data }, metadata);
+    const { err, answer } = await this.call(echo, 'Unary', { text: 'hello', data }, toEcho());
     assert.equal(err, null);
     assert.equal(answer.text, 'hello');
     assert.ok(data.equals(answer.data));
@@ -150,13 +153,11 @@ class Cases {
   }
 
   async gzip() {
-    const plain = this.echo;
-    this.echo = new Echo(plain.getChannel().getTarget(), grpc.credentials.createInsecure(), { ...options, 'grpc.default_compression_algorithm': 2 });
+    const zipping = new Echo(this.target, grpc.credentials.createInsecure(), zipped);
     try {
-      return await this.same(100 << 10);
+      return await this.same(100 << 10, zipping);
     } finally {
-      this.echo.close();
-      this.echo = plain;
+      zipping.close();
     }
   }
 
@@ -165,23 +166,38 @@ class Cases {
     const set = await this.call(this.cache, 'Set', { key, value: Buffer.from('41'), content_type: 'text/plain' });
     const { answer } = await this.call(this.cache, 'Get', { key });
     assert.deepEqual([answer.value.toString(), answer.content_type, answer.version], ['41', 'text/plain', set.answer.version]);
-    assert.equal((await this.call(this.cache, 'Increment', { key, delta: 1 })).answer.value, 42);
+    const sums = await Promise.all(Array.from({ length: 50 }, () => this.call(this.cache, 'Increment', { key, delta: 1 })));
+    assert.deepEqual(sums.map((c) => c.answer?.value).sort(), Array.from({ length: 50 }, (_, i) => 42 + i));
     const { err } = await this.call(this.cache, 'Get', { key: key + '-absent' });
     const info = ErrorInfo.decode(Status.decode(err.metadata.get('grpc-status-details-bin')[0]).details[0].value);
     assert.deepEqual([err.code, info.reason], [grpc.status.NOT_FOUND, 'KEY_NOT_FOUND']);
-    return `42, ${info.reason}`;
+    return `42 to 91, ${info.reason}`;
+  }
+
+  async cacheLarge() {
+    const key = `node-large-${process.hrtime.bigint()}`;
+    const value = Buffer.alloc(1 << 20, '0123456789abcdef');
+    const zipping = new Cache(this.target, grpc.credentials.createInsecure(), zipped);
+    for (const cache of [this.cache, zipping]) {
+      assert.equal((await this.call(cache, 'Set', { key, value })).err, null);
+      const { err, answer } = await this.call(cache, 'Get', { key });
+      assert.equal(err, null);
+      assert.ok(value.equals(answer.value));
+    }
+    zipping.close();
+    return `${value.length} bytes, plain and compressed`;
   }
 
   async idle() {
     const channel = this.echo.getChannel();
     let left = false;
     channel.watchConnectivityState(grpc.connectivityState.READY, Date.now() + 30000, (err) => { left = left || !err; });
-    await sleep(5000);
+    await sleep(6000);
     assert.equal(left, false);
     await this.same(1 << 10);
     assert.equal(left, false);
     assert.equal(channel.getConnectivityState(false), grpc.connectivityState.READY);
-    return 'the same connection after 5 s';
+    return 'the same connection after 6 s';
   }
 }
 
@@ -203,6 +219,7 @@ exports.run = async (target) => {
     ['large header', () => cases.largeHeader()],
     ['gzip', () => cases.gzip()],
     ['cache', () => cases.cacheAPI()],
+    ['cache large', () => cases.cacheLarge()],
     ['idle', () => cases.idle()],
   ]) {
     let line = { case: name, ok: true };

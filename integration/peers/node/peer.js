@@ -1,5 +1,6 @@
 'use strict';
-// A gRPC application on Node.js: `peer.js server PORT` or `peer.js client TARGET`.
+// A gRPC application on Node.js: `peer.js server PORT MAX_AGE_MS`, `peer.js client TARGET` or `peer.js steady TARGET SECONDS`.
 
-const [role, where] = process.argv.slice(2);
-require({ server: './server.js', client: './client.js' }[role]).run(where);
+const [role, ...more] = process.argv.slice(2);
+const roles = { server: './server.js', client: './client.js', steady: './steady.js' };
+require(roles[role]).run(...more);

@@ -66,12 +66,15 @@ function chat(call) {
   call.on('cancelled', () => console.log('canceled'));
 }
 
-exports.run = (port) => {
-  const server = new grpc.Server({
+exports.run = (port, maxAge) => {
+  const options = {
     'grpc.max_metadata_size': 1 << 16,
     'grpc.keepalive_time_ms': 1500,
+    'grpc.keepalive_timeout_ms': 3000,
     'grpc.keepalive_permit_without_calls': 1,
-  });
+  };
+  if (Number(maxAge)) options['grpc.max_connection_age_ms'] = Number(maxAge);
+  const server = new grpc.Server(options);
   server.addService(Echo.service, { Unary: unary, Collect: collect, Repeat: repeat, Chat: chat });
   server.bindAsync('127.0.0.1:' + port, grpc.ServerCredentials.createInsecure(), (err) => {
     if (err) throw err;

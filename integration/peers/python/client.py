@@ -19,7 +19,7 @@ ROUNDS = 1000
 OPTIONS = {
     "grpc.max_metadata_size": 1 << 16,
     "grpc.keepalive_time_ms": 1500,
-    "grpc.keepalive_timeout_ms": 10000,
+    "grpc.keepalive_timeout_ms": 3000,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.max_pings_without_data": 0,
 }
@@ -149,23 +149,32 @@ class Cases:
     def idle(self):
         left = []
         self.channel.subscribe(lambda state: left.append(state.name))
-        time.sleep(5)
+        time.sleep(6)
         expect(left, ["READY"])
         self.same(1 << 10)
         expect(left, ["READY"])
-        return "the same connection after 5 s"
+        return "the same connection after 6 s"
 
     def cache_api(self):
         key = f"python-{time.time_ns()}"
         version = self.cache.Set(cache_pb2.SetRequest(key=key, value=b"41", content_type="text/plain"), timeout=LIMIT).version
         got = self.cache.Get(cache_pb2.GetRequest(key=key), timeout=LIMIT)
         expect((got.value, got.content_type, got.version), (b"41", "text/plain", version))
-        expect(self.cache.Increment(cache_pb2.IncrementRequest(key=key, delta=1), timeout=LIMIT).value, 42)
+        add = cache_pb2.IncrementRequest(key=key, delta=1)
+        sums = [self.cache.Increment.future(add, timeout=LIMIT) for _ in range(50)]
+        expect(sorted(s.result().value for s in sums), list(range(42, 92)))
         e = self.fails(lambda: self.cache.Get(cache_pb2.GetRequest(key=key + "-absent"), timeout=LIMIT))
         info = error_details_pb2.ErrorInfo()
         rpc_status.from_call(e).details[0].Unpack(info)
         expect((e.code(), info.reason), (grpc.StatusCode.NOT_FOUND, "KEY_NOT_FOUND"))
-        return f"42, {info.reason}"
+        return f"42 to 91, {info.reason}"
+
+    def cache_large(self):
+        key, value = f"python-large-{time.time_ns()}", b"0123456789abcdef" * (64 << 10)
+        for how in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
+            self.cache.Set(cache_pb2.SetRequest(key=key, value=value), timeout=LIMIT, compression=how)
+            expect(self.cache.Get(cache_pb2.GetRequest(key=key), timeout=LIMIT).value == value, True)
+        return f"{len(value)} bytes, plain and compressed"
 
 
 def run(target):
@@ -186,6 +195,7 @@ def run(target):
         ("large header", cases.large_header),
         ("gzip", cases.gzip),
         ("cache", cases.cache_api),
+        ("cache large", cases.cache_large),
         ("idle", cases.idle),
     ):
         try:
@@ -193,4 +203,29 @@ def run(target):
         except Exception as e:  # whatever it is, it is what was seen
             line = {"case": name, "ok": False, "seen": f"{type(e).__name__}: {e}"[:1000]}
         print(json.dumps(line), flush=True)
+    cases.channel.close()
+
+
+def steady(target, seconds):
+    """Calls without a pause, on four threads, and tells how many calls failed."""
+    end, failures, counts = time.monotonic() + float(seconds), [], []
+    cases = Cases(target)
+
+    def calls():
+        count = 0
+        while time.monotonic() < end:
+            count += 1
+            try:
+                cases.unary(echo_pb2.Message(text="x"), wait_for_ready=True)
+            except grpc.RpcError as e:
+                failures.append(f"{e.code()} {e.details()}")
+        counts.append(count)
+
+    threads = [threading.Thread(target=calls) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seen = f"{sum(counts)} calls, {len(failures)} failed {failures[:3]}"
+    print(json.dumps({"case": "restart", "ok": not failures, "seen": seen}))
     cases.channel.close()

@@ -1,4 +1,4 @@
-"""A gRPC application in Python: `peer.py server PORT` or `peer.py client TARGET`."""
+"""A gRPC application in Python: `peer.py server PORT MAX_AGE_MS`, `peer.py client TARGET` or `peer.py steady TARGET SECONDS`."""
 
 import sys
 
@@ -6,5 +6,5 @@ import client
 import server
 
 if __name__ == "__main__":
-    role, where = sys.argv[1:]
-    sys.exit({"server": server.run, "client": client.run}[role](where))
+    role, *arguments = sys.argv[1:]
+    sys.exit({"server": server.run, "client": client.run, "steady": client.steady}[role](*arguments))

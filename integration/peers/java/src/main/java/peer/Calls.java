@@ -32,6 +32,11 @@ final class Calls {
     this.channel = channel;
   }
 
+  /** An empty call, which waits until there is a connection. */
+  void patient() {
+    echo(to("echo")).withWaitForReady().unary(EMPTY);
+  }
+
   static Metadata to(String service) {
     Metadata metadata = new Metadata();
     metadata.put(SERVICE, service);

@@ -5,8 +5,8 @@ import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
-import java.nio.charset.StandardCharsets;
 import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.concurrent.Callable;
@@ -14,15 +14,17 @@ import java.util.concurrent.TimeUnit;
 
 /** Runs the client's cases over one channel; each prints a line of JSON. */
 final class Client {
+  private static final PrintStream OUT = new PrintStream(System.out, true, StandardCharsets.UTF_8);
+
   private Client() {}
 
   static void run(String target) throws Exception {
-    PrintStream out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
-    print(out, "version", true, Peer.version());
+    print("version", true, Peer.version());
     ManagedChannel channel = channel(target).build();
-    ManagedChannel quiet = channel(target).keepAliveTime(Idle.PING_SECONDS, TimeUnit.SECONDS).keepAliveWithoutCalls(true).build();
+    ManagedChannel quiet = channel(target).keepAliveTime(Idle.PING_SECONDS, TimeUnit.SECONDS).keepAliveTimeout(3, TimeUnit.SECONDS).keepAliveWithoutCalls(true).build();
     Idle idle = new Idle(quiet);
     Calls calls = new Calls(channel);
+    CacheCalls cache = new CacheCalls(channel);
     Streams streams = new Streams(channel);
     Map<String, Callable<String>> cases = new LinkedHashMap<>();
     cases.put("unary 1 KiB", () -> calls.same(1 << 10));
@@ -38,29 +40,30 @@ final class Client {
     cases.put("concurrent", calls::concurrent);
     cases.put("large header", calls::largeHeader);
     cases.put("gzip", calls::gzip);
-    cases.put("cache", new CacheCalls(channel)::run);
+    cases.put("cache", cache::small);
+    cases.put("cache large", cache::large);
     cases.put("idle", idle::run);
     for (Map.Entry<String, Callable<String>> c : cases.entrySet()) {
       try {
-        print(out, c.getKey(), true, c.getValue().call());
+        print(c.getKey(), true, c.getValue().call());
       } catch (Exception | AssertionError e) { // whatever it is, it is what was seen
-        print(out, c.getKey(), false, e.toString());
+        print(c.getKey(), false, e.toString());
       }
     }
     channel.shutdownNow();
     quiet.shutdownNow();
   }
 
-  private static ManagedChannelBuilder<?> channel(String target) {
+  static ManagedChannelBuilder<?> channel(String target) {
     return Grpc.newChannelBuilder(target, InsecureChannelCredentials.create()).maxInboundMetadataSize(1 << 16);
   }
 
-  private static void print(PrintStream out, String name, boolean ok, String seen) {
+  static void print(String name, boolean ok, String seen) {
     Map<String, Object> line = new LinkedHashMap<>();
     line.put("case", name);
     line.put("ok", ok);
     line.put("seen", seen);
-    out.println(new Gson().toJson(line));
+    OUT.println(new Gson().toJson(line));
   }
 
   static <T> void expect(T got, T want) {

@@ -23,7 +23,7 @@ final class Idle {
 
   String run() throws InterruptedException {
     long idle = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - began);
-    Thread.sleep(Math.max(TimeUnit.SECONDS.toMillis(PING_SECONDS) + 2000 - idle, 0));
+    Thread.sleep(Math.max(TimeUnit.SECONDS.toMillis(PING_SECONDS) + 4000 - idle, 0));
     Client.expect(left, false);
     calls.same(1 << 10);
     Client.expect(left, false);

@@ -17,14 +17,17 @@ import java.util.concurrent.TimeUnit;
 final class Server extends EchoGrpc.EchoImplBase {
   static final String INSTANCE = "java";
 
-  static void run(int port) throws Exception {
-    io.grpc.Server server =
+  static void run(int port, long maxAge) throws Exception {
+    NettyServerBuilder builder =
         NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", port))
             .maxInboundMetadataSize(1 << 16)
             .keepAliveTime(1500, TimeUnit.MILLISECONDS)
-            .addService(ServerInterceptors.intercept(new Server(), new EchoMetadata()))
-            .build()
-            .start();
+            .keepAliveTimeout(3, TimeUnit.SECONDS)
+            .addService(ServerInterceptors.intercept(new Server(), new EchoMetadata()));
+    if (maxAge > 0) {
+      builder.maxConnectionAge(maxAge, TimeUnit.MILLISECONDS);
+    }
+    io.grpc.Server server = builder.build().start();
     System.out.println("ready " + Peer.version());
     server.awaitTermination();
   }
