@@ -55,8 +55,9 @@ func Dial(ctx context.Context, opts ...Option) (*Client, error) {
 	}
 }
 
-func newClient(t target, o *options) (*Client, error) {
-	c := &Client{target: t, log: o.logger, token: newToken(o), done: make(chan struct{})}
+func newClient(at *Candidate, o *options) (*Client, error) {
+	t := at.target
+	c := &Client{target: t, log: o.logger, token: newToken(o, at.named), done: make(chan struct{})}
 	config, err := serviceConfig(t, o.grace)
 	if err != nil {
 		return nil, err
@@ -95,7 +96,7 @@ func (c *Client) connect(ctx context.Context, _ string) (net.Conn, error) {
 		return nil, err
 	}
 	c.dialFailure.Store(nil)
-	c.token.refresh(local(conn.RemoteAddr()))
+	c.token.refresh(conn)
 	return conn, nil
 }
 

@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -310,5 +311,44 @@ func TestToken(t *testing.T) {
 	start(t, w, f.target)
 	if _, err := c.Cache("").Exists(within(t), "a"); err != nil {
 		t.Errorf("after the token changed: %v", err)
+	}
+}
+
+// TestTokenIsForItsOwner: on the default port and at sockets that were found, the token goes to a listener of the own user or
+// root alone; where the address or the token was given it is theirs who gave it to know.
+func TestTokenIsForItsOwner(t *testing.T) {
+	dir, fallback := alone(t)
+	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("t"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld()
+	w.token = "t"
+	path := socket(t, dir, "default", "orders")
+	for _, f := range []*fake{start(t, w, fallback), start(t, w, path)} {
+		opts := []client.Option{client.WithDefaultAddress(fallback)}
+		if f.target == path {
+			opts = append(opts, client.WithApp("", "orders"))
+		} else {
+			opts = append(opts, client.WithApp("", "nobody"))
+		}
+		dial(t, opts...)
+
+		var asked []uint32
+		var log strings.Builder
+		stranger := append(opts, client.WithLogger(slog.New(slog.NewTextHandler(&log, nil))),
+			client.WithTrust(func(uid uint32) bool { asked = append(asked, uid); return false }))
+		_, err := client.Dial(within(t), stranger...)
+		if !errors.Is(err, client.ErrUnauthenticated) || !strings.Contains(log.String(), "token is not sent") {
+			t.Errorf("%s: of a stranger: %v, log %q", f.target, err, log.String())
+		}
+		if len(asked) == 0 || int(asked[0]) != os.Geteuid() {
+			t.Errorf("%s: the listener is taken for one of %v", f.target, asked)
+		}
+		dial(t, append(stranger, client.WithToken("t"))...)
+		named := client.WithAddress(f.target)
+		if f.target == path {
+			named = client.WithSocket(path)
+		}
+		dial(t, append(stranger, named)...)
 	}
 }

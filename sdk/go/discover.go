@@ -20,6 +20,7 @@ type Candidate struct {
 	Err     error  // why it was not taken; nil: a sidecar answered
 
 	target target
+	named  bool // outright, by option or environment
 }
 
 // label is what namespaces and application ids look like.
@@ -37,7 +38,11 @@ func (o *options) candidates(ctx context.Context) []Candidate {
 		}
 	}
 	if len(places) > 0 {
-		return parse(places)
+		all := parse(places)
+		for i := range all {
+			all[i].named = true
+		}
+		return all
 	}
 	return append(o.sockets(ctx), parse([]place{{o.fallbackAddress, "default port"}})...)
 }

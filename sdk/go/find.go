@@ -50,7 +50,7 @@ func try(ctx context.Context, o *options, one *Candidate, left int) *Client {
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	c, err := newClient(one.target, o)
+	c, err := newClient(one, o)
 	if err == nil {
 		one.App, err = c.check(ctx)
 	}

@@ -22,6 +22,7 @@ type options struct {
 	wait            bool
 	logger          *slog.Logger
 	dial            []grpc.DialOption
+	trusts          func(uid uint32) bool // with the token of the data folder
 	fallbackAddress string
 }
 
@@ -39,6 +40,7 @@ func newOptions(opts []Option) *options {
 		grace:           5 * time.Second,
 		logger:          slog.New(slog.DiscardHandler),
 		fallbackAddress: defaultAddress,
+		trusts:          ownOrRoot,
 	}
 	for _, set := range opts {
 		set(o)
@@ -96,7 +98,8 @@ func WithDataDir(dir string) Option {
 }
 
 // WithToken gives the API token, in place of OUTRIGGER_TOKEN and the file "token" in the data folder. It is only sent over
-// unix sockets and loopback.
+// unix sockets and loopback; that of the data folder only where WithAddress or its like, OUTRIGGER_SOCKET or OUTRIGGER_GRPC_ADDR
+// name the place, or the listener is of the own user or root, which is known on Linux alone.
 func WithToken(token string) Option {
 	return func(o *options) {
 		if token != "" {
@@ -112,7 +115,7 @@ func WithGrace(d time.Duration) Option { return func(o *options) { o.grace = max
 // WithWait lets Dial go on looking until a sidecar answers or its context ends, so that it does not matter who starts first.
 func WithWait() Option { return func(o *options) { o.wait = true } }
 
-// WithLogger has resumed watches logged, at level debug; by default nothing is.
+// WithLogger has resumed watches logged, at level debug, and that the token was not sent, at level warn; by default nothing is.
 func WithLogger(l *slog.Logger) Option {
 	return func(o *options) {
 		if l != nil {

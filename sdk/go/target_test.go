@@ -46,6 +46,14 @@ func FuzzParseTarget(f *testing.F) {
 	})
 }
 
+// connected is a connection that says where it leads.
+type connected struct {
+	net.Conn
+	to net.Addr
+}
+
+func (c connected) RemoteAddr() net.Addr { return c.to }
+
 func TestTokenStaysLocal(t *testing.T) {
 	for address, want := range map[string]bool{
 		"127.0.0.1:1": true, "127.8.9.1:1": true, "[::1]:1": true, "[::ffff:127.0.0.1]:1": true,
@@ -55,8 +63,8 @@ func TestTokenStaysLocal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		token := newToken(&options{token: "t"})
-		token.refresh(local(a))
+		token := newToken(&options{token: "t"}, true)
+		token.refresh(connected{to: a})
 		md, err := token.GetRequestMetadata(t.Context())
 		if err != nil || (md[tokenMetadata] == "t") != want {
 			t.Errorf("%s: token sent %v, want %v (%v)", address, md, want, err)
