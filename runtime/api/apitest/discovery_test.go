@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/grpc/status"
@@ -36,6 +37,22 @@ func TestHealthFollowsReadiness(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestHealthTellsWhoseSidecarItIs, ready or not, so that an application does not take that of another for its own.
+func TestHealthTellsWhoseSidecarItIs(t *testing.T) {
+	s := start(t)
+	for _, target := range []string{"unix:" + s.socket, "passthrough:///" + s.grpc} {
+		c := healthv1.NewHealthClient(dial(t, target))
+		for _, ready := range []bool{true, false} {
+			s.SetReady(ready)
+			var header metadata.MD
+			must[*healthv1.HealthCheckResponse](t)(c.Check(within(t), &healthv1.HealthCheckRequest{}, grpc.Header(&header)))
+			if got := header.Get("outrigger-app"); len(got) != 1 || got[0] != "shop/orders" {
+				t.Errorf("%s, ready %v: %q", target, ready, got)
+			}
+		}
+	}
 }
 
 func TestReflection(t *testing.T) {

@@ -1,8 +1,14 @@
 package server
 
 import (
+	"context"
+
+	"github.com/outrigger-mesh/outrigger/components"
+
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
 )
 
@@ -12,12 +18,12 @@ type readiness struct {
 	services []string
 }
 
-func serveHealth(r *registrar) *readiness {
+func serveHealth(r *registrar, app components.Caller) *readiness {
 	h := &readiness{server: health.NewServer(), services: []string{""}}
 	for name := range r.GetServiceInfo() {
 		h.services = append(h.services, name)
 	}
-	healthv1.RegisterHealthServer(r, h.server)
+	healthv1.RegisterHealthServer(r, owned{h.server, metadata.Pairs(appHeader, app.String())})
 	h.set(false)
 	return h
 }
@@ -30,6 +36,22 @@ func (h *readiness) set(ready bool) {
 	for _, name := range h.services {
 		h.server.SetServingStatus(name, state)
 	}
+}
+
+// appHeader is NAMESPACE/APP, so that an application which has found some sidecar knows whose it is.
+const appHeader = "outrigger-app"
+
+// owned says with each answer whose sidecar it is.
+type owned struct {
+	*health.Server
+	header metadata.MD
+}
+
+func (o owned) Check(ctx context.Context, in *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
+	if err := grpc.SetHeader(ctx, o.header); err != nil {
+		return nil, err
+	}
+	return o.Server.Check(ctx, in)
 }
 
 // reflect serves both versions of grpc.reflection.

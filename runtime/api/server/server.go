@@ -70,7 +70,7 @@ func New(o Options) (*Server, error) {
 	s.fast.Relay.Route = s.alone
 	services := &registrar{s.guard.Around(s.fast), s.fast.GRPC}
 	native.Register(services, o.Services)
-	s.health = serveHealth(services)
+	s.health = serveHealth(services, o.Caller)
 	reflect(services)
 	handler, err := http.New(http.Options{GRPC: s.fast.GRPC, Access: o.Access, Caller: o.Caller,
 		MaxMessage: int(o.MaxMessage), Budget: s.guard.Budget, Logger: o.Logger})
