@@ -217,15 +217,22 @@ func TestPortThatMoves(t *testing.T) {
 }
 
 func TestPublishingAgainDoesNothing(t *testing.T) {
-	b := start(t, filepath.Join(t.TempDir(), "p.json"))
+	file := filepath.Join(t.TempDir(), "p.json")
+	b := start(t, file)
 	_, port := serve(t, 0)
 	pub := publish.Publication{Service: service("stock"), Port: port, Labels: map[string]string{"v": "1"}}
 	b.publish(t, pub)
 	b.central.have(t, "stock|")
 	time.Sleep(50 * time.Millisecond) // the registry's front tells a new driver twice
 	before := b.central.count()
+	if err := os.Chmod(file, 0o400); err != nil { // a mark that a new file would not have
+		t.Fatal(err)
+	}
 	for range 10 {
 		b.publish(t, pub)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o400 {
+		t.Errorf("the file was written again: %v, %v", info, err)
 	}
 	time.Sleep(50 * time.Millisecond)
 	if n := b.central.count(); n != before {
