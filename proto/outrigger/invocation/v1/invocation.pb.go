@@ -126,7 +126,7 @@ type InvokeResponse struct {
 	// Metadata or headers of the answer.
 	Metadata map[string]string `protobuf:"bytes,3,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// HTTP applications only: the status, always below 400. From 400 on the call fails with the code that belongs to it and
-	// reason APP_HTTP_STATUS; the body is in the error's details.
+	// reason APP_HTTP_STATUS; the beginning of the body is in its message.
 	HttpStatus    int32 `protobuf:"varint,4,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
