@@ -27,7 +27,7 @@ type Service struct {
 	Name      string
 	Group     string
 	Version   string
-	Protocol  string // grpc, http, bolt or dubbo; empty: grpc
+	Protocol  string // grpc, http, bolt or dubbo; empty: any when looked for, grpc when published
 }
 
 // Publication is a service of the application.

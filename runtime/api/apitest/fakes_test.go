@@ -3,6 +3,7 @@ package apitest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -73,7 +74,9 @@ func (n *naming) Publish(_ context.Context, caller components.Caller, p native.P
 }
 
 func (n *naming) Unpublish(_ context.Context, _ components.Caller, s mesh.Service) error {
-	n.edit(func(all map[mesh.Service]native.Publication) { delete(all, s) })
+	n.edit(func(all map[mesh.Service]native.Publication) {
+		maps.DeleteFunc(all, func(is mesh.Service, _ native.Publication) bool { return is.Name == s.Name && is.Group == s.Group })
+	})
 	return nil
 }
 
@@ -81,8 +84,13 @@ func (n *naming) find(s mesh.Service) (instances []mesh.Instance, changed <-chan
 	n.edit(func(map[mesh.Service]native.Publication) {})
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if p, ok := n.services[s]; ok {
-		instances = []mesh.Instance{{Address: "127.0.0.1:7080", Weight: p.Weight, Zone: p.Zone, Labels: p.Labels}}
+	for is, p := range n.services {
+		if s.Protocol == "" {
+			is.Protocol = ""
+		}
+		if is == s {
+			instances = append(instances, mesh.Instance{Address: "127.0.0.1:7080", Weight: p.Weight, Zone: p.Zone, Labels: p.Labels})
+		}
 	}
 	return instances, n.changed
 }

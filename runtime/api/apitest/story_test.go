@@ -200,7 +200,7 @@ func TestRegistry(t *testing.T) {
 				break
 			}
 		}
-		// Namespace and protocol are filled in: these are the same service.
+		// Namespace and protocol were filled in: these are the same service.
 		got := must[*registryv1.ResolveResponse](t)(c.Resolve(ctx, &registryv1.ResolveRequest{Service: &registryv1.Service{Namespace: "shop", Name: "stock", Protocol: "grpc"}}))
 		if len(got.Instances) != 1 || got.Instances[0].Labels["v"] != "1" {
 			t.Error(got)
@@ -234,5 +234,29 @@ func TestInvoke(t *testing.T) {
 		if status.Convert(err).Message() != "the application's own" {
 			t.Error(err)
 		}
+	})
+}
+
+// TestAnyProtocol: who looks for a service need not know what it speaks.
+func TestAnyProtocol(t *testing.T) {
+	each(t, func(t *testing.T, _ front, _ *sidecar, cc grpc.ClientConnInterface) {
+		ctx, c := within(t), registryv1.NewRegistryClient(cc)
+		web := &registryv1.Service{Name: "web", Protocol: "http"}
+		must[*registryv1.PublishResponse](t)(c.Publish(ctx, &registryv1.PublishRequest{Service: web, Port: 8080}))
+		for protocol, found := range map[string]bool{"": true, "http": true, "grpc": false} {
+			in := &registryv1.Service{Name: "web", Protocol: protocol}
+			if _, err := c.Resolve(ctx, &registryv1.ResolveRequest{Service: in}); (err == nil) != found {
+				t.Errorf("resolve with protocol %q: %v", protocol, err)
+			}
+			watching, stop := context.WithCancel(ctx)
+			w := must[grpc.ServerStreamingClient[registryv1.WatchResponse]](t)(c.Watch(watching, &registryv1.WatchRequest{Service: in}))
+			if first := must[*registryv1.WatchResponse](t)(w.Recv()); (len(first.Instances) == 1) != found {
+				t.Errorf("watch with protocol %q: %v", protocol, first.Instances)
+			}
+			stop()
+		}
+		must[*registryv1.UnpublishResponse](t)(c.Unpublish(ctx, &registryv1.UnpublishRequest{Service: &registryv1.Service{Name: "web"}}))
+		_, err := c.Resolve(ctx, &registryv1.ResolveRequest{Service: web})
+		refused(t, "what was taken back", err, codes.NotFound, "SERVICE_NOT_FOUND")
 	})
 }

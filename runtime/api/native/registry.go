@@ -12,8 +12,11 @@ import (
 	"google.golang.org/grpc"
 )
 
-// defaultWeight is that of an instance which asks for none.
-const defaultWeight = 100
+// What an instance is published with which asks for nothing else.
+const (
+	defaultWeight   = 100
+	defaultProtocol = "grpc"
+)
 
 // Publication is a service that an application offers through its sidecar.
 type Publication struct {
@@ -24,7 +27,8 @@ type Publication struct {
 	Labels  map[string]string
 }
 
-// Naming publishes services of applications and finds those of others. Services have a namespace and a protocol.
+// Naming publishes services of applications and finds those of others. Services have a namespace, and a protocol when they are
+// published; one that is looked for without a protocol may be of any.
 type Naming interface {
 	// Publish answers the address that is announced, or will be once the application's port answers.
 	Publish(ctx context.Context, caller components.Caller, p Publication) (announced string, err error)
@@ -45,6 +49,9 @@ func (s *registryServer) Publish(ctx context.Context, in *pb.PublishRequest) (*p
 	who, service, err := addressed(ctx, in.GetService())
 	if err != nil {
 		return nil, err
+	}
+	if service.Protocol == "" {
+		service.Protocol = defaultProtocol
 	}
 	p := Publication{Service: service, Port: int(in.GetPort()), Weight: int(in.GetWeight()), Zone: in.GetZone(), Labels: in.GetLabels()}
 	switch {
@@ -86,7 +93,7 @@ func (s *registryServer) Watch(in *pb.WatchRequest, stream grpc.ServerStreamingS
 	})
 }
 
-// addressed is who calls and the service meant, its namespace and protocol filled in.
+// addressed is who calls and the service meant, its namespace filled in.
 func addressed(ctx context.Context, in *pb.Service) (components.Caller, mesh.Service, error) {
 	who, err := caller(ctx)
 	if err != nil {
@@ -96,15 +103,12 @@ func addressed(ctx context.Context, in *pb.Service) (components.Caller, mesh.Ser
 	if s.Namespace == "" {
 		s.Namespace = who.Namespace
 	}
-	if s.Protocol == "" {
-		s.Protocol = "grpc"
-	}
 	return who, s, checkService(s)
 }
 
 func checkService(s mesh.Service) error {
 	switch s.Protocol {
-	case "grpc", "http", "bolt", "dubbo":
+	case "", "grpc", "http", "bolt", "dubbo":
 	default:
 		return fmt.Errorf("%w: protocol %.32q is none of grpc, http, bolt, dubbo", components.ErrInvalid, s.Protocol)
 	}
