@@ -213,3 +213,23 @@ func TestNotifierTells(t *testing.T) {
 		round()
 	}
 }
+
+// owned is a file's description that names an owner.
+type owned struct {
+	fs.FileInfo
+	sys any
+}
+
+func (o owned) Sys() any { return o.sys }
+
+func TestForeign(t *testing.T) {
+	own := uint32(os.Geteuid())
+	for _, test := range []struct {
+		sys  any
+		want bool
+	}{{&syscall.Stat_t{Uid: own}, false}, {&syscall.Stat_t{Uid: 0}, false}, {&syscall.Stat_t{Uid: own + 1}, true}, {nil, true}} {
+		if got := folder.Foreign(owned{sys: test.sys}); got != test.want {
+			t.Errorf("%+v is foreign: %v", test.sys, got)
+		}
+	}
+}

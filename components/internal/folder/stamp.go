@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/outrigger-mesh/outrigger/components"
 )
@@ -18,6 +19,14 @@ type Stamp struct {
 	Size    int64
 	Inode   uint64
 	Mode    fs.FileMode
+	// Foreign: the file, or a folder or a link below the root that leads to it, is another user's. See Foreign.
+	Foreign bool
+}
+
+// Foreign tells whether a file belongs neither to the own user nor to root, so that others decide what is in it.
+func Foreign(info fs.FileInfo) bool {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	return !ok || s.Uid != 0 && int(s.Uid) != os.Geteuid()
 }
 
 const maxLinks = 40 // as the kernel
@@ -69,6 +78,7 @@ func (w *walker) step(part string) (target string, err error) {
 	if err != nil {
 		return "", Explain(err)
 	}
+	w.stamp.Foreign = w.stamp.Foreign || Foreign(info)
 	if info.Mode()&fs.ModeSymlink == 0 {
 		w.at, w.here = next, info
 		return "", nil

@@ -40,6 +40,8 @@ func (Options) Guarantees() string {
 - Nothing outside the folder is read, whatever links are in it.
 - A file that group or others may write is refused (PERMISSION_DENIED), and so is one that the sidecar may not read. One that
   others may read is served, as Kubernetes makes them so: keep the folder itself closed.
+- A file that belongs neither to the sidecar's user nor to root is refused (PERMISSION_DENIED), and so are all files that such
+  a folder or link leads to.
 - Versions tell of the time of change, and nothing about the values.`
 }
 
@@ -67,12 +69,16 @@ type store struct {
 
 var _ components.Checker = (*store)(nil)
 
-// Check tells whether the folder can be read.
+// Check tells whether the folder can be read, and is nobody else's.
 func (s *store) Check(context.Context) error {
 	if _, err := os.ReadDir(s.dir); err != nil {
 		return fmt.Errorf("secrets folder %q: %w", s.dir, folder.Explain(err))
 	}
-	return nil
+	root, err := s.open()
+	if err != nil {
+		return err
+	}
+	return root.Close()
 }
 
 // open opens the folder, which was there when the instance was opened.
@@ -81,8 +87,23 @@ func (s *store) open() (*os.Root, error) {
 	if errors.Is(err, components.ErrNotFound) {
 		err = fmt.Errorf("%w: the folder %q is gone", components.ErrUnavailable, s.dir)
 	}
-	return root, err
+	if err != nil {
+		return nil, err
+	}
+	info, err := root.Stat(".")
+	switch {
+	case err != nil:
+		err = fmt.Errorf("secrets folder %q: %w", s.dir, folder.Explain(err))
+	case folder.Foreign(info):
+		err = fmt.Errorf("%w: the folder %q %s", components.ErrDenied, s.dir, foreign)
+	default:
+		return root, nil
+	}
+	root.Close()
+	return nil, err
 }
+
+const foreign = "belongs to another user: chown it to root or the user that the sidecar runs as"
 
 func (s *store) Get(_ context.Context, key string) (secret.Value, error) {
 	if !folder.Visible(key) {
@@ -101,6 +122,9 @@ func (s *store) Get(_ context.Context, key string) (secret.Value, error) {
 	if stamp.Mode&writable != 0 {
 		return secret.Value{}, fmt.Errorf("%w: %q may be written by others than its owner (mode %#o): chmod go-w",
 			components.ErrDenied, key, stamp.Mode.Perm())
+	}
+	if stamp.Foreign {
+		return secret.Value{}, fmt.Errorf("%w: %q, or a folder or link that leads to it, %s", components.ErrDenied, key, foreign)
 	}
 	if s.trim {
 		data = trimmed(data)

@@ -2,6 +2,7 @@ package file_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,6 +70,37 @@ func TestWritableByOthersIsRefused(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "hush") {
 			t.Errorf("the error has the secret in it: %v", err)
+		}
+	}
+}
+
+// TestFilesOfOtherUsersAreRefused, and what their folders and links lead to. Only root can make such files; of others
+// the test shows that their own are served.
+func TestFilesOfOtherUsersAreRefused(t *testing.T) {
+	const nobody = 65534
+	for _, stranger := range []string{"none", "d/k", "d", "link", "up", "."} {
+		dir := t.TempDir()
+		put(t, dir, "d/k", "hush", 0o600)
+		must(t, os.Symlink("d/k", filepath.Join(dir, "link")))
+		must(t, os.Symlink("d", filepath.Join(dir, "up")))
+		d := open(t, dir, true)
+		if err := os.Lchown(filepath.Join(dir, stranger), nobody, -1); err != nil {
+			if stranger = "none"; os.Geteuid() == 0 && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+		}
+		for key, refused := range map[string]bool{
+			"d/k":  stranger == "d/k" || stranger == "d" || stranger == ".",
+			"link": stranger == "d/k" || stranger == "d" || stranger == "." || stranger == "link",
+			"up/k": stranger == "d/k" || stranger == "d" || stranger == "." || stranger == "up",
+		} {
+			value, err := d.Get(t.Context(), key)
+			if !refused && (err != nil || string(value.Data) != "hush") || refused && !errors.Is(err, components.ErrDenied) {
+				t.Errorf("%s is another user's: get %q: %q, %v", stranger, key, []byte(value.Data), err)
+			}
+		}
+		if _, err := file.Open(t.Context(), components.Env{}, file.Options{Dir: dir}); errors.Is(err, components.ErrDenied) != (stranger == ".") {
+			t.Errorf("%s is another user's: open: %v", stranger, err)
 		}
 	}
 }
