@@ -64,7 +64,7 @@ func (l *loader) component(capability string, name, body *yaml.Node) Component {
 	w := freshComponent()
 	l.noSecrets(body, "options")
 	if l.decode(body, &w); w.Driver == "" {
-		if !l.tree.places[body.Line].faulty && !l.faultyAt(body, "driver") {
+		if !l.tree.places[body.Line].faulty && !l.faultyAt(body, "driver") && !l.misspelt(body, "driver") {
 			l.fault(name.Line, "%s: driver is missing%s", l.subject(name.Line), suggest("", l.catalogs[capability].Drivers()))
 		}
 		return c
@@ -116,6 +116,16 @@ func (l *loader) options(c *Component, name, body *yaml.Node) {
 func (l *loader) faultyAt(n *yaml.Node, path ...string) bool {
 	_, value := find(n, path...)
 	return value != nil && l.tree.places[value.Line].faulty
+}
+
+// misspelt tells whether a fault has been noted of a key of n that is nearly the given one.
+func (l *loader) misspelt(n *yaml.Node, key string) bool {
+	for k := range pairs(n) {
+		if l.tree.places[k.Line].faulty && nearest(k.Value, []string{key}) == key {
+			return true
+		}
+	}
+	return false
 }
 
 // errFaulty stops a decoding whose faults are noted.

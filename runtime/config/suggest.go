@@ -9,12 +9,7 @@ import (
 // suggest answers a hint for a name that is not among those known: the one that was likely meant, or all of them when they are few.
 func suggest(name string, known []string) string {
 	known = slices.DeleteFunc(slices.Clone(known), func(s string) bool { return s == "" })
-	best, distance := "", 3
-	for _, k := range known {
-		if d := edits(name, k); d < distance && d*2 <= len(k) {
-			best, distance = k, d
-		}
-	}
+	best := nearest(name, known)
 	switch {
 	case best != "":
 		return fmt.Sprintf(" (did you mean %q?)", best)
@@ -24,6 +19,17 @@ func suggest(name string, known []string) string {
 		return " (have " + strings.Join(known, ", ") + ")"
 	}
 	return ""
+}
+
+// nearest is the one of known that name is a slip of, or empty.
+func nearest(name string, known []string) (best string) {
+	distance := 3
+	for _, k := range known {
+		if d := edits(name, k); d < distance && d*2 <= len(k) {
+			best, distance = k, d
+		}
+	}
+	return best
 }
 
 // edits counts the letters to insert, drop, change or swap with their neighbour that turn a into b.
