@@ -30,6 +30,7 @@ type goClient struct {
 	instance    string // what that server calls itself
 	canceled    *atomic.Int64
 	connections *atomic.Int64 // which the server has had
+	rest        time.Duration // of the case "idle"
 }
 
 func (g *goClient) run(t *testing.T, name string) {
@@ -220,7 +221,7 @@ func (g *goClient) largeHeader(t *testing.T, ctx context.Context) {
 // idle waits longer than the servers' keepalive, which PINGs the sidecar meanwhile and would close what does not answer.
 func (g *goClient) idle(t *testing.T, ctx context.Context) {
 	before := g.connections.Load()
-	time.Sleep(6 * time.Second)
+	time.Sleep(g.rest)
 	g.same(t, ctx, 1<<10)
 	if made := g.connections.Load() - before; made != 0 {
 		t.Fatalf("the sidecar had to connect anew, %d times", made)

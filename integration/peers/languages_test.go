@@ -1,5 +1,7 @@
 package peers
 
+import "time"
+
 // language is one implementation of gRPC and how its program is made and started, in the folder that prepare fills.
 type language struct {
 	name  string
@@ -7,6 +9,7 @@ type language struct {
 	steps [][]string // in order; each may reach a package registry
 	run   []string   // the role and its argument follow
 	env   []string
+	idle  time.Duration // longer than its server's keepalive and what that grants the answer to a PING
 }
 
 // tool is a program that must be there, with the Debian packages that bring it.
@@ -25,6 +28,7 @@ var languages = []*language{
 		},
 		steps: [][]string{{"npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"}},
 		run:   []string{"node", "peer.js"},
+		idle:  6 * time.Second,
 	},
 	{
 		name: "python",
@@ -37,8 +41,9 @@ var languages = []*language{
 			{"venv/bin/python", "-m", "grpc_tools.protoc", "-Iproto", "--python_out=.", "--grpc_python_out=.",
 				"echo.proto", "outrigger/cache/v1/cache.proto", "outrigger/common/v1/common.proto"},
 		},
-		run: []string{"venv/bin/python", "peer.py"},
-		env: []string{"PYTHONDONTWRITEBYTECODE=1"},
+		run:  []string{"venv/bin/python", "peer.py"},
+		env:  []string{"PYTHONDONTWRITEBYTECODE=1"},
+		idle: 6 * time.Second,
 	},
 	{
 		name: "java",
@@ -48,6 +53,7 @@ var languages = []*language{
 		},
 		steps: [][]string{{"mvn", "--batch-mode", "--quiet", "compile", "dependency:copy-dependencies"}},
 		run:   []string{"java", "-XX:+UseSerialGC", "-cp", "target/classes:target/dependency/*", "peer.Peer"},
+		idle:  14 * time.Second,
 	},
 	{
 		name: "cpp",
@@ -60,5 +66,6 @@ var languages = []*language{
 		},
 		steps: [][]string{{"make", "--silent", "-j2"}},
 		run:   []string{"./peer"},
+		idle:  6 * time.Second,
 	},
 }

@@ -25,7 +25,7 @@ func testServer(t *testing.T, l *language, dir string) {
 	server := l.serve(t, dir, port, 0)
 	before, connections := forward(t, port)
 	echo := echopb.NewEchoClient(startPair(t, before).Client().Conn("echo"))
-	g := &goClient{echo: echo, connections: connections, instance: l.name, canceled: &server.canceled}
+	g := &goClient{echo: echo, connections: connections, instance: l.name, rest: l.idle, canceled: &server.canceled}
 	for _, name := range cases {
 		t.Run(name, func(t *testing.T) { g.run(t, name) })
 	}

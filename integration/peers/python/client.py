@@ -20,6 +20,7 @@ OPTIONS = {
     "grpc.max_metadata_size": 1 << 16,
     "grpc.keepalive_time_ms": 1500,
     "grpc.keepalive_timeout_ms": 3000,
+    "grpc.http2.ping_timeout_ms": 3000,  # a PING that is not answered; the other is for a peer that sends nothing
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.max_pings_without_data": 0,
 }

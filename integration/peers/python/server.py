@@ -87,7 +87,7 @@ class Echo(echo_pb2_grpc.EchoServicer):
 
 def run(port, max_age_ms):
     options = {"grpc.max_metadata_size": 1 << 16, "grpc.keepalive_time_ms": 1500, "grpc.keepalive_permit_without_calls": 1}
-    options["grpc.keepalive_timeout_ms"] = 3000
+    options["grpc.keepalive_timeout_ms"] = options["grpc.http2.ping_timeout_ms"] = 3000
     if int(max_age_ms):
         options["grpc.max_connection_age_ms"] = int(max_age_ms)
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=64), options=options.items())

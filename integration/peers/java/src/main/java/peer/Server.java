@@ -21,7 +21,7 @@ final class Server extends EchoGrpc.EchoImplBase {
     NettyServerBuilder builder =
         NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", port))
             .maxInboundMetadataSize(1 << 16)
-            .keepAliveTime(1500, TimeUnit.MILLISECONDS)
+            .keepAliveTime(Idle.PING_SECONDS, TimeUnit.SECONDS)
             .keepAliveTimeout(3, TimeUnit.SECONDS)
             .addService(ServerInterceptors.intercept(new Server(), new EchoMetadata()));
     if (maxAge > 0) {
