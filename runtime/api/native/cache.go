@@ -26,16 +26,12 @@ type cacheServer struct {
 	caches api.Components[*cache.Cache]
 }
 
-// open finds a component and the caller. Where the call may not wait, a component that could wait is left for later.
+// open is open, but where the call may not wait a component that could is left for later.
 func (s *cacheServer) open(ctx context.Context, name string) (*cache.Cache, components.Caller, error) {
-	c, err := s.caches.Get(name)
-	if err != nil {
-		return nil, components.Caller{}, err
+	c, who, err := open(ctx, s.caches, name)
+	if err == nil && !fastgrpc.MayWait(ctx) && !c.Instant() {
+		err = fastgrpc.ErrWouldBlock
 	}
-	if !fastgrpc.MayWait(ctx) && !c.Instant() {
-		return nil, components.Caller{}, fastgrpc.ErrWouldBlock
-	}
-	who, err := caller(ctx)
 	return c, who, err
 }
 

@@ -16,11 +16,7 @@ type configServer struct {
 }
 
 func (s *configServer) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, error) {
-	c, err := s.configs.Get(in.GetComponent())
-	if err != nil {
-		return nil, err
-	}
-	who, err := caller(ctx)
+	c, who, err := open(ctx, s.configs, in.GetComponent())
 	if err != nil {
 		return nil, err
 	}
@@ -32,11 +28,7 @@ func (s *configServer) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetRespo
 }
 
 func (s *configServer) Set(ctx context.Context, in *pb.SetRequest) (*pb.SetResponse, error) {
-	c, err := s.configs.Get(in.GetComponent())
-	if err != nil {
-		return nil, err
-	}
-	who, err := caller(ctx)
+	c, who, err := open(ctx, s.configs, in.GetComponent())
 	if err != nil {
 		return nil, err
 	}
@@ -46,11 +38,7 @@ func (s *configServer) Set(ctx context.Context, in *pb.SetRequest) (*pb.SetRespo
 }
 
 func (s *configServer) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteResponse, error) {
-	c, err := s.configs.Get(in.GetComponent())
-	if err != nil {
-		return nil, err
-	}
-	who, err := caller(ctx)
+	c, who, err := open(ctx, s.configs, in.GetComponent())
 	if err != nil {
 		return nil, err
 	}
@@ -58,11 +46,7 @@ func (s *configServer) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.De
 }
 
 func (s *configServer) List(ctx context.Context, in *pb.ListRequest) (*pb.ListResponse, error) {
-	c, err := s.configs.Get(in.GetComponent())
-	if err != nil {
-		return nil, err
-	}
-	who, err := caller(ctx)
+	c, who, err := open(ctx, s.configs, in.GetComponent())
 	if err != nil {
 		return nil, err
 	}
@@ -78,11 +62,7 @@ func (s *configServer) List(ctx context.Context, in *pb.ListRequest) (*pb.ListRe
 }
 
 func (s *configServer) Watch(in *pb.WatchRequest, stream grpc.ServerStreamingServer[pb.WatchResponse]) error {
-	c, err := s.configs.Get(in.GetComponent())
-	if err != nil {
-		return err
-	}
-	who, err := caller(stream.Context())
+	c, who, err := open(stream.Context(), s.configs, in.GetComponent())
 	if err != nil {
 		return err
 	}

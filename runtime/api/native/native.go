@@ -58,6 +58,15 @@ func caller(ctx context.Context) (components.Caller, error) {
 	return c, nil
 }
 
+// open finds a component and the caller.
+func open[F any](ctx context.Context, from api.Components[F], name string) (component F, who components.Caller, err error) {
+	if component, err = from.Get(name); err != nil {
+		return component, who, err
+	}
+	who, err = caller(ctx)
+	return component, who, err
+}
+
 // timeToLive is 0 for what is unset, and never for what is set. What a Duration of Go cannot hold becomes its longest one, which
 // is longer than any front allows.
 func timeToLive(d *durationpb.Duration) (time.Duration, error) {

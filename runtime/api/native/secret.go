@@ -14,11 +14,7 @@ type secretServer struct {
 }
 
 func (s *secretServer) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, error) {
-	c, err := s.secrets.Get(in.GetComponent())
-	if err != nil {
-		return nil, err
-	}
-	who, err := caller(ctx)
+	c, who, err := open(ctx, s.secrets, in.GetComponent())
 	if err != nil {
 		return nil, err
 	}
@@ -30,11 +26,7 @@ func (s *secretServer) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetRespo
 }
 
 func (s *secretServer) GetMany(ctx context.Context, in *pb.GetManyRequest) (*pb.GetManyResponse, error) {
-	c, err := s.secrets.Get(in.GetComponent())
-	if err != nil {
-		return nil, err
-	}
-	who, err := caller(ctx)
+	c, who, err := open(ctx, s.secrets, in.GetComponent())
 	if err != nil {
 		return nil, err
 	}
@@ -54,11 +46,7 @@ func (s *secretServer) GetMany(ctx context.Context, in *pb.GetManyRequest) (*pb.
 }
 
 func (s *secretServer) List(ctx context.Context, in *pb.ListRequest) (*pb.ListResponse, error) {
-	c, err := s.secrets.Get(in.GetComponent())
-	if err != nil {
-		return nil, err
-	}
-	who, err := caller(ctx)
+	c, who, err := open(ctx, s.secrets, in.GetComponent())
 	if err != nil {
 		return nil, err
 	}
