@@ -18,7 +18,7 @@ type driverDoc struct {
 
 func componentsCommand(args []string, out, errs io.Writer) int {
 	f := flagSet("components", errs)
-	format := outputFlag(f)
+	format := outputFlag(f, "json")
 	name := ""
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") { // NAME may come before the flags
 		name, args = args[0], args[1:]

@@ -20,12 +20,17 @@ func checkCommand(args []string, out, errs io.Writer) int {
 	f := flagSet("check", errs)
 	path := f.String("config", "", "configuration file")
 	dial := f.Bool("dial", false, "also open each component: DNS, TCP, TLS, sign-in and permission")
+	format := outputFlag(f, "yaml")
 	overrides := overrideFlags(f)
 	if code, ends := parse(f, args, 0); ends {
 		return code
 	}
-	if *path == "" {
+	switch {
+	case *path == "":
 		fmt.Fprintln(errs, "outrigger check: give the file with -config")
+		return exitStart
+	case *dial && *format == "yaml":
+		fmt.Fprintln(errs, "outrigger check: give -dial or -o yaml, not both")
 		return exitStart
 	}
 	c, err := config.Load(*path, *overrides, config.Environment{})
@@ -33,10 +38,26 @@ func checkCommand(args []string, out, errs io.Writer) int {
 		fmt.Fprintln(out, err)
 		return exitFaults
 	}
-	if *dial {
+	switch {
+	case *dial:
 		return dialAll(c, out, errs)
+	case *format == "yaml":
+		return printConfig(c, out, errs)
 	}
 	fmt.Fprintf(out, "%s: ok: %d components\n", *path, len(c.Components))
+	return exitOK
+}
+
+// printConfig shows what the sidecar would run with.
+func printConfig(c *config.Config, out, errs io.Writer) int {
+	text, err := config.Dump(c)
+	if err == nil {
+		_, err = out.Write(text)
+	}
+	if err != nil {
+		fmt.Fprintln(errs, "outrigger check:", err)
+		return exitFaults
+	}
 	return exitOK
 }
 
@@ -76,12 +97,12 @@ func schemaCommand(args []string, out, errs io.Writer) int {
 	return exitOK
 }
 
-// outputFlag is -o, on commands whose answer a program may read.
-func outputFlag(f *flag.FlagSet) *string {
+// outputFlag is -o, on commands whose answer a program may read: as text or in another format.
+func outputFlag(f *flag.FlagSet, other string) *string {
 	format := "text"
-	f.Func("o", "text or json (default text)", func(text string) error {
-		if text != "text" && text != "json" {
-			return errors.New("there are text and json")
+	f.Func("o", "text or "+other+" (default text)", func(text string) error {
+		if text != "text" && text != other {
+			return errors.New("there are text and " + other)
 		}
 		format = text
 		return nil
@@ -91,7 +112,7 @@ func outputFlag(f *flag.FlagSet) *string {
 
 func versionCommand(args []string, out, errs io.Writer) int {
 	f := flagSet("version", errs)
-	format := outputFlag(f)
+	format := outputFlag(f, "json")
 	if code, ends := parse(f, args, 0); ends {
 		return code
 	}

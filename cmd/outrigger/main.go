@@ -19,7 +19,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"run", "[-config F] [-app-id ID] [-app-port N] [flags] [-- CMD ARGS...]", "run the sidecar, and CMD beside it", runCommand},
-		{"check", "-config F [-dial]", "find all faults of a configuration", checkCommand},
+		{"check", "-config F [-dial | -o yaml]", "find all faults of a configuration, or show it with every default", checkCommand},
 		{"components", "[NAME] [-o json]", "show drivers, their options, defaults and guarantees", componentsCommand},
 		{"call", "[flags] SERVICE/METHOD [JSON]", "call the sidecar's API, e.g. Cache/Get '{\"key\":\"a\"}'", callCommand},
 		{"status", "[-app-id ID] [-o json]", "show how the sidecar is doing", statusCommand},

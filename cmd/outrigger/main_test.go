@@ -34,7 +34,8 @@ func TestArguments(t *testing.T) {
 		{"run -config /no/such/file", 2, "/no/such/file"}, {"run -config " + bad + " -- true", 2, `unknown section "cahce"`},
 		{"check", 2, "-config"}, {"check -config " + bad, 1, `unknown section "cahce"`}, {"check -config " + bad, 1, "app.id"},
 		{"help run", 0, "-app-port"}, {"help rnu", 2, `unknown command "rnu"`}, {"--version", 0, "outrigger "}, {"status -h", 0, "default text"},
-		{"check -config a.yaml b.yaml", 2, `unexpected argument "b.yaml"`}, {"schema x", 2, `"x"`}, {"status x", 2, `"x"`}, {"version x", 2, `"x"`},
+		{"check -config a.yaml b.yaml", 2, `unexpected argument "b.yaml"`}, {"check -o json -config " + bad, 2, "text and yaml"}, {"check -dial -o yaml -config " + bad, 2, "not both"}, {"check -o yaml -config " + bad, 1, `unknown section "cahce"`},
+		{"schema x", 2, `"x"`}, {"status x", 2, `"x"`}, {"version x", 2, `"x"`},
 		{"components cache x", 2, `"x"`}, {"components -o json cache x", 2, `"x"`}, {"components -o yaml", 2, "text and json"},
 		{"schema -nonsense", 2, "nonsense"}, {"schema", 0, `"$schema"`}, {"version -o json", 0, `"version"`},
 		{"components cache/memory", 0, "cache: driver memory"}, {"components -o json file", 0, `"driver": "file"`}, {"components nothing", 1, "have cache/memory, config/file"},
@@ -47,6 +48,30 @@ func TestArguments(t *testing.T) {
 				t.Errorf("code %d, want %d; it must say %q:\n%s", code, c.code, c.want, out.String())
 			}
 		})
+	}
+}
+
+// TestCheckShowsTheConfiguration with flags and defaults filled in, and no secret; what it writes can be checked in turn.
+func TestCheckShowsTheConfiguration(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.yaml")
+	if err := os.WriteFile(path, []byte("app: {id: orders}\ncache: {default: {driver: memory}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	if code := dispatch([]string{"check", "-config", path, "-app-port", "8081", "-o", "yaml"}, &out, &errs); code != 0 || errs.Len() != 0 {
+		t.Fatalf("code %d: %s", code, errs.String())
+	}
+	for _, want := range []string{"id: orders\n", "port: 8081\n", "namespace: default\n", "driver: memory\n", "concurrency: 1024\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, out.String())
+		}
+	}
+	if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var again bytes.Buffer
+	if code := dispatch([]string{"check", "-config", path, "-o", "yaml"}, &again, &errs); code != 0 || again.String() != out.String() {
+		t.Errorf("code %d: %s; it differs when it is read again:\n%s", code, errs.String(), again.String())
 	}
 }
 

@@ -17,7 +17,7 @@ func statusCommand(args []string, out, errs io.Writer) int {
 	where := placeFlags(f)
 	var port *int
 	portFlag(f, "admin-port", "admin port of the sidecar on this machine", &port)
-	format := outputFlag(f)
+	format := outputFlag(f, "json")
 	if code, ends := parse(f, args, 0); ends {
 		return code
 	}
