@@ -210,7 +210,8 @@ func (g *goClient) concurrent(t *testing.T, ctx context.Context) {
 func (g *goClient) largeHeader(t *testing.T, ctx context.Context) {
 	value := strings.Repeat("abcdefghijklmnop", 512)
 	var trailer metadata.MD
-	if _, err := g.echo.Unary(metadata.AppendToOutgoingContext(ctx, "x-echo", value), &echopb.Message{}, grpc.Trailer(&trailer)); err != nil {
+	ctx = metadata.AppendToOutgoingContext(ctx, "x-echo", value)
+	if _, err := g.echo.Unary(ctx, &echopb.Message{}, grpc.Trailer(&trailer)); err != nil {
 		t.Fatal(err)
 	}
 	if got := trailer.Get("back-x-echo"); len(got) != 1 || got[0] != value {

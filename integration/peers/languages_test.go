@@ -33,7 +33,8 @@ var languages = []*language{
 	{
 		name: "python",
 		tools: []tool{
-			{name: "python3 with venv", probe: []string{"python3", "-c", "import venv, ensurepip"}, packages: []string{"python3", "python3-venv"}},
+			{name: "python3 with venv", probe: []string{"python3", "-c", "import venv, ensurepip"},
+				packages: []string{"python3", "python3-venv"}},
 		},
 		steps: [][]string{
 			{"python3", "-m", "venv", "venv"},
@@ -60,9 +61,11 @@ var languages = []*language{
 		tools: []tool{
 			{name: "make", packages: []string{"make"}},
 			{name: "g++", packages: []string{"g++"}},
-			{name: "protoc", probe: []string{"protoc", "-I/usr/include", "-o/dev/null", "google/protobuf/any.proto"}, packages: []string{"protobuf-compiler", "libprotobuf-dev"}},
+			{name: "protoc with its own .proto files", probe: []string{"protoc", "-I/usr/include", "-o/dev/null", "google/protobuf/any.proto"},
+				packages: []string{"protobuf-compiler", "libprotobuf-dev"}},
 			{name: "grpc_cpp_plugin", packages: []string{"protobuf-compiler-grpc"}},
-			{name: "libgrpc++", probe: []string{"pkg-config", "--exists", "grpc++", "protobuf"}, packages: []string{"pkg-config", "libgrpc++-dev"}},
+			{name: "libgrpc++", probe: []string{"pkg-config", "--exists", "grpc++", "protobuf"},
+				packages: []string{"pkg-config", "libgrpc++-dev"}},
 		},
 		steps: [][]string{{"make", "--silent", "-j2"}},
 		run:   []string{"./peer"},

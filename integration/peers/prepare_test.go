@@ -54,7 +54,7 @@ func (l *language) prepare(t *testing.T) string {
 	for _, tool := range l.tools {
 		tool.need(t)
 	}
-	if was, err := os.ReadFile(dir + ".stamp"); err == nil && string(was) == stamp {
+	if was, err := os.ReadFile(filepath.Join(dir, "stamp")); err == nil && string(was) == stamp {
 		return dir
 	}
 	began := time.Now()
@@ -64,7 +64,7 @@ func (l *language) prepare(t *testing.T) string {
 	for _, step := range l.steps {
 		runStep(t, dir, step...)
 	}
-	if err := os.WriteFile(dir+".stamp", []byte(stamp), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "stamp"), []byte(stamp), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("prepared %s in %s", dir, time.Since(began).Round(time.Second))
@@ -98,9 +98,6 @@ func (l *language) sources() (map[string][]byte, string, error) {
 
 // lay empties the folder and writes the files.
 func lay(dir string, files map[string][]byte) error {
-	if err := os.Remove(dir + ".stamp"); err != nil && !os.IsNotExist(err) {
-		return err
-	}
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
