@@ -124,3 +124,16 @@ func TestCalleeStoppedInMidStream(t *testing.T) {
 		t.Fatalf("the stream ended with %v, reason %q", err, client.Reason(err))
 	}
 }
+
+// TestQuietApplicationDoesNotHoldTheEnd stops a sidecar whose application keeps its connection, as it does when it does not
+// know of the end.
+func TestQuietApplicationDoesNotHoldTheEnd(t *testing.T) {
+	s := harness.Start(t, harness.Options{App: "a", Config: "cache: {default: {driver: memory}}\ndrain: {propagation: 100ms, quiet: 500ms, max: 50s}\n"})
+	if _, err := s.Client().Cache("").Exists(within(t, 10*time.Second), "k"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if code := s.Stop(); code != 0 || time.Since(began) > 30*time.Second {
+		t.Fatalf("exit code %d after %s\n%s", code, time.Since(began), s.Output())
+	}
+}

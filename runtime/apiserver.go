@@ -17,7 +17,8 @@ import (
 // apiServer is the application's side: the API, and its calls to others through the mesh.
 type apiServer struct {
 	*server.Server
-	invoker *proxy.Invoker
+	invoker   *proxy.Invoker
+	outbounds []*proxy.Outbound
 }
 
 func (s *sidecar) startAPI(context.Context) error {
@@ -27,11 +28,12 @@ func (s *sidecar) startAPI(context.Context) error {
 		return err
 	}
 	router := &mesh.Router{Directory: s.directory, MaxHops: c.Mesh.MaxHops, Timeout: c.Mesh.Outbound.Timeout}
-	invoker, err := proxy.NewInvoker(s.outbound(router), int(c.API.MaxMessageBytes))
+	calls, invocations := s.outbound(router), s.outbound(router)
+	invoker, err := proxy.NewInvoker(invocations, int(c.API.MaxMessageBytes))
 	if err != nil {
 		return err
 	}
-	a := &apiServer{invoker: invoker}
+	a := &apiServer{invoker: invoker, outbounds: []*proxy.Outbound{calls, invocations}}
 	a.Server, err = server.New(server.Options{Caller: s.app, Access: policy, Logger: s.log, Tracer: s.telemetry.Tracer,
 		MaxMessage: c.API.MaxMessageBytes, MaxInFlight: c.API.MaxInFlight,
 		Services: native.Deps{Caches: s.fronts.caches, Configs: s.fronts.configs, Secrets: s.fronts.secrets, Invoker: invoker,
@@ -39,7 +41,7 @@ func (s *sidecar) startAPI(context.Context) error {
 	if err != nil {
 		return errors.Join(err, invoker.Close(context.Background()))
 	}
-	s.outbound(router).Bind(a.Relay(), a.Route)
+	calls.Bind(a.Relay(), a.Route)
 	s.api = a
 	s.telemetry.Metrics.Register(relayStats{map[string]*grpcproxy.Relay{"api": a.Relay(), "inbound": s.inbound.server.Relay}})
 	for name, ln := range map[string]net.Listener{"grpc": s.sockets.grpc, "unix": s.sockets.unix, "outbound": s.sockets.outbound} {

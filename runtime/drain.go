@@ -37,7 +37,7 @@ func (s *sidecar) cutOff(what string, err error) error {
 // unpublish has others not call, and waits until they have heard of it.
 func (s *sidecar) unpublish(ctx context.Context) error {
 	s.ending.Store(true)
-	defer s.drained() // the time begins to run
+	s.drained() // the time begins to run
 	err := s.withdraw(ctx)
 	if s.childEnded() {
 		return err // there is nobody who could serve them
@@ -99,12 +99,26 @@ func (s *sidecar) stopAPI(ctx context.Context) error {
 	return s.cutOff("calls of the application", errors.Join(s.api.Shutdown(ctx), s.api.invoker.Close(ctx)))
 }
 
-// linger waits until the application has no connection left, of gRPC or HTTP. One that ended as the sidecar's child has gone.
+// linger waits until the application has no connection left, of gRPC or HTTP, or has been quiet for a while: one that does not know
+// of the end keeps its connections for ever. One that ended as the sidecar's child has gone.
 func (s *sidecar) linger(ctx context.Context) {
 	limit := time.After(time.Until(s.drained()))
 	tick := time.NewTicker(lingerCheck)
 	defer tick.Stop()
-	for !s.childEnded() && s.api.Relay().Stats().Downstream+s.http.open() > 0 {
+	var seen int64
+	quiet := time.Now()
+	for told := false; !s.childEnded() && s.api.Relay().Stats().Downstream+s.http.open() > 0; {
+		if underWay, total := s.activity(); underWay > 0 || total != seen {
+			quiet, seen = time.Now(), total
+		}
+		if time.Since(quiet) >= s.config().Drain.Quiet {
+			return
+		}
+		if !told {
+			told = true
+			s.log.Info("draining: the application may finish its work; a second signal ends it at once", "quiet", s.config().Drain.Quiet,
+				"until", s.drained())
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -113,6 +127,15 @@ func (s *sidecar) linger(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// activity tells how many of the application's calls to others are under way, and a count that grows with whatever it does.
+func (s *sidecar) activity() (underWay, total int64) {
+	for _, o := range s.api.outbounds {
+		u, t := o.Activity()
+		underWay, total = underWay+u, total+t
+	}
+	return underWay, total + s.http.reads.Load()
 }
 
 // stopInbound cuts off what others' calls are left.
@@ -131,10 +154,11 @@ func (s *sidecar) stopInbound(ctx context.Context) (err error) {
 	return err
 }
 
-// counted is a listener that knows how many of its connections are open.
+// counted is a listener that knows how many of its connections are open, and how often something came on one.
 type counted struct {
 	net.Listener
-	n atomic.Int64
+	n     atomic.Int64
+	reads atomic.Int64
 }
 
 func (l *counted) open() int { return int(l.n.Load()) }
@@ -152,6 +176,14 @@ type countedConn struct {
 	net.Conn
 	l    *counted
 	once atomic.Bool
+}
+
+func (c *countedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.l.reads.Add(1)
+	}
+	return n, err
 }
 
 func (c *countedConn) Close() error {

@@ -109,6 +109,7 @@ type Trace struct {
 // Drain bounds the steps of an orderly end.
 type Drain struct {
 	Propagation time.Duration `yaml:"propagation" doc:"how long calls are still accepted after the service was unpublished"`
+	Quiet       time.Duration `yaml:"quiet" doc:"the application has finished when it has called nothing for so long, though its connections are open"`
 	Max         time.Duration `yaml:"max" doc:"the whole of draining"`
 }
 
@@ -144,7 +145,7 @@ func Defaults() Config {
 			MaxHops:  16,
 		},
 		Telemetry: Telemetry{Log: Log{Level: "info", Format: "text"}, AccessLog: "off", Tracing: Trace{Ratio: 0.01}},
-		Drain:     Drain{Propagation: 2 * time.Second, Max: 30 * time.Second},
+		Drain:     Drain{Propagation: 2 * time.Second, Quiet: 2 * time.Second, Max: 25 * time.Second},
 		Reload:    Reload{Timeout: 10 * time.Second},
 	}
 }

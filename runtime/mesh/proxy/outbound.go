@@ -25,7 +25,10 @@ type Outbound struct {
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 
 	relay     *grpcproxy.Relay
-	upstreams sync.Map // address -> *pooled
+	begun     atomic.Int64 // calls through the mesh
+	ended     atomic.Int64
+	own       atomic.Int64 // calls of the sidecar's API on the same relay that have ended
+	upstreams sync.Map     // address -> *pooled
 }
 
 // pooled is the connections to one address.
@@ -88,6 +91,7 @@ func (o *Outbound) plan(h *grpcproxy.Headers) (*call, error) {
 	c := &call{Record: Record{Direction: "outbound", Protocol: "grpc", Service: s, Method: strings.TrimPrefix(h.Path(), "/"),
 		Source: o.Caller.String(), Start: time.Now()}}
 	h.Tag = c
+	o.begun.Add(1)
 	if !ok {
 		o.Monitor.Begin(&c.Record)
 		return nil, components.WithReason(fmt.Errorf("%w: %s is no method of the sidecar's own, and the call does not say which service it is for: "+
@@ -198,8 +202,10 @@ func blame(flag string, err error) mesh.Outcome {
 func (o *Outbound) done(out *grpcproxy.Outcome) {
 	c, ok := out.Tag.(*call)
 	if !ok {
+		o.own.Add(1)
 		return
 	}
+	o.ended.Add(1)
 	if out.Flag == "" {
 		answered := mesh.Unknown // the client gave up
 		if out.Status >= 0 {
@@ -208,6 +214,13 @@ func (o *Outbound) done(out *grpcproxy.Outcome) {
 		c.ended(out.Upstream, answered)
 	}
 	c.finish(out, o.Monitor)
+}
+
+// Activity tells how many calls through the mesh are under way, and a count that grows with each call that ends, of the
+// sidecar's API included.
+func (o *Outbound) Activity() (underWay, total int64) {
+	ended := o.ended.Load()
+	return o.begun.Load() - ended, ended + o.own.Load()
 }
 
 // response says whose answer it is: a sidecar's own answer was the peer's.
