@@ -209,3 +209,39 @@ func TestCommands(t *testing.T) {
 		})
 	}
 }
+
+// TestCheckDialsWithSecrets checks a component whose options refer to a secret.
+func TestCheckDialsWithSecrets(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	text := "app: {id: a}\nsecret: {s: {driver: env, options: {prefix: CHECK_}}}\nconfig: {default: {driver: file, options: {dir: \"${secret:s/dir}\"}}}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for value, want := range map[string]int{t.TempDir(): 0, "": 1} {
+		cmd := exec.Command(harness.Binary(t), "check", "-dial", "-config", path)
+		cmd.Env = append(os.Environ(), "OUTRIGGER_DATA_DIR="+t.TempDir())
+		if value != "" {
+			cmd.Env = append(cmd.Env, "CHECK_dir="+value)
+		}
+		out, _ := cmd.CombinedOutput()
+		if code := cmd.ProcessState.ExitCode(); code != want {
+			t.Errorf("with CHECK_dir=%q: exit code %d, want %d\n%s", value, code, want, out)
+		}
+	}
+}
+
+// TestDiscoveryWithoutAnApplicationID finds the one sidecar in the data folder, though the operators' socket is there too.
+func TestDiscoveryWithoutAnApplicationID(t *testing.T) {
+	s := harness.Start(t, harness.Options{App: "a"})
+	cmd := exec.Command(harness.Binary(t), "call", "Cache/Exists", `{"key":"k"}`)
+	cmd.Env = append(os.Environ(), "OUTRIGGER_DATA_DIR="+s.DataDir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	harness.Start(t, harness.Options{App: "b", DataDir: s.DataDir})
+	cmd = exec.Command(harness.Binary(t), "call", "Cache/Exists", `{"key":"k"}`)
+	cmd.Env = append(os.Environ(), "OUTRIGGER_DATA_DIR="+s.DataDir)
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "several applications (a, b)") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}

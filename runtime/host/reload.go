@@ -243,9 +243,20 @@ func (h *Host) Close(ctx context.Context) error {
 }
 
 // Dial opens each component of c once, asks it whether it would serve, and closes it again; it answers what went wrong by
-// component, for a check of a configuration from outside a running sidecar.
+// component, for a check of a configuration from outside a running sidecar. Secret components stay open until the end, since
+// others refer to them. It is for a Host that is not started.
 func (h *Host) Dial(ctx context.Context, c *config.Config) map[components.ID]error {
 	errs := map[components.ID]error{}
+	var open []config.Component
+	for _, conf := range ordered(c) {
+		if conf.Capability == secrets {
+			open = append(open, conf)
+		}
+	}
+	defer h.Close(context.WithoutCancel(ctx))
+	if err := h.Start(ctx, &config.Config{Components: open, SecretsFirst: c.SecretsFirst}); err != nil {
+		h.opts.Logger.Warn("secrets for a check", "err", err)
+	}
 	for _, conf := range ordered(c) {
 		errs[conf.ID] = h.dial(ctx, conf)
 	}

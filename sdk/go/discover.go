@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -71,6 +72,7 @@ func (o *options) sockets(ctx context.Context) []Candidate {
 	run := filepath.Join(o.dataDir, "run")
 	none := Candidate{Address: run, Source: "sockets of the data folder"}
 	paths, err := filepath.Glob(filepath.Join(run, namespace, "*.sock"))
+	paths = slices.DeleteFunc(paths, func(p string) bool { return strings.HasSuffix(p, ".admin.sock") }) // the operators'
 	if err != nil || len(paths) == 0 {
 		none.Err = errors.New("no application id is set (OUTRIGGER_APP_ID), and there is no socket")
 		return []Candidate{none}
@@ -85,7 +87,11 @@ func (o *options) sockets(ctx context.Context) []Candidate {
 		}
 	}
 	if len(live) > 1 {
-		none.Err = fmt.Errorf("there are sidecars of %d applications, set OUTRIGGER_APP_ID to choose one", len(live))
+		var apps []string
+		for _, c := range live {
+			apps = append(apps, strings.TrimSuffix(filepath.Base(c.target.address), ".sock"))
+		}
+		none.Err = fmt.Errorf("there are sidecars of several applications (%s): set OUTRIGGER_APP_ID to choose one", strings.Join(apps, ", "))
 		return append(stale, none)
 	}
 	return append(stale, live...)
