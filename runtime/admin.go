@@ -80,7 +80,13 @@ func (s *sidecar) info() admin.Info {
 	}
 	if s.wasReady.Load() {
 		for _, e := range s.directory.Services() {
-			i.Services = append(i.Services, admin.Service{Name: e.Service.Namespace + "/" + e.Service.Name, Instances: e.Instances})
+			name := e.Service.String()
+			for _, more := range [...]string{e.Service.Group, e.Service.Version, e.Service.Protocol} { // what it was asked for by
+				if more != "" {
+					name += " " + more
+				}
+			}
+			i.Services = append(i.Services, admin.Service{Name: name, Instances: e.Instances})
 		}
 	}
 	return i

@@ -13,8 +13,13 @@ type Service struct {
 	Namespace, Name, Group, Version, Protocol string
 }
 
-// String is NAMESPACE/NAME.
-func (s Service) String() string { return s.Namespace + "/" + s.Name }
+// String is NAMESPACE/NAME, or nothing for a service without a name.
+func (s Service) String() string {
+	if s.Name == "" {
+		return ""
+	}
+	return s.Namespace + "/" + s.Name
+}
 
 // Instance is one address of a service, immutable once it is in a Snapshot.
 type Instance struct {

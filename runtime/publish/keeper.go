@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	missesAllowed = 2 // probes in a row that may fail before the service is taken out
+	missesAllowed = 2  // probes in a row that may fail before the service is taken out
+	patience      = 10 // and before it is logged that nobody answers: applications take a while to start
 	registryTime  = 5 * time.Second
 )
 
@@ -103,6 +104,9 @@ func (k *keeper) step(ctx context.Context, want *Publication) {
 	case k.misses == 0:
 		k.announce(ctx, want)
 	case k.misses > missesAllowed:
+		if k.misses == patience {
+			k.log(want).Warn("application does not answer on its port: the service is announced when it does")
+		}
 		k.retract(ctx)
 	}
 }
