@@ -59,6 +59,7 @@ type seen struct {
 	keys     map[string]bool   // watched by name; true: that it is absent has been told once
 	versions map[string]string // of what is there. Keys of a prefix that are gone are forgotten: there is no end to them
 	named    map[string]bool   // by the initial messages so far
+	stale    bool              // one of those had a value of before an outage: what they do not name may still be there
 }
 
 func newSeen(keys []string) *seen {
@@ -70,7 +71,7 @@ func newSeen(keys []string) *seen {
 }
 
 // begin is called before each stream, whose initial messages hold all there is.
-func (s *seen) begin() { s.named = map[string]bool{} }
+func (s *seen) begin() { s.named, s.stale = map[string]bool{}, false }
 
 // news is what a message says that the reader does not know.
 func (s *seen) news(m *configv1.WatchResponse) []Change {
@@ -94,8 +95,9 @@ func (s *seen) news(m *configv1.WatchResponse) []Change {
 func (s *seen) missing(m *configv1.WatchResponse) []string {
 	for _, change := range m.GetChanges() {
 		s.named[change.GetKey()] = true
+		s.stale = s.stale || change.GetItem().GetStale()
 	}
-	if m.GetMore() {
+	if m.GetMore() || s.stale {
 		return []string{}
 	}
 	all := maps.Clone(s.keys)

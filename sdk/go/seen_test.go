@@ -94,3 +94,22 @@ func message(store, told map[string]string, initial bool) *configv1.WatchRespons
 	}
 	return m
 }
+
+// A sidecar that cannot ask its back end begins with what it knows, which may be less than there is.
+func TestNothingIsGoneDuringAnOutage(t *testing.T) {
+	item := func(key string, stale bool) *configv1.WatchResponse_Change {
+		return &configv1.WatchResponse_Change{Key: key, Item: &configv1.Item{Key: key, Version: "1", Stale: stale}}
+	}
+	reader := newSeen(nil)
+	reader.begin()
+	reader.news(&configv1.WatchResponse{Initial: true, Changes: []*configv1.WatchResponse_Change{item("a", false), item("b", false)}})
+	reader.begin()
+	if got := reader.news(&configv1.WatchResponse{Initial: true, Changes: []*configv1.WatchResponse_Change{item("a", true)}}); len(got) != 0 {
+		t.Fatalf("during an outage it was told %v", got)
+	}
+	reader.begin()
+	got := reader.news(&configv1.WatchResponse{Initial: true, Changes: []*configv1.WatchResponse_Change{item("a", false)}})
+	if len(got) != 1 || got[0].Key != "b" || !got[0].Deleted {
+		t.Fatalf("after it, it was told %v, want that b is gone", got)
+	}
+}
