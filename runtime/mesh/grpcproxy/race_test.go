@@ -1,5 +1,0 @@
-//go:build race
-
-package grpcproxy
-
-const raceEnabled = true
