@@ -18,6 +18,7 @@ const (
 	writeLimit  = 8 << 20   // a peer that makes us answer more than this without reading it is dropped
 	quantum     = maxFrame  // what a stream may send in its turn when several wait
 	maxControl  = 10000     // frames that carry nothing, in a second
+	rapidReset  = 100 * time.Millisecond
 )
 
 // conn is one HTTP/2 connection, downstream (we are the server; up is nil) or upstream (we are the client).

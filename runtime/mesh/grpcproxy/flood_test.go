@@ -2,9 +2,11 @@ package grpcproxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,7 +45,7 @@ func TestRapidReset(t *testing.T) {
 	}
 	c.goAway(codeCalm)
 	e.empty()
-	if n := e.live.Load(); n > 600 {
+	if n := e.live.Load(); n > 2200 {
 		t.Fatal("routed ", n)
 	}
 }
@@ -133,5 +135,25 @@ func TestProtocolErrors(t *testing.T) {
 				t.Fatal(typ, p)
 			}
 		})
+	}
+}
+
+// TestManyGiveUpAtOnce is what a callee that hangs makes of honest clients: they all end their calls together.
+func TestManyGiveUpAtOnce(t *testing.T) {
+	e := newEnv(t, func(r *Relay) { r.MaxResets = 100 })
+	ctx, cancel := context.WithCancel(do("do", "hang"))
+	var calls sync.WaitGroup
+	for range 900 {
+		calls.Go(func() { unary(ctx, e.cc, nil) })
+	}
+	eventually(t, "all calls hang", func() bool { return e.live.Load() == 900 })
+	time.Sleep(200 * time.Millisecond)
+	cancel()
+	calls.Wait()
+	if _, err := unary(do(), e.cc, []byte("after")); err != nil {
+		t.Fatal(err)
+	}
+	if n := e.r.Stats().Faults; n != 0 {
+		t.Fatalf("%d connections were closed for it", n)
 	}
 }

@@ -89,12 +89,9 @@ func (c *conn) hold(id uint32, m *Method, h *Headers, b *batch) {
 	if n := len(c.free); n > 0 {
 		k, c.free = c.free[n-1], c.free[:n-1]
 	} else {
-		n := new(struct {
-			Call
-			f [10]Field
-		})
-		k = &n.Call
-		k.c, k.fields = c, n.f[:0]
+		// The fields are memory of their own: connection and call swap theirs below, so within one piece of memory each call
+		// would keep the one before it.
+		k = &Call{c: c, fields: make([]Field, 0, 10)}
 	}
 	k.m, k.id, k.start = m, id, b.now
 	if k.deadline = 0; h.Timeout > 0 {
@@ -136,7 +133,7 @@ func (c *conn) promoteAll(b *batch) {
 
 // promote makes a stream of a call: it waits for something.
 func (c *conn) promote(k *Call) *stream {
-	s := &stream{r: c.r, call: k, deadline: k.deadline, length: -1}
+	s := &stream{r: c.r, call: k, born: k.start, deadline: k.deadline, length: -1}
 	s.h[0] = half{c: c, id: k.id, credit: c.r.StreamWindow}
 	s.h[1] = half{done: true, rdone: true}
 	c.mu.Lock()

@@ -61,6 +61,20 @@ func (c *conn) idle(b *batch) error {
 	return nil
 }
 
+// rapid counts streams that their client resets as soon as it has opened them, which costs it nothing and the limit of concurrent
+// streams does not hold back. One that has waited for an answer was within that limit: many of those end at once when a
+// callee hangs.
+func (c *conn) rapid(s *stream, b *batch) error {
+	if c.up != nil || b.now-s.born > int64(rapidReset) {
+		return nil
+	}
+	c.tick(b)
+	if c.resets++; c.resets > c.r.MaxResets {
+		return connError{codeCalm, "too many resets"}
+	}
+	return nil
+}
+
 func (c *conn) tick(b *batch) {
 	if b.now-c.second > int64(time.Second) {
 		c.second, c.control, c.resets = b.now, 0, 0
@@ -131,14 +145,15 @@ func (c *conn) frame(typ, flags byte, id uint32, p []byte, b *batch) error {
 		if c.isIdle(id) {
 			return connError{codeProtocol, "RST_STREAM on an idle stream"}
 		}
-		c.tick(b)
 		c.r.count.resets.Add(1)
-		if c.resets++; c.up == nil && c.resets > c.r.MaxResets {
-			return connError{codeCalm, "too many resets"}
+		s := c.find(id)
+		if s == nil {
+			return c.idle(b)
 		}
-		if s := c.find(id); s != nil {
-			s.reset(c.side(), binary.BigEndian.Uint32(p), b)
+		if err := c.rapid(s, b); err != nil {
+			return err
 		}
+		s.reset(c.side(), binary.BigEndian.Uint32(p), b)
 	case fPriority:
 		return c.priority(id, p, b)
 	case fSettings:

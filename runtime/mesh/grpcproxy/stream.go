@@ -12,6 +12,7 @@ import (
 type stream struct {
 	r    *Relay
 	call *Call // answered here
+	born int64 // since epoch
 	// Since epoch; 0: none. Written with both mu and the downstream connection's lock held.
 	deadline, tryDeadline int64
 
@@ -106,7 +107,7 @@ func (c *conn) request(id uint32, end, over bool, b *batch) error {
 			return nil
 		}
 	}
-	s = &stream{r: c.r, timeout: h.Timeout, length: length}
+	s = &stream{r: c.r, born: b.now, timeout: h.Timeout, length: length}
 	s.out = Outcome{Path: h.Path(), Authority: h.Authority(), ConnTag: c.tag, Status: -1, Start: epoch.Add(time.Duration(b.now))}
 	if h.Timeout > 0 {
 		s.deadline = b.now + int64(h.Timeout)

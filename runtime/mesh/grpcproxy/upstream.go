@@ -215,7 +215,9 @@ func (u *Upstream) gone() *Error {
 }
 
 func (u *Upstream) unreachable(err error) *Error {
-	return fault(FlagConnectFailed, grpcUnavailable, ReasonConnectFailed, "cannot connect to "+u.Name+": "+err.Error())
+	e := fault(FlagConnectFailed, grpcUnavailable, ReasonConnectFailed, "cannot connect to "+u.Name+": "+err.Error())
+	e.RetryDelay = u.r.DialBackoff // nothing was sent
+	return e
 }
 
 // counted notes how many wait. u.mu is held.
