@@ -176,6 +176,25 @@ func TestDeadlineAndCancelReachTheApplication(t *testing.T) {
 	harness.Eventually(t, 10*time.Second, func() error { return atLeast(p.app.Canceled.Load(), 2) })
 }
 
+// TestDeadlineIsTheCallers: one that a call brings arrives, and one that it does not bring is not made up.
+func TestDeadlineIsTheCallers(t *testing.T) {
+	p := newPair(t)
+	for _, c := range []struct {
+		ctx  context.Context
+		want bool
+	}{{within(t, 20*time.Second), true}, {t.Context(), false}} {
+		var trailer metadata.MD
+		if _, err := p.echo.Unary(c.ctx, &echopb.Message{}, grpc.Trailer(&trailer)); err != nil {
+			t.Fatal(err)
+		}
+		seen := strings.Join(trailer.Get("echo-deadline"), "")
+		left, err := time.ParseDuration(seen)
+		if c.want && (err != nil || left <= 0 || left > 20*time.Second) || !c.want && seen != "" {
+			t.Errorf("with a deadline: %v; the application saw %q", c.want, seen)
+		}
+	}
+}
+
 func atLeast(got, want int64) error {
 	if got < want {
 		return fmt.Errorf("%d, want %d", got, want)

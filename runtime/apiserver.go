@@ -27,14 +27,16 @@ func (s *sidecar) startAPI(context.Context) error {
 	if err != nil {
 		return err
 	}
-	router := &mesh.Router{Directory: s.directory, MaxHops: c.Mesh.MaxHops, Timeout: c.Mesh.Outbound.Timeout}
-	calls, invocations := s.outbound(router), s.outbound(router)
+	router := &mesh.Router{Directory: s.directory, MaxHops: c.Mesh.MaxHops}
+	bounded := *router // calls that pass unchanged keep the deadline they have, or none
+	bounded.Timeout = c.Mesh.Outbound.Timeout
+	calls, invocations := s.outbound(router), s.outbound(&bounded)
 	invoker, err := proxy.NewInvoker(invocations, int(c.API.MaxMessageBytes))
 	if err != nil {
 		return err
 	}
 	a := &apiServer{invoker: invoker, outbounds: []*proxy.Outbound{calls, invocations}}
-	a.Server, err = server.New(server.Options{Caller: s.app, Access: policy, Logger: s.log, Tracer: s.telemetry.Tracer,
+	a.Server, err = server.New(server.Options{Caller: s.app, Admin: s.sockets.admin.Addr().String(), Access: policy, Logger: s.log, Tracer: s.telemetry.Tracer,
 		MaxMessage: c.API.MaxMessageBytes, MaxInFlight: c.API.MaxInFlight,
 		Services: native.Deps{Caches: s.fronts.caches, Configs: s.fronts.configs, Secrets: s.fronts.secrets, Invoker: invoker,
 			Naming: &naming{publisher: s.publisher, directory: s.directory, outbound: s.sockets.outbound.Addr().String()}}})

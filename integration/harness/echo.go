@@ -85,6 +85,9 @@ func (e *Echo) Unary(ctx context.Context, in *echopb.Message) (*echopb.Message, 
 			trailer.Set("back-"+name, values...)
 		}
 	}
+	if deadline, ok := ctx.Deadline(); ok {
+		trailer.Set("echo-deadline", time.Until(deadline).String())
+	}
 	grpc.SetTrailer(ctx, trailer)
 	in.Instance = e.Instance
 	return in, nil

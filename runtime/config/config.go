@@ -84,7 +84,7 @@ type Inbound struct {
 // Outbound is the port for the application's own calls in its own protocol.
 type Outbound struct {
 	Address string        `yaml:"address" doc:"where the application sends calls in its own protocol; port 0 picks one"`
-	Timeout time.Duration `yaml:"timeout" doc:"for calls that bring no deadline; 0: none"`
+	Timeout time.Duration `yaml:"timeout" doc:"of Invoke, when the caller sets no deadline; 0: none"`
 }
 
 // Telemetry says what is told about the sidecar's work, and where.
