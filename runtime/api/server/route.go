@@ -12,18 +12,13 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/access"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 )
-
-// ReasonUnknownMethod is what a call of a method is refused with that the sidecar does not have.
-const ReasonUnknownMethod components.Reason = "UNKNOWN_METHOD"
-
-// own are the beginnings of paths that are never proxied.
-var own = []string{"/outrigger.", "/grpc.", "/dapr."}
 
 // door is what a connection of the gRPC socket is tagged with.
 type door struct {
@@ -52,14 +47,11 @@ func (s *Server) Route(h *grpcproxy.Headers) (up *grpcproxy.Upstream, err error,
 	if err != nil {
 		return nil, api.RelayError(err), true
 	}
-	path := h.Path()
-	for _, prefix := range own {
-		if strings.HasPrefix(path, prefix) {
-			up, err = s.fast.Route(h)
-			return up, err, true
-		}
+	if !mesh.Own(h.Path()) {
+		return nil, nil, false
 	}
-	return nil, nil, false
+	up, err = s.fast.Route(h)
+	return up, err, true
 }
 
 // alone is the route as long as there is no mesh.
@@ -79,7 +71,7 @@ func (s *Server) unknown(_ any, ss grpc.ServerStream) error {
 func (s *Server) noMethod(path string) error {
 	services := slices.Sorted(maps.Keys(s.fast.GRPC.GetServiceInfo()))
 	err := fmt.Errorf("%w: there is no method %s here; the services are %s", components.ErrUnsupported, path, strings.Join(services, ", "))
-	return components.WithReason(err, ReasonUnknownMethod)
+	return components.WithReason(err, mesh.ReasonUnknownMethod)
 }
 
 // hook puts the server's part into the relay's hooks, whoever has set them meanwhile.

@@ -40,6 +40,9 @@ func startApp(t *testing.T) *app {
 	}
 	a := &app{address: ln.Addr().String(), seen: make(chan metadata.MD, 100), server: grpc.NewServer()}
 	healthpb.RegisterHealthServer(a.server, a)
+	own := healthpb.Health_ServiceDesc // once more, by a name that others may call
+	own.ServiceName = "shop.v1.Stock"
+	a.server.RegisterService(&own, a)
 	done := make(chan error, 1)
 	go func() { done <- a.server.Serve(ln) }()
 	t.Cleanup(func() { a.server.Stop(); <-done })

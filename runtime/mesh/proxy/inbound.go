@@ -74,6 +74,9 @@ func (i *Inbound) Admit(s mesh.Service, r *mesh.Request) error {
 }
 
 func (i *Inbound) admit(s mesh.Service, r *mesh.Request) (port int, err error) {
+	if err := mesh.CheckMethod(r.Method); err != nil {
+		return 0, err
+	}
 	port, ok := i.Port(s.Name)
 	if !ok || s.Namespace != i.App.Namespace {
 		return 0, components.WithReason(fmt.Errorf("%w: %s/%s is not served by the application here, %s", components.ErrNotFound,

@@ -61,8 +61,8 @@ type inbound struct {
 	gate    *gate
 	monitor *monitor
 	conn    *grpc.ClientConn
-	healthpb.HealthClient
-	invoke invocationv1.InvocationClient
+	health  healthpb.HealthClient
+	invoke  invocationv1.InvocationClient
 }
 
 func newInbound(t *testing.T, port int, app proxy.Callee) *inbound {
@@ -80,14 +80,14 @@ func newInbound(t *testing.T, port int, app proxy.Callee) *inbound {
 		return up, err, true
 	})
 	t.Cleanup(server.Close) // after the relay's end
-	i.conn, i.HealthClient = serveRelay(t, server.Relay)
+	i.conn, i.health = serveRelay(t, server.Relay)
 	i.invoke = invocationv1.NewInvocationClient(i.conn)
 	return i
 }
 
 func (i *inbound) call(ctx context.Context, what string) (origin string, err error) {
 	var trailer metadata.MD
-	_, err = i.Check(ctx, &healthpb.HealthCheckRequest{Service: what}, grpc.Trailer(&trailer))
+	err = i.conn.Invoke(ctx, "/shop.v1.Stock/Check", &healthpb.HealthCheckRequest{Service: what}, &healthpb.HealthCheckResponse{}, grpc.Trailer(&trailer))
 	return strings.Join(trailer.Get(proxy.HeaderOrigin), ","), err
 }
 
@@ -124,6 +124,28 @@ func TestCallsThatAreNotLetIn(t *testing.T) {
 	i.gate.refuse.Store(true)
 	if origin, err := i.call(within(t, 10*time.Second, toStock, "shop/stock"), ""); status.Code(err) != codes.ResourceExhausted || origin != "sidecar" {
 		t.Errorf("%v from %q", err, origin)
+	}
+	i.gate.empty(t, 0)
+	i.monitor.all(t, 4)
+}
+
+// What is a sidecar's own does not reach the application, though it has such a method.
+func TestOwnMethodsDoNotComeIn(t *testing.T) {
+	i := newInbound(t, startApp(t).port(), callee(func(_ context.Context, in *invocationv1.InvokeRequest, _ metadata.MD) (*invocationv1.InvokeResponse, error) {
+		t.Errorf("the application was called by %s", in.GetMethod())
+		return &invocationv1.InvokeResponse{}, nil
+	}))
+	refused := func(what string, err error) {
+		t.Helper()
+		if status.Code(err) != codes.Unimplemented || !strings.Contains(fmt.Sprint(status.Convert(err).Details()), "UNKNOWN_METHOD") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, err := i.health.Check(within(t, 10*time.Second, toStock, "shop/stock"), &healthpb.HealthCheckRequest{})
+	refused("a call", err)
+	for _, method := range []string{"outrigger.cache.v1.Cache/Get", "/grpc.health.v1.Health/Check", "//dapr.X/Y"} {
+		_, err := i.invoke.Invoke(within(t, 10*time.Second), &invocationv1.InvokeRequest{Service: "shop/stock", Method: method})
+		refused("Invoke of "+method, err)
 	}
 	i.gate.empty(t, 0)
 	i.monitor.all(t, 4)
@@ -234,6 +256,9 @@ func TestInvokeFromEndToEnd(t *testing.T) {
 	request.Idempotent = true
 	if out, err := invoker.Invoke(ctx, caller, request); err != nil || string(out.GetData()) != "d" || calls.Load() != 3 {
 		t.Fatalf("tried %d times: %v, %v", calls.Load(), out, err)
+	}
+	if _, err := invoker.Invoke(ctx, caller, &invocationv1.InvokeRequest{Service: "stock", Method: "outrigger.cache.v1.Cache/Get"}); !errors.Is(err, components.ErrUnsupported) {
+		t.Errorf("a sidecar's own method: %v", err)
 	}
 	for _, bad := range []*invocationv1.InvokeRequest{{Service: "", Method: "m"}, {Service: "a/b/c", Method: "m"}, {Service: "stock"}} {
 		if _, err := invoker.Invoke(ctx, caller, bad); !errors.Is(err, components.ErrInvalid) {

@@ -64,6 +64,9 @@ func (i *Invoker) Invoke(ctx context.Context, caller components.Caller, in *invo
 	case in.GetMethod() == "":
 		return nil, fmt.Errorf("%w: method is empty", components.ErrInvalid)
 	}
+	if err := mesh.CheckMethod(in.GetMethod()); err != nil {
+		return nil, err
+	}
 	ctx = metadata.NewOutgoingContext(ctx, along(ctx, s))
 	for attempt := 1; ; attempt++ {
 		var trailer metadata.MD
