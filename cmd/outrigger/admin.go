@@ -24,7 +24,7 @@ type adminAt struct {
 }
 
 // findAdmin finds the pages of the sidecar that is meant and of no other: at the port given, else beside the socket of its
-// API, which may have closed already. Pages at the default port are taken if no sidecar was named, or if its API's port is theirs.
+// API, which may have closed already, else where its API says. Pages at the default port are taken only if no sidecar was named.
 func findAdmin(ctx context.Context, where *place, port *int) (adminAt, error) {
 	if port != nil {
 		return adminAt{network: "tcp", address: net.JoinHostPort("127.0.0.1", strconv.Itoa(*port))}, nil
@@ -41,7 +41,11 @@ func findAdmin(ctx context.Context, where *place, port *int) (adminAt, error) {
 	}
 	switch {
 	case err == nil:
-		return adminAt{"tcp", defaultAdmin, tried[0].Address}, nil
+		at := adminAt{"tcp", tried[0].Admin, tried[0].Address}
+		if at.address == "" {
+			return adminAt{}, at.unknown()
+		}
+		return at, nil
 	case where.named():
 		return adminAt{}, fmt.Errorf("%w; -admin-port asks a sidecar whose API does not answer", err)
 	case listens(ctx, "tcp", defaultAdmin):
@@ -76,7 +80,7 @@ func (a adminAt) ask(ctx context.Context, info *admin.Info) (notReady string, er
 	if code != http.StatusOK || json.Unmarshal(text, info) != nil {
 		return "", fmt.Errorf("what answers on %s is not the admin address of a sidecar (HTTP %d)", a.address, code)
 	}
-	if _, port, _ := net.SplitHostPort(a.api); a.api != "" && port != strconv.Itoa(info.Ports["grpc"]) {
+	if a.api != "" && !a.serves(info.Ports) {
 		return "", a.unknown()
 	}
 	code, text, err = get(ctx, h, "/readyz")
@@ -84,6 +88,13 @@ func (a adminAt) ask(ctx context.Context, info *admin.Info) (notReady string, er
 		notReady = strings.TrimSpace(string(text))
 	}
 	return notReady, err
+}
+
+// serves tells whether the API that was asked for is at one of a sidecar's ports. Where a port is forwarded from another
+// machine, the address that its sidecar tells may be that of another sidecar here.
+func (a adminAt) serves(ports map[string]int) bool {
+	_, port, _ := net.SplitHostPort(a.api)
+	return port == strconv.Itoa(ports["grpc"]) || port == strconv.Itoa(ports["outbound"])
 }
 
 func (a adminAt) unknown() error {

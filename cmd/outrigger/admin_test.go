@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,6 +13,11 @@ import (
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/runtime/telemetry/admin"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 )
 
 // pages are the admin pages of a sidecar that is draining.
@@ -22,7 +28,7 @@ func pages(t *testing.T, network, address string) net.Addr {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/info", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"app":"orders","ports":{"grpc":7170},"components":[{"name":"c","capability":"cache","driver":"memory","state":"ready"}]}`)
+		fmt.Fprint(w, `{"app":"orders","ports":{"grpc":7170,"outbound":7190},"components":[{"name":"c","capability":"cache","driver":"memory","state":"ready"}]}`)
 	})
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "draining", http.StatusServiceUnavailable) })
 	s := &httptest.Server{Listener: ln, Config: &http.Server{Handler: mux}}
@@ -55,6 +61,40 @@ func TestStatusFindsTheOneThatIsMeant(t *testing.T) {
 	}
 }
 
+// telling is the health service of a sidecar that says where its admin pages are.
+type telling struct {
+	*health.Server
+	admin string
+}
+
+func (s telling) Check(ctx context.Context, in *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	if err := grpc.SetHeader(ctx, metadata.Pairs("outrigger-admin", s.admin)); err != nil {
+		return nil, err
+	}
+	return s.Server.Check(ctx, in)
+}
+
+// A sidecar whose API answers says itself where its pages are.
+func TestFindAdminAsksTheAPI(t *testing.T) {
+	for _, c := range []struct{ tells, want string }{{"127.0.0.1:7172", ""}, {"", "give -admin-port"}} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := grpc.NewServer()
+		healthpb.RegisterHealthServer(s, telling{health.NewServer(), c.tells})
+		go s.Serve(ln)
+		defer s.Stop()
+		address, port := ln.Addr().String(), ln.Addr().(*net.TCPAddr).Port
+		for _, where := range []place{{addr: address}, {port: &port}} {
+			at, err := findAdmin(t.Context(), &where, nil)
+			if c.want == "" && (err != nil || at != adminAt{"tcp", c.tells, address}) || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%+v: %+v, %v; want %q", where, at, err, c.want)
+			}
+		}
+	}
+}
+
 func TestAskTellsWhoAnswers(t *testing.T) {
 	address := pages(t, "tcp", "127.0.0.1:0").String()
 	other := httptest.NewServer(http.NotFoundHandler())
@@ -65,6 +105,7 @@ func TestAskTellsWhoAnswers(t *testing.T) {
 	}{
 		{adminAt{network: "tcp", address: address}, ""},
 		{adminAt{"tcp", address, "127.0.0.1:7170"}, ""},
+		{adminAt{"tcp", address, "127.0.0.1:7190"}, ""},
 		{adminAt{"tcp", address, "127.0.0.1:7270"}, "give -admin-port"},
 		{adminAt{"tcp", "127.0.0.1:1", "127.0.0.1:7170"}, "give -admin-port"},
 		{adminAt{network: "tcp", address: other.Listener.Addr().String()}, "is not the admin address of a sidecar (HTTP 404)"},

@@ -18,6 +18,7 @@ type Candidate struct {
 	Address string // HOST:PORT or unix:PATH
 	Source  string // how it was come by: "OUTRIGGER_SOCKET", "default port", ...
 	App     string // NAMESPACE/APP that the sidecar says it belongs to; empty if it does not
+	Admin   string // HOST:PORT of the admin pages that the sidecar says it has; empty if it does not
 	Err     error  // why it was not taken; nil: a sidecar answered
 
 	target target

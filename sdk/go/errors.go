@@ -57,7 +57,8 @@ const (
 	serviceMetadata = "outrigger-service"
 	tokenMetadata   = "outrigger-token"
 	hopsMetadata    = "outrigger-hops"
-	appMetadata     = "outrigger-app" // in the answer to a health check: NAMESPACE/APP that the sidecar belongs to
+	appMetadata     = "outrigger-app"   // in the answer to a health check: NAMESPACE/APP that the sidecar belongs to
+	adminMetadata   = "outrigger-admin" // in the same: HOST:PORT of the admin pages
 )
 
 // Reason is why a call failed, such as "KEY_NOT_FOUND", or "" if the error has no reason of Outrigger's.

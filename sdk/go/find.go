@@ -52,7 +52,7 @@ func try(ctx context.Context, o *options, one *Candidate, left int) *Client {
 	defer cancel()
 	c, err := newClient(one, o)
 	if err == nil {
-		one.App, err = c.check(ctx)
+		one.App, one.Admin, err = c.check(ctx)
 	}
 	if err == nil && o.foreign(one.App) {
 		err = fmt.Errorf("it is the sidecar of %s", one.App)
@@ -81,28 +81,28 @@ func (o *options) foreign(app string) bool {
 }
 
 // check asks whether a sidecar is there. One that is starting or draining is.
-func (c *Client) check(ctx context.Context) (app string, err error) {
+func (c *Client) check(ctx context.Context) (app, admin string, err error) {
 	var header metadata.MD
 	_, err = healthpb.NewHealthClient(c.cc).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.Header(&header))
 	if err == nil {
-		return first(header, appMetadata), nil
+		return first(header, appMetadata), first(header, adminMetadata), nil
 	}
 	switch code := status.Code(err); {
 	case code == codes.Unimplemented:
-		return "", errors.New("it speaks gRPC but is no sidecar: it has no health service")
+		return "", "", errors.New("it speaks gRPC but is no sidecar: it has no health service")
 	case code == codes.Unauthenticated || code == codes.PermissionDenied:
-		return "", fmt.Errorf("it refuses this client: %w", c.failed(err, nil, true))
+		return "", "", fmt.Errorf("it refuses this client: %w", c.failed(err, nil, true))
 	}
 	if dial := c.dialFailure.Load(); dial != nil {
-		return "", plain(*dial)
+		return "", "", plain(*dial)
 	}
 	if ctx.Err() != nil {
-		return "", fmt.Errorf("no answer: %w", ctx.Err())
+		return "", "", fmt.Errorf("no answer: %w", ctx.Err())
 	}
 	if why, found := strings.CutPrefix(status.Convert(err).Message(), awayFrom(c.target.String())); found {
-		return "", fmt.Errorf("it does not speak gRPC: %s", why) // it was connected
+		return "", "", fmt.Errorf("it does not speak gRPC: %s", why) // it was connected
 	}
-	return "", c.failed(err, nil, false)
+	return "", "", c.failed(err, nil, false)
 }
 
 // noSidecar says what was tried.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
+	"github.com/outrigger-mesh/outrigger/runtime/api/server"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -41,7 +42,7 @@ func TestHealthFollowsReadiness(t *testing.T) {
 
 // TestHealthTellsWhoseSidecarItIs, ready or not, so that an application does not take that of another for its own.
 func TestHealthTellsWhoseSidecarItIs(t *testing.T) {
-	s := start(t)
+	s := start(t, func(o *server.Options) { o.Admin = "127.0.0.1:7172" })
 	for _, target := range []string{"unix:" + s.socket, "passthrough:///" + s.grpc} {
 		c := healthv1.NewHealthClient(dial(t, target))
 		for _, ready := range []bool{true, false} {
@@ -50,6 +51,9 @@ func TestHealthTellsWhoseSidecarItIs(t *testing.T) {
 			must[*healthv1.HealthCheckResponse](t)(c.Check(within(t), &healthv1.HealthCheckRequest{}, grpc.Header(&header)))
 			if got := header.Get("outrigger-app"); len(got) != 1 || got[0] != "shop/orders" {
 				t.Errorf("%s, ready %v: %q", target, ready, got)
+			}
+			if got := header.Get("outrigger-admin"); len(got) != 1 || got[0] != "127.0.0.1:7172" {
+				t.Errorf("%s, ready %v: admin pages at %q", target, ready, got)
 			}
 		}
 	}

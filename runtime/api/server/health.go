@@ -18,12 +18,16 @@ type readiness struct {
 	services []string
 }
 
-func serveHealth(r *registrar, app components.Caller) *readiness {
+func serveHealth(r *registrar, app components.Caller, admin string) *readiness {
 	h := &readiness{server: health.NewServer(), services: []string{""}}
 	for name := range r.GetServiceInfo() {
 		h.services = append(h.services, name)
 	}
-	healthv1.RegisterHealthServer(r, owned{h.server, metadata.Pairs(appHeader, app.String())})
+	header := metadata.Pairs(appHeader, app.String())
+	if admin != "" {
+		header.Set(adminHeader, admin)
+	}
+	healthv1.RegisterHealthServer(r, owned{h.server, header})
 	h.set(false)
 	return h
 }
@@ -38,8 +42,12 @@ func (h *readiness) set(ready bool) {
 	}
 }
 
-// appHeader is NAMESPACE/APP, so that an application which has found some sidecar knows whose it is.
-const appHeader = "outrigger-app"
+const (
+	// appHeader is NAMESPACE/APP, so that an application which has found some sidecar knows whose it is.
+	appHeader = "outrigger-app"
+	// adminHeader is HOST:PORT of the admin pages, so that who has found the API finds them too.
+	adminHeader = "outrigger-admin"
+)
 
 // owned says with each answer whose sidecar it is.
 type owned struct {

@@ -29,6 +29,7 @@ const ReasonDraining components.Reason = "DRAINING"
 // Options are what a Server is made of.
 type Options struct {
 	Caller      components.Caller // the application whose calls come through these doors
+	Admin       string            // HOST:PORT of the admin pages, which health answers tell; empty: there are none
 	Access      *access.Policy
 	Services    native.Deps
 	MaxMessage  components.Size // of a request or an answer; 0: 4 MiB
@@ -70,7 +71,7 @@ func New(o Options) (*Server, error) {
 	s.fast.Relay.Route = s.alone
 	services := &registrar{s.guard.Around(s.fast), s.fast.GRPC}
 	native.Register(services, o.Services)
-	s.health = serveHealth(services, o.Caller)
+	s.health = serveHealth(services, o.Caller, o.Admin)
 	reflect(services)
 	handler, err := http.New(http.Options{GRPC: s.fast.GRPC, Access: o.Access, Caller: o.Caller,
 		MaxMessage: int(o.MaxMessage), Budget: s.guard.Budget, Logger: o.Logger})
