@@ -51,8 +51,8 @@ func (l *lockedText) String() string { l.mu.Lock(); defer l.mu.Unlock(); return 
 
 var readyLine = regexp.MustCompile(`is ready: app \S+, grpc (\S+), http (\S+), outbound (\S+), inbound (\S+), admin (\S+), pid`)
 
-// begin runs a sidecar on a configuration, and waits until it is ready or has ended.
-func begin(t *testing.T, text string, command ...string) (*sidecar, error) {
+// launch runs a sidecar on a configuration.
+func launch(t *testing.T, text string, command ...string) *sidecar {
 	t.Helper()
 	s := &sidecar{dir: t.TempDir(), signals: make(chan os.Signal, 8), ended: make(chan error, 1)}
 	s.path = filepath.Join(s.dir, "c.yaml")
@@ -75,6 +75,13 @@ func begin(t *testing.T, text string, command ...string) (*sidecar, error) {
 		s.signals <- syscall.SIGTERM
 		s.wait(t)
 	})
+	return s
+}
+
+// begin waits until the sidecar that it runs is ready or has ended.
+func begin(t *testing.T, text string, command ...string) (*sidecar, error) {
+	t.Helper()
+	s := launch(t, text, command...)
 	for late := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if m := readyLine.FindStringSubmatch(s.out.String()); m != nil {
 			s.grpc, s.http, s.outbound, s.inbound, s.admin = m[1], m[2], m[3], m[4], m[5]

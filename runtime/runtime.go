@@ -31,6 +31,8 @@ var (
 	ErrCut   = errors.New("the orderly end was cut short by a second signal")
 )
 
+var errEarly = errors.New("ended before it was ready")
+
 // Run runs the sidecar until ctx ends, it is told to end, the application that it started does, or a part of it fails. It
 // returns when everything has been brought to an orderly end. With a Command its error is or has a *ChildExit.
 func Run(ctx context.Context, o Options) error {
@@ -56,6 +58,9 @@ func Run(ctx context.Context, o Options) error {
 		lifecycle.Stage{Name: "ready", Start: s.becomeReady, Stop: s.unpublish},
 	)...)
 	s.stopHandling()
+	if err == nil && !s.wasReady.Load() && !s.childEnded() {
+		err = errEarly
+	}
 	if s.cut.Err() != nil {
 		err = errors.Join(ErrCut, err)
 	} else if !s.wasReady.Load() && err != nil {

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -150,7 +151,18 @@ func (s *sidecar) closeSockets(context.Context) error {
 	return nil
 }
 
-func (s *sidecar) startComponents(ctx context.Context) error { return s.host.Start(ctx, s.config()) }
+// startComponents waits for those that are required as long as a reload would.
+func (s *sidecar) startComponents(ctx context.Context) error {
+	limit, cancel := context.WithTimeout(ctx, s.config().Reload.Timeout)
+	defer cancel()
+	err := s.host.Start(limit, s.config())
+	if err == nil {
+		return nil
+	}
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), finish)
+	defer cancel()
+	return errors.Join(err, s.host.Close(end))
+}
 
 // registry is the front of the component that mesh.registry names.
 func (s *sidecar) registry() (*registry.Registry, error) {

@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"sync"
@@ -73,7 +72,11 @@ func (k *keeper) require(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%s: required %s %q is not ready: %w", k.conf.Position, k.conf.Capability, k.conf.Name, errors.Join(err, ctx.Err()))
+			why := ctx.Err()
+			if err != nil {
+				why = fmt.Errorf("%w: %w", why, err)
+			}
+			return fmt.Errorf("%s: required %s %q is not ready: %w", k.conf.Position, k.conf.Capability, k.conf.Name, why)
 		}
 	}
 }
