@@ -21,17 +21,17 @@ func (m monitor) Begin(r *proxy.Record) {
 }
 
 func (m monitor) End(r *proxy.Record) {
-	service := r.Service.Name
+	service, attempts := r.Service.Name, r.Attempts
 	if r.Upstream == "" {
-		service = "" // it led nowhere: its name may be made up
+		service, attempts = "", 0 // it led nowhere: its name may be made up, and asking for a way was no attempt
 	}
 	m.t.Metrics.Mesh(r.Direction, r.Protocol, service, r.Service.Version).Observe(r.Code, r.Duration)
 	if m.t.Access != nil {
 		m.t.Access.Write(&telemetry.Entry{Time: r.Start, Direction: r.Direction, Protocol: r.Protocol, Service: r.Service.String(),
-			Method: r.Method, Source: r.Source, Rule: r.Rule, Upstream: r.Upstream, Attempts: r.Attempts, Flag: r.Flag, Code: r.Code,
+			Method: r.Method, Source: r.Source, Rule: r.Rule, Upstream: r.Upstream, Attempts: attempts, Flag: r.Flag, Code: r.Code,
 			Duration: r.Duration, BytesIn: r.Sent, BytesOut: r.Received})
 	}
 	if span, ok := r.Span.(telemetry.Span); ok {
-		span.End(telemetry.Result{End: r.Start.Add(r.Duration), Code: r.Code, Upstream: r.Upstream, Attempts: r.Attempts, Flag: r.Flag})
+		span.End(telemetry.Result{End: r.Start.Add(r.Duration), Code: r.Code, Upstream: r.Upstream, Attempts: attempts, Flag: r.Flag})
 	}
 }
