@@ -31,9 +31,21 @@ func own(caller components.Caller, s mesh.Service) (mesh.Service, error) {
 	return s, nil
 }
 
+// carried refuses a protocol that this sidecar lets no calls in for: nobody could call the service.
+func carried(protocol string) error {
+	switch protocol {
+	case "", "grpc", "http":
+		return nil
+	}
+	return fmt.Errorf("%w: protocol %q is not carried by this sidecar; grpc and http are", components.ErrInvalid, protocol)
+}
+
 func (n *naming) Publish(ctx context.Context, caller components.Caller, p native.Publication) (string, error) {
 	s, err := own(caller, p.Service)
 	if err != nil {
+		return "", err
+	}
+	if err := carried(s.Protocol); err != nil {
 		return "", err
 	}
 	return n.publisher.Publish(ctx, publish.Publication{Service: s, Port: p.Port, Weight: p.Weight, Zone: p.Zone, Labels: p.Labels})

@@ -37,6 +37,29 @@ func TestDataDir(t *testing.T) {
 	}
 }
 
+// What could never be announced, or never be called, is not taken for published.
+func TestPublicationsThatAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		config, protocol string
+		code             codes.Code
+		why              string
+	}{
+		{"cache: {default: {driver: memory}}\n", "", codes.NotFound, "COMPONENT_NOT_FOUND"},
+		{"registry: {default: {driver: file}}\nmesh: {registry: default}\n", "bolt", codes.InvalidArgument, "grpc and http"},
+		{"registry: {default: {driver: file}}\nmesh: {registry: default}\n", "dubbo", codes.InvalidArgument, "grpc and http"},
+		{"registry: {default: {driver: file}}\nmesh: {registry: default}\n", "http", codes.OK, ""},
+	} {
+		s := start(t, c.config+"drain: {propagation: 10ms}\n")
+		conn := dial(t, s.grpc)
+		_, err := registryv1.NewRegistryClient(conn).Publish(within(t, 10*time.Second), &registryv1.PublishRequest{Port: 1,
+			Service: &registryv1.Service{Name: "prices", Protocol: c.protocol}})
+		if said := fmt.Sprint(err, status.Convert(err).Details()); status.Code(err) != c.code || !strings.Contains(said, c.why) {
+			t.Errorf("protocol %q: %s, want %s with %q", c.protocol, said, c.code, c.why)
+		}
+		conn.Close()
+	}
+}
+
 // TestRegistryAPI publishes through the API and sees what callers would.
 func TestRegistryAPI(t *testing.T) {
 	app := startApplication(t)

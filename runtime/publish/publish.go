@@ -120,9 +120,13 @@ func (p *Publisher) Declare(all []Publication) {
 }
 
 // Publish announces a service as soon as its port answers, in place of a publication with the same name and group. It returns
-// when the publication is on disk; to ask again for what is there already does nothing.
+// when the publication is on disk; to ask again for what is there already does nothing. It fails like Options.Registry if there is
+// no registry that it could ever be announced in.
 func (p *Publisher) Publish(_ context.Context, pub Publication) (announced string, err error) {
 	if err := pub.check(); err != nil {
+		return "", err
+	}
+	if _, err := p.opts.Registry(); err != nil { // one that is configured and away is waited for, but not one that is not
 		return "", err
 	}
 	err = p.ask(func(asked map[key]Publication) error {
