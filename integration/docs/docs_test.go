@@ -2,7 +2,7 @@
 //
 // A block marked sh is run, all blocks of a page in one shell at the top of the tree; a block marked text right after it is
 // what it prints, where a line "..." stands for any lines and "..." within a line for any text. A block marked yaml is a
-// configuration and must be without fault.
+// configuration and must be without fault. Every block says what it is, so that none with commands goes unnoticed.
 package docs
 
 import (
@@ -30,7 +30,10 @@ type block struct {
 	line           int
 }
 
-var fence = regexp.MustCompile("^(```+) *([a-z]*)")
+// languages are what a block may be marked with.
+var languages = []string{"sh", "text", "yaml", "go", "python", "proto", "json"}
+
+var fence = regexp.MustCompile("^ *(```+|~~~+) *([^ ]*)")
 
 func blocks(page string) (all []block) {
 	var open *block
@@ -74,6 +77,9 @@ func TestPages(t *testing.T) {
 		}
 		all := blocks(string(text))
 		t.Run(page, func(t *testing.T) {
+			for _, line := range unmarked(all) {
+				t.Errorf("%s:%d: this block must be marked with one of %v", page, line, languages)
+			}
 			configurations(t, page, all)
 			run += commands(t, page, all)
 		})
@@ -82,6 +88,27 @@ func TestPages(t *testing.T) {
 		t.Fatal("no command was run")
 	}
 	t.Logf("%d command blocks were run", run)
+}
+
+// unmarked are the lines of the blocks that do not say what they are.
+func unmarked(all []block) (lines []int) {
+	for _, b := range all {
+		if !slices.Contains(languages, b.language) {
+			lines = append(lines, b.line)
+		}
+	}
+	return lines
+}
+
+func TestUnmarked(t *testing.T) {
+	for page, want := range map[string][]int{
+		"```sh\nls\n```\n": nil, "```\nls\n```\n": {1}, "a\n```bash\nls\n```\n": {2}, "- a\n  ```\n  ls\n  ```\n": {2}, "~~~\nls\n~~~\n": {1},
+		"```text\na\n```\n\n``` \nls\n```\n": {5}, "no block": nil,
+	} {
+		if got := unmarked(blocks(page)); !slices.Equal(got, want) {
+			t.Errorf("%q: lines %v, want %v", page, got, want)
+		}
+	}
 }
 
 func configurations(t *testing.T, page string, all []block) {
