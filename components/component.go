@@ -326,6 +326,14 @@ func (k *Call[D]) id() ID {
 	return k.c.id
 }
 
+// Named says of err, which was found before a call of the driver began, whose it is; nil stays nil.
+func (c *Component[D]) Named(err error) error {
+	if err == nil {
+		return nil
+	}
+	return named(c.ID(), err)
+}
+
 // named says in the text and in the metadata whose error it is.
 func named(id ID, err error) error {
 	d := &Detail{Err: fmt.Errorf("%s %q: %w", id.Capability, id.Name, err),

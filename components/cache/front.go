@@ -21,6 +21,9 @@ func New(c *components.Component[Driver]) *Cache { return &Cache{component: c} }
 // Instant tells whether a call about one key would not wait if it were made now.
 func (c *Cache) Instant() bool { return c.component.Instant() }
 
+// Named says of an error in a request, found before the call, which component the request was for.
+func (c *Cache) Named(err error) error { return c.component.Named(err) }
+
 // Get fails with ErrNotFound if the caller has no such key or it has expired. The item belongs to the caller.
 func (c *Cache) Get(ctx context.Context, caller components.Caller, key string) (item Item, err error) {
 	call, err := c.component.Begin(ctx, "get")

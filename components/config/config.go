@@ -116,7 +116,7 @@ func New(c *components.Component[Driver]) *Config {
 func (c *Config) Get(ctx context.Context, caller components.Caller, key string) (Item, error) {
 	full, err := stored(caller, key)
 	if err != nil {
-		return Item{}, err
+		return Item{}, c.component.Named(err)
 	}
 	asOf := c.known.now()
 	item, err := c.get(ctx, full)
@@ -148,10 +148,10 @@ func (c *Config) get(ctx context.Context, full string) (item Item, err error) {
 func (c *Config) Set(ctx context.Context, caller components.Caller, item Item, ifVersion string) (version string, err error) {
 	full, err := stored(caller, item.Key)
 	if err != nil {
-		return "", err
+		return "", c.component.Named(err)
 	}
 	if err := checkItem(item); err != nil {
-		return "", err
+		return "", c.component.Named(err)
 	}
 	call, err := c.component.Begin(ctx, "set")
 	if err != nil {
@@ -176,7 +176,7 @@ func (c *Config) Set(ctx context.Context, caller components.Caller, item Item, i
 func (c *Config) Delete(ctx context.Context, caller components.Caller, key string) (err error) {
 	full, err := stored(caller, key)
 	if err != nil {
-		return err
+		return c.component.Named(err)
 	}
 	call, err := c.component.Begin(ctx, "delete")
 	if err != nil {
@@ -202,11 +202,11 @@ func (c *Config) List(ctx context.Context, caller components.Caller, prefix stri
 ) {
 	limit, after, err := components.Page(pageSize, pageToken)
 	if err != nil {
-		return nil, "", err
+		return nil, "", c.component.Named(err)
 	}
 	full, err := storedPrefix(caller, prefix)
 	if err != nil {
-		return nil, "", err
+		return nil, "", c.component.Named(err)
 	}
 	call, err := c.component.Begin(ctx, "list")
 	if err != nil {

@@ -22,7 +22,7 @@ const retryWatch = time.Second
 func (c *Config) Watch(ctx context.Context, caller components.Caller, sel Selection, send func(Message) error) error {
 	full, err := storedSelection(caller, sel)
 	if err != nil {
-		return err
+		return c.component.Named(err)
 	}
 	w := newWatcher(full, len(caller.Namespace)+1, send)
 	for {

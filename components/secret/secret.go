@@ -52,7 +52,7 @@ func (s *Secret) Reveal(ctx context.Context, key string) (string, error) {
 
 func (s *Secret) get(ctx context.Context, key string) (value Value, err error) {
 	if err := components.CheckKey(key); err != nil {
-		return Value{}, err
+		return Value{}, s.component.Named(err)
 	}
 	call, err := s.component.Begin(ctx, "get")
 	if err != nil {
@@ -72,7 +72,7 @@ type Result struct {
 // GetMany answers one result for each of up to MaxMany keys, in their order. It fails itself only as a whole.
 func (s *Secret) GetMany(ctx context.Context, _ components.Caller, keys []string) (results []Result, err error) {
 	if len(keys) > MaxMany {
-		return nil, fmt.Errorf("%w: %d keys at once are more than %d", components.ErrInvalid, len(keys), MaxMany)
+		return nil, s.component.Named(fmt.Errorf("%w: %d keys at once are more than %d", components.ErrInvalid, len(keys), MaxMany))
 	}
 	call, err := s.component.Begin(ctx, "get_many")
 	if err != nil {
@@ -115,10 +115,10 @@ func (s *Secret) List(ctx context.Context, _ components.Caller, prefix string, p
 ) {
 	limit, after, err := components.Page(pageSize, pageToken)
 	if err != nil {
-		return nil, "", err
+		return nil, "", s.component.Named(err)
 	}
 	if err := components.CheckPrefix(prefix); err != nil {
-		return nil, "", err
+		return nil, "", s.component.Named(err)
 	}
 	call, err := s.component.Begin(ctx, "list")
 	if err != nil {

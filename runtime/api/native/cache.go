@@ -54,7 +54,7 @@ func (s *cacheServer) Set(ctx context.Context, in *pb.SetRequest) (*pb.SetRespon
 	}
 	e, err := cacheEntry(in)
 	if err != nil {
-		return nil, err
+		return nil, c.Named(err)
 	}
 	version, err := c.Set(ctx, who, e.Key, e.Item, e.Condition)
 	if err != nil {
@@ -87,7 +87,7 @@ func (s *cacheServer) Touch(ctx context.Context, in *pb.TouchRequest) (*pb.Touch
 	}
 	ttl, err := timeToLive(in.GetTtl())
 	if err != nil {
-		return nil, err
+		return nil, c.Named(err)
 	}
 	return &pb.TouchResponse{}, c.Touch(ctx, who, in.GetKey(), ttl)
 }
@@ -99,7 +99,7 @@ func (s *cacheServer) Increment(ctx context.Context, in *pb.IncrementRequest) (*
 	}
 	ttl, err := timeToLive(in.GetTtl())
 	if err != nil {
-		return nil, err
+		return nil, c.Named(err)
 	}
 	sum, err := c.Increment(ctx, who, in.GetKey(), in.GetDelta(), ttl)
 	return &pb.IncrementResponse{Value: sum}, err
