@@ -114,7 +114,6 @@ func TestWhatPeopleSendByHand(t *testing.T) {
 
 // A body whose size is not known beforehand takes from the budget what it turns out to have.
 func TestBudgetOfBodiesOfUnknownSize(t *testing.T) {
-	s := start(t, func(o *server.Options) { o.MaxMessage, o.MaxInFlight = 1<<20, 1<<20 })
 	const body = `{"key":"k"}`
 	var zipped bytes.Buffer
 	z := gzip.NewWriter(&zipped)
@@ -125,6 +124,7 @@ func TestBudgetOfBodiesOfUnknownSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	for encoding, in := range map[string]io.Reader{"gzip": &zipped, "": io.MultiReader(strings.NewReader(body))} {
+		s := start(t, func(o *server.Options) { o.MaxMessage, o.MaxInFlight = 1<<20, 1<<20 }) // one for each: a request leaves the budget after its answer
 		r, err := nethttp.NewRequestWithContext(within(t), nethttp.MethodPost, "http://"+s.http+existsPath, in)
 		if err != nil {
 			t.Fatal(err)
