@@ -190,6 +190,7 @@ func (c *conn) close(err error, b *batch) {
 		c.out = appendGoAway(c.out, c.last, ce.code, ce.msg)
 		c.mu.Unlock()
 		c.flush(b)
+		c.lastWords()
 		c.mu.Lock()
 	}
 	c.closed = true

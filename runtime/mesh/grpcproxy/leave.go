@@ -48,6 +48,19 @@ func (c *conn) peerLeaves(last uint32, b *batch) {
 	b.wake = append(b.wake, c.up)
 }
 
+// lastWords gives another goroutine that writes just now a moment to take a GOAWAY along: after hangUp it would be lost.
+func (c *conn) lastWords() {
+	for range 100 {
+		c.mu.Lock()
+		said := !c.writing && len(c.out) == 0
+		c.mu.Unlock()
+		if said {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // hangUp closes so that what was written last still arrives.
 func (c *conn) hangUp() {
 	if w, ok := c.nc.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
