@@ -24,12 +24,13 @@ type ID struct {
 	Driver     string
 }
 
-// Env is what a driver is lent for one instance. Nothing in it is shared between two instances, save the data folder.
+// Env is what a driver is lent for one instance. Nothing in it is shared between two instances, save the data folder and Shared.
 type Env struct {
 	ID      ID
 	Logger  *slog.Logger          // has capability, component and driver already
 	Meter   prometheus.Registerer // labelled with the component; what is registered here goes with the instance
 	DataDir string                // a folder that belongs to the sidecar and outlives it
+	Shared  *Shared               // what the instances of the process have in common; nil: nothing
 }
 
 // Closer is what a driver implements that holds something. Close flushes, then returns; it may be called more than once.

@@ -45,8 +45,9 @@ func (o Options) withDefaults() Options {
 
 // Host holds the components of a sidecar. Add says which capabilities there are; then Start, any number of Reloads, Close.
 type Host struct {
-	opts  Options
-	kinds map[string]kind
+	opts   Options
+	kinds  map[string]kind
+	shared *components.Shared
 
 	reloading sync.Mutex // one Start, Reload or Close at a time
 	mu        sync.Mutex
@@ -57,7 +58,7 @@ type key struct{ capability, name string }
 
 // New makes a Host without components.
 func New(o Options) *Host {
-	return &Host{opts: o.withDefaults(), kinds: map[string]kind{}, keepers: map[key]*keeper{}}
+	return &Host{opts: o.withDefaults(), kinds: map[string]kind{}, shared: components.NewShared(), keepers: map[key]*keeper{}}
 }
 
 // kind is a capability without its types.

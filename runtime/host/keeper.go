@@ -207,7 +207,7 @@ func (h *Host) open(ctx context.Context, kind kind, conf config.Component) (*ins
 
 func (h *Host) openWith(ctx context.Context, kind kind, conf config.Component, options any) (_ *instance, err error) {
 	in := &instance{options: options, release: func() {}}
-	env := components.Env{ID: conf.ID, DataDir: h.opts.DataDir,
+	env := components.Env{ID: conf.ID, DataDir: h.opts.DataDir, Shared: h.shared,
 		Logger: h.opts.Logger.With("capability", conf.Capability, "component", conf.Name, "driver", conf.Driver)}
 	if h.opts.Meter != nil {
 		env.Meter, in.release = h.opts.Meter(conf.ID)

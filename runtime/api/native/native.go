@@ -29,6 +29,9 @@ type Deps struct {
 	Secrets api.Components[*secret.Secret]
 	Naming  Naming
 	Invoker Invoker
+	// Draining ends when the sidecar begins to drain: streams that deliver say so then, and deliver nothing new; what they have
+	// delivered may be settled until they end. nil: never.
+	Draining context.Context
 }
 
 // Register registers the services.

@@ -1,0 +1,102 @@
+package db
+
+import (
+	"encoding/binary"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Time is a moment of the store's clock in nanoseconds. It goes on evenly, whatever is done to the wall clock, through every end
+// and start of a process, and while the machine sleeps; it never goes back. Only where the machine was started anew the
+// wall clock says how long that took.
+type Time int64
+
+// Add is the time d later.
+func (t Time) Add(d time.Duration) Time { return t + Time(d) }
+
+// Sub is how much later t is than u.
+func (t Time) Sub(u Time) time.Duration { return time.Duration(t - u) }
+
+// Clock is where the store's clock gets the time from.
+type Clock struct {
+	Wall   func() time.Time
+	Uptime func() time.Duration // since the machine was started, sleep included
+	Boot   string               // tells one start of the machine from another
+}
+
+func (c Clock) orMachine() Clock {
+	if c.Wall == nil {
+		c.Wall = time.Now
+	}
+	if c.Uptime == nil {
+		c.Uptime = uptime
+	}
+	if c.Boot == "" {
+		c.Boot = boot()
+	}
+	return c
+}
+
+func uptime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
+}
+
+func boot() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(id))
+}
+
+// steady is the store's clock: time is base at the uptime of start.
+type steady struct {
+	Clock
+	base  Time
+	start time.Duration
+	noted atomic.Int64 // the last that was written down
+}
+
+func (s *steady) now() Time { return s.base.Add(s.Uptime() - s.start) }
+
+// noteEvery is how much of the clock may be lost with the power.
+const noteEvery = time.Second
+
+// noteTime writes down what time it is, if that was not done just now.
+func (d *DB) noteTime(b *pebble.Batch) error {
+	now := d.Now()
+	if now.Sub(Time(d.clock.noted.Load())) < noteEvery {
+		return nil
+	}
+	d.clock.noted.Store(int64(now))
+	v := binary.BigEndian.AppendUint64(nil, uint64(now))
+	v = binary.BigEndian.AppendUint64(v, uint64(d.clock.Uptime()))
+	v = binary.BigEndian.AppendUint64(v, uint64(d.clock.Wall().UnixNano()))
+	return b.Set(keyTime, append(v, d.clock.Boot...), nil)
+}
+
+// resume is the clock that goes on from what noteTime wrote.
+func resume(c Clock, noted []byte) *steady {
+	s := &steady{Clock: c.orMachine()}
+	s.start = s.Uptime()
+	if len(noted) < 24 {
+		return s
+	}
+	at := Time(binary.BigEndian.Uint64(noted))
+	passed := s.start - time.Duration(binary.BigEndian.Uint64(noted[8:]))
+	if string(noted[24:]) != s.Boot {
+		passed = s.Wall().Sub(time.Unix(0, int64(binary.BigEndian.Uint64(noted[16:]))))
+	}
+	s.base = at.Add(max(passed, 0))
+	return s
+}

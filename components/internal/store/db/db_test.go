@@ -1,0 +1,79 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+)
+
+func open(t *testing.T, fs vfs.FS) *db.DB {
+	t.Helper()
+	d, err := db.Open(db.Options{Dir: "store", FS: fs, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestWhatWasAcknowledgedIsThereAfterwards(t *testing.T) {
+	for _, dur := range []db.Durability{db.Disk, db.OS} {
+		fs := vfs.NewMem()
+		d := open(t, fs)
+		s := d.Space("test")
+		var all sync.WaitGroup
+		for i := range 100 {
+			all.Go(func() {
+				err := s.Update(context.Background(), dur, func(tx *db.Tx) error {
+					tx.Set(fmt.Append(nil, i), fmt.Append(nil, tx.NextID()))
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		d = open(t, fs)
+		seen := map[string]bool{}
+		v := d.Space("test").View()
+		for _, id := range v.Scan(nil, nil) {
+			seen[string(id)] = true
+		}
+		if err := v.Err(); err != nil || len(seen) != 100 {
+			t.Errorf("%s: %d different ids are there of 100, %v", dur, len(seen), err)
+		}
+		v.Close()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestAnUpdateThatFailsLeavesNothing(t *testing.T) {
+	d := open(t, vfs.NewMem())
+	defer d.Close()
+	s, broken := d.Space("test"), errors.New("broken")
+	err := s.Update(context.Background(), db.Disk, func(tx *db.Tx) error {
+		tx.Set([]byte("a"), []byte("1"))
+		if v, ok, err := tx.Get([]byte("a")); string(v) != "1" || !ok || err != nil {
+			t.Errorf("its own write: %q %v %v", v, ok, err)
+		}
+		tx.Then(func() { t.Error("it was said to be there") })
+		return broken
+	})
+	v := s.View()
+	defer v.Close()
+	if _, ok, _ := v.Get([]byte("a")); ok || !errors.Is(err, broken) {
+		t.Errorf("there: %v, error %v", ok, err)
+	}
+}

@@ -1,0 +1,209 @@
+package db
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"iter"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+const (
+	maxBatch      = 1024    // updates of one commit
+	maxBatchBytes = 4 << 20 // of one commit, after which no further update joins it
+)
+
+// update is one call of Update on its way.
+type update struct {
+	ctx    context.Context
+	prefix []byte
+	dur    Durability
+	fn     func(*Tx) error
+	err    error
+	then   []func()
+	done   chan struct{}
+}
+
+// Update runs fn alone, on what all updates before it have written, and answers once what fn wrote is as safe as asked. When fn
+// fails nothing of it is written and its error is answered. fn must be quick and wait for nothing. If ctx ends before fn has
+// begun, it never begins; if it ends later, it is not known whether the update will be there.
+func (s *Space) Update(ctx context.Context, dur Durability, fn func(*Tx) error) error {
+	d := s.d
+	u := &update{ctx: ctx, prefix: s.prefix, dur: dur, fn: fn, done: make(chan struct{})}
+	select {
+	case d.queue <- u:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.ended.Done():
+		return ErrClosed
+	}
+	select {
+	case <-u.done:
+		return u.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// write is the one goroutine that writes.
+func (d *DB) write() {
+	for {
+		select {
+		case u := <-d.queue:
+			d.commit(u)
+		case <-d.ended.Done():
+			d.refuseRest()
+			return
+		}
+	}
+}
+
+func (d *DB) refuseRest() {
+	for {
+		select {
+		case u := <-d.queue:
+			u.err = ErrClosed
+			close(u.done)
+		default:
+			return
+		}
+	}
+}
+
+// commit runs the updates that wait, beginning with first, and commits them together.
+func (d *DB) commit(first *update) {
+	b := d.pebble.NewIndexedBatch()
+	defer b.Close()
+	var group []*update
+	disk := false
+	for u := first; ; {
+		if u.err = u.ctx.Err(); u.err == nil {
+			u.err = d.run(u, b)
+		}
+		group = append(group, u)
+		disk = disk || u.dur != OS && u.err == nil
+		if len(group) == maxBatch || b.Len() >= maxBatchBytes {
+			break
+		}
+		select {
+		case u = <-d.queue:
+			continue
+		default:
+		}
+		break
+	}
+	var err error
+	if b.Count() > 0 {
+		err = d.apply(b, disk)
+	}
+	for _, u := range group {
+		if u.err == nil {
+			u.err = err
+		}
+		if u.err == nil {
+			for _, then := range u.then {
+				then()
+			}
+		}
+		close(u.done)
+	}
+}
+
+// run runs one update; what it wrote joins the batch if it succeeds.
+func (d *DB) run(u *update, b *pebble.Batch) error {
+	tx := &Tx{d: d, prefix: u.prefix, all: b}
+	if err := errors.Join(u.fn(tx), tx.failed); err != nil {
+		return err
+	}
+	u.then = tx.then
+	for _, w := range tx.writes {
+		var err error
+		if w.deleted {
+			err = b.Delete(w.key, nil)
+		} else {
+			err = b.Set(w.key, w.value, nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *DB) apply(b *pebble.Batch, disk bool) error {
+	if err := b.Set(keyLastID, binary.BigEndian.AppendUint64(nil, d.lastID.Load()), nil); err != nil {
+		return err
+	}
+	if err := d.noteTime(b); err != nil {
+		return err
+	}
+	d.wal.sync(disk)
+	if err := b.Commit(pebble.Sync); err != nil {
+		return err
+	}
+	d.publish()
+	return nil
+}
+
+// Tx is an update under way. It is not to be used outside of its function, nor concurrently. Values that go in are the
+// Tx's until the update has ended; what comes out is the caller's.
+type Tx struct {
+	d      *DB
+	prefix []byte
+	all    *pebble.Batch
+	failed error   // of a Scan
+	writes []write // in order
+	index  map[string]int
+	then   []func()
+}
+
+type write struct {
+	key, value []byte
+	deleted    bool
+}
+
+// Now is the time by the store's clock.
+func (t *Tx) Now() Time { return t.d.Now() }
+
+// NextID is greater than every one that was ever answered before in this store. It is never 0.
+func (t *Tx) NextID() uint64 { return t.d.lastID.Add(1) }
+
+// Then has fn run when the update is as safe as was asked, before Update answers, on the goroutine that writes: fn must be
+// quick. Those of several updates run in the order of the updates.
+func (t *Tx) Then(fn func()) { t.then = append(t.then, fn) }
+
+// Get answers nil, false for a key that is absent.
+func (t *Tx) Get(key []byte) (value []byte, ok bool, err error) {
+	key = within(t.prefix, key)
+	if i, ok := t.index[string(key)]; ok {
+		w := t.writes[i]
+		return slices.Clone(w.value), !w.deleted, nil
+	}
+	return get(t.all, key)
+}
+
+// Set sets a key.
+func (t *Tx) Set(key, value []byte) { t.put(write{key: within(t.prefix, key), value: value}) }
+
+// Delete removes a key that may be absent.
+func (t *Tx) Delete(key []byte) { t.put(write{key: within(t.prefix, key), deleted: true}) }
+
+func (t *Tx) put(w write) {
+	if t.index == nil {
+		t.index = make(map[string]int, 4)
+	}
+	if i, ok := t.index[string(w.key)]; ok {
+		t.writes[i] = w
+		return
+	}
+	t.index[string(w.key)] = len(t.writes)
+	t.writes = append(t.writes, w)
+}
+
+// Scan goes over the keys from from to below to, in order, as they were before this update: its own writes are not seen. A to of
+// nil means the end. Keys and values are only lent until the next one. If it cannot come to the end, the update fails.
+func (t *Tx) Scan(from, to []byte) iter.Seq2[[]byte, []byte] {
+	return scan(t.all, t.prefix, from, to, &t.failed)
+}
