@@ -37,6 +37,7 @@ func (s *sidecar) cutOff(what string, err error) error {
 // unpublish has others not call, and waits until they have heard of it.
 func (s *sidecar) unpublish(ctx context.Context) error {
 	s.ending.Store(true)
+	s.drain()
 	s.drained() // the time begins to run
 	err := s.withdraw(ctx)
 	if s.childEnded() {

@@ -59,6 +59,8 @@ type sidecar struct {
 	stopHandling func() // of signals
 	wasReady     atomic.Bool
 	ending       atomic.Bool      // it drains
+	draining     context.Context  // ends when that begins
+	drain        context.CancelFunc
 	closing      atomic.Bool      // and the application has had its time
 	drained      func() time.Time // when it will be over
 
@@ -84,6 +86,7 @@ func assemble(ctx context.Context, o Options) (_ *sidecar, err error) {
 	s.conf.Store(c)
 	s.bg, s.endBG = context.WithCancel(context.WithoutCancel(ctx))
 	s.cut, s.cutShort = context.WithCancel(context.WithoutCancel(ctx))
+	s.draining, s.drain = context.WithCancel(context.WithoutCancel(ctx))
 	s.startDraining()
 	if s.dataDir, err = DataDir(c.DataDir); err != nil {
 		return nil, err
