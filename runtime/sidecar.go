@@ -58,8 +58,8 @@ type sidecar struct {
 	cutShort     context.CancelFunc
 	stopHandling func() // of signals
 	wasReady     atomic.Bool
-	ending       atomic.Bool      // it drains
-	draining     context.Context  // ends when that begins
+	ending       atomic.Bool     // it drains
+	draining     context.Context // ends when that begins
 	drain        context.CancelFunc
 	closing      atomic.Bool      // and the application has had its time
 	drained      func() time.Time // when it will be over
