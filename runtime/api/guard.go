@@ -105,6 +105,12 @@ func (r *request) within(next grpc.UnaryServerInterceptor) grpc.UnaryServerInter
 			if err = admit(ctx, r.lookup); err != nil {
 				return nil, err
 			}
+			if _, bounded := ctx.Deadline(); bounded {
+				var cancel context.CancelCauseFunc
+				ctx, cancel = context.WithCancelCause(ctx)
+				r.ctx = ctx
+				defer early(ctx, cancel)()
+			}
 			ctx, r.span = r.g.trace(ctx, r.op, r.lookup)
 			return h(ctx, in)
 		})
@@ -184,10 +190,16 @@ func admit(ctx context.Context, header func(name string) string) error {
 
 // failed is the status for a handler's error. What is INTERNAL is logged here, once, and told to the caller without its text.
 func (g *Guard) failed(ctx context.Context, op string, err error) error {
-	if err == fastgrpc.ErrWouldBlock || isStatus(err) {
+	if err == fastgrpc.ErrWouldBlock {
 		return err
 	}
-	if over := ctx.Err(); over != nil && errors.Is(err, over) {
+	over := ctx.Err()
+	switch {
+	case over != nil && status.Code(err) == codes.Canceled && errors.Is(context.Cause(ctx), errLate):
+		err = errLate // another server's word for it
+	case isStatus(err):
+		return err
+	case over != nil && errors.Is(err, over):
 		err = context.Cause(ctx) // the caller's own end, though a driver took it for its back end's
 	}
 	a := answerOf(err)

@@ -35,14 +35,15 @@ func (g *Guard) Stream(op string, h grpc.StreamHandler) grpc.StreamHandler {
 	}
 }
 
-// lasting is a context that ends with g.Ending too, and then with its cause.
+// lasting is a context that ends early, and with g.Ending, then with its cause.
 func (g *Guard) lasting(ctx context.Context) (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	calm := early(ctx, cancel)
 	if g.Ending == nil {
-		return ctx, cancel
+		return ctx, func(cause error) { calm(); cancel(cause) }
 	}
 	stop := context.AfterFunc(g.Ending, func() { cancel(context.Cause(g.Ending)) })
-	return ctx, func(cause error) { stop(); cancel(cause) }
+	return ctx, func(cause error) { calm(); stop(); cancel(cause) }
 }
 
 // stream holds in the budget the last message that was received, until the next one or the end.

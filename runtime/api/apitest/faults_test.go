@@ -47,6 +47,21 @@ func TestExpiredDeadlineDoesNotReachTheDriver(t *testing.T) {
 	})
 }
 
+// Who calls a driver that hangs hears so, with a reason, before its own deadline ends the call.
+func TestAHangingCallEndsWithAReason(t *testing.T) {
+	each(t, func(t *testing.T, _ front, _ *sidecar, cc grpc.ClientConnInterface) {
+		c := cachev1.NewCacheClient(cc)
+		for range 3 {
+			ctx, cancel := context.WithTimeout(context.Background(), 400*time.Millisecond)
+			_, err := c.Get(ctx, &cachev1.GetRequest{Component: "counted", Key: "hang"})
+			if why, _ := reasonOf(err); status.Code(err) != codes.DeadlineExceeded || why != "TIMEOUT" || ctx.Err() != nil {
+				t.Errorf("%v, reason %q", err, why)
+			}
+			cancel()
+		}
+	})
+}
+
 func TestAHangingCallHoldsUpNobody(t *testing.T) {
 	each(t, func(t *testing.T, _ front, s *sidecar, cc grpc.ClientConnInterface) {
 		c := cachev1.NewCacheClient(cc)

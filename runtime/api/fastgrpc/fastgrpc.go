@@ -68,7 +68,7 @@ func New(o Options) *Server {
 	if o.Panic != nil {
 		s.Relay.Panic = func(k *grpcproxy.Call, v any) { o.Panic(k, v) }
 	}
-	s.up = s.Relay.NewUpstream("grpc-go", 1, func(context.Context) (net.Conn, error) {
+	s.up = s.Relay.NewUpstream("this sidecar", 1, func(context.Context) (net.Conn, error) {
 		s.once.Do(func() { go s.GRPC.Serve(s.mem) })
 		return s.mem.Dial()
 	})

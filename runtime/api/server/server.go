@@ -69,6 +69,7 @@ func New(o Options) (*Server, error) {
 		GRPC: []grpc.ServerOption{grpc.UnknownServiceHandler(s.guard.Stream("unknown", s.unknown))},
 	})
 	s.fast.Relay.Route = s.alone
+	s.fast.Relay.Margins = 1 // it is the caller's own sidecar
 	services := &registrar{s.guard.Around(s.fast), s.fast.GRPC}
 	native.Register(services, o.Services)
 	s.health = serveHealth(services, o.Caller, o.Admin)

@@ -105,7 +105,7 @@ func (c *conn) answer(k *Call, win int64, resp []byte, st *Status) bool {
 func (s *stream) ended(b *batch) {
 	k := s.call
 	err := context.Canceled
-	if s.deadline != 0 && b.now >= s.deadline {
+	if s.out.Flag == FlagTimeout || s.deadline != 0 && b.now >= s.deadline {
 		err = context.DeadlineExceeded
 	}
 	k.cancel(err)

@@ -1,6 +1,7 @@
 package grpcproxy
 
 import (
+	"context"
 	"io"
 	"net"
 	"sync"
@@ -15,7 +16,7 @@ import (
 // one run, and reports what the hops add to the CPU time of the process. The relay should stay near the splice, and far
 // below the bare call, which is what a proxy made of grpc-go would cost twice.
 func BenchmarkHop(b *testing.B) {
-	e := newEnv(b, nil)
+	e := newEnv(b, func(r *Relay) { r.Margins = 1 })
 	direct := client(b, e.saddr)
 	defer direct.Close()
 	ln := listen(b)
@@ -24,16 +25,21 @@ func BenchmarkHop(b *testing.B) {
 	spliced := client(b, ln.Addr().String())
 	defer spliced.Close()
 	e.r.Done = nil
-	kinds := []*grpc.ClientConn{direct, spliced, e.cc}
+	for name, limit := range map[string]time.Duration{"none": 0, "deadline": time.Second} {
+		b.Run(name, func(b *testing.B) { benchHop(b, []*grpc.ClientConn{direct, spliced, e.cc}, limit) })
+	}
+}
+
+func benchHop(b *testing.B, kinds []*grpc.ClientConn, limit time.Duration) {
 	var cpu [3]time.Duration
 	const calls = 2000
 	for i := range kinds {
-		burst(b, kinds[i], calls)
+		burst(b, kinds[i], calls, limit)
 	}
 	for b.Loop() {
 		for i := range kinds {
 			start := cpuTime()
-			burst(b, kinds[i], calls)
+			burst(b, kinds[i], calls, limit)
 			cpu[i] += cpuTime() - start
 		}
 	}
@@ -43,14 +49,21 @@ func BenchmarkHop(b *testing.B) {
 	b.ReportMetric(per(cpu[2]-cpu[0]), "relay-adds-us/call")
 }
 
-func burst(b *testing.B, cc *grpc.ClientConn, calls int) {
+// burst makes calls, each with a deadline unless limit is 0.
+func burst(b *testing.B, cc *grpc.ClientConn, calls int, limit time.Duration) {
 	body := make([]byte, 1<<10)
 	var wg sync.WaitGroup
 	const at = 16
 	for range at {
 		wg.Go(func() {
 			for range calls / at {
-				if _, err := unary(do(), cc, body); err != nil {
+				ctx, cancel := do(), context.CancelFunc(func() {})
+				if limit > 0 {
+					ctx, cancel = context.WithTimeout(ctx, limit)
+				}
+				_, err := unary(ctx, cc, body)
+				cancel()
+				if err != nil {
 					b.Error(err)
 					return
 				}

@@ -83,7 +83,7 @@ type conn struct {
 	past                      memory
 	blocked                   []*stream // have data and window, but the connection has none
 	sweep                     *time.Timer
-	sweeping                  bool
+	sweepAt                   int64 // when it goes off; 0: it does not
 	pingTimer                 *time.Timer
 	pinging, pingHeld         bool
 	pingData                  [8]byte

@@ -13,7 +13,7 @@ func (s *stream) reset(i int, code uint32, b *batch) {
 	if i == 0 {
 		s.out.Reset, s.out.ByClient = code, true
 	} else if !whole && s.overdue(b) { // a server that was told the deadline may end the stream so; the client may know of no deadline
-		s.reply(s.tooLate(b), b)
+		s.reply(s.tooLate(b.now, b), b)
 		return
 	} else if whole { // the response is all here; the server wants no more of the request
 		s.drop(1, b)

@@ -23,6 +23,7 @@ type Error struct {
 	Metadata   map[string]string // of the ErrorInfo
 	RetryDelay time.Duration     // 0: none is told
 	Flag       string            // of the Outcome; empty: what fits the place it comes from
+	Answered   bool              // the upstream's answer had begun
 }
 
 // Reasons of the relay's own answers.

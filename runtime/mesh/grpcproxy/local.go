@@ -134,6 +134,9 @@ func (c *conn) promoteAll(b *batch) {
 // promote makes a stream of a call: it waits for something.
 func (c *conn) promote(k *Call) *stream {
 	s := &stream{r: c.r, call: k, born: k.start, deadline: k.deadline, length: -1}
+	if k.deadline != 0 {
+		s.patience = c.r.patient(k.start, time.Duration(k.deadline-k.start))
+	}
 	s.h[0] = half{c: c, id: k.id, credit: c.r.StreamWindow}
 	s.h[1] = half{done: true, rdone: true}
 	c.mu.Lock()

@@ -105,7 +105,18 @@ func (c *raw) status(id uint32) string {
 
 // answer is the grpc-status of stream id and the reason it carries.
 func (c *raw) answer(id uint32) (code, why string) {
-	for code == "" {
+	end := c.ending(id)
+	var st rpcstatus.Status
+	b, _ := base64.RawStdEncoding.DecodeString(end["grpc-status-details-bin"])
+	if proto.Unmarshal(b, &st) == nil {
+		why = reason(status.FromProto(&st).Err())
+	}
+	return end["grpc-status"], why
+}
+
+// ending is the header list of stream id that has its grpc-status.
+func (c *raw) ending(id uint32) map[string]string {
+	for {
 		for len(c.lists[id]) == 0 {
 			if typ, _, _ := c.until(id); typ != fHeaders {
 				c.t.Fatal("frame type ", typ)
@@ -113,20 +124,14 @@ func (c *raw) answer(id uint32) (code, why string) {
 		}
 		fs := c.lists[id][0]
 		c.lists[id] = c.lists[id][1:]
+		end := map[string]string{}
 		for _, f := range fs {
-			switch f.Name {
-			case "grpc-status":
-				code = f.Value
-			case "grpc-status-details-bin":
-				var st rpcstatus.Status
-				b, _ := base64.RawStdEncoding.DecodeString(f.Value)
-				if proto.Unmarshal(b, &st) == nil {
-					why = reason(status.FromProto(&st).Err())
-				}
-			}
+			end[f.Name] = f.Value
+		}
+		if end["grpc-status"] != "" {
+			return end
 		}
 	}
-	return code, why
 }
 
 // goAway reads up to a GOAWAY, which has to be of that code, and returns its text.

@@ -34,6 +34,8 @@ type Relay struct {
 	// Flag constants, or empty if the upstream answered or the client gave up; err is the relay's own answer or why there
 	// was another attempt. tag is Headers.Tag.
 	Attempted func(tag any, up *Upstream, flag string, err error)
+	// Late, if set, may say better what the relay answers where a deadline has passed. tag is Headers.Tag.
+	Late func(tag any, e *Error)
 	// Done, if set, is told how each request ended.
 	Done func(*Outcome)
 	// OnConn, if set, is called once for each downstream connection, after the TLS handshake and before any request. The
@@ -42,6 +44,12 @@ type Relay struct {
 	OnConn func(nc net.Conn) (tag any, err error)
 	// OnClose, if set, is called when a connection has ended for which OnConn returned no error.
 	OnClose func(nc net.Conn, tag any)
+
+	// Margins is how many times Margin before its deadline a request with a grpc-timeout is answered, with DEADLINE_EXCEEDED and
+	// what was waited for, so that this comes before the client's own timer: 1 in the sidecar of the caller, 2 in a relay that
+	// is called within a call of such a one. 0: requests are ended a little after their deadline, if nobody has done so. What
+	// the upstream is told of the deadline does not change.
+	Margins int
 
 	Origin string // the trailer outrigger-origin of the relay's own answers: "sidecar"
 

@@ -15,6 +15,7 @@ type stream struct {
 	born int64 // since epoch
 	// Since epoch; 0: none. Written with both mu and the downstream connection's lock held.
 	deadline, tryDeadline int64
+	patience              int64 // until when the client waits for an answer of ours, since epoch; 0: it is not known. Constant
 
 	mu       sync.Mutex
 	h        [2]half
@@ -110,7 +111,7 @@ func (c *conn) request(id uint32, end, over bool, b *batch) error {
 	s = &stream{r: c.r, born: b.now, timeout: h.Timeout, length: length}
 	s.out = Outcome{Path: h.Path(), Authority: h.Authority(), ConnTag: c.tag, Status: -1, Start: epoch.Add(time.Duration(b.now))}
 	if h.Timeout > 0 {
-		s.deadline = b.now + int64(h.Timeout)
+		s.deadline, s.patience = b.now+int64(h.Timeout), c.r.patient(b.now, h.Timeout)
 	}
 	s.h[0] = half{c: c, id: id, credit: c.r.StreamWindow, rdone: end}
 	s.h[1].end = end

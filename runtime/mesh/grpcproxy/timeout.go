@@ -36,19 +36,6 @@ func formatTimeout(d time.Duration) string {
 	return strconv.FormatInt(int64(d/time.Minute), 10) + "M"
 }
 
-const (
-	sweepEvery = 50 * time.Millisecond
-	sweepGrace = 20 * time.Millisecond // in which the ends may do so themselves
-)
-
-// due is when s has to end, or its attempt; 0: never. s.mu or the lock of its downstream connection is held.
-func (s *stream) due() int64 {
-	if s.deadline == 0 || s.tryDeadline != 0 && s.tryDeadline < s.deadline {
-		return s.tryDeadline
-	}
-	return s.deadline
-}
-
 // limit takes over what Route said of timeouts. s.mu is held.
 func (s *stream) limit(h *Headers, b *batch) {
 	if h.Timeout == s.timeout && h.PerTry <= 0 && s.tryDeadline == 0 {
@@ -86,66 +73,4 @@ func (s *stream) remaining(fields []Field, b *batch) []Field {
 		}
 	}
 	return append(fields, newField("grpc-timeout", v))
-}
-
-// watch sees to it that s ends by its deadline. c.mu is held.
-func (c *conn) watch(s *stream) {
-	if s.due() != 0 && !c.sweeping && !c.closed {
-		c.sweeping = true
-		if c.sweep == nil {
-			c.sweep = c.r.tasks.after(sweepEvery, c.expire)
-		} else {
-			c.sweep.Reset(sweepEvery)
-		}
-	}
-}
-
-// expire ends streams past their deadline whose ends have not done so themselves.
-func (c *conn) expire() {
-	b := newBatch()
-	c.mu.Lock()
-	var late []*stream
-	more := false
-	for _, s := range c.streams {
-		if due := s.due(); due != 0 {
-			more = true
-			if due+int64(sweepGrace) < b.now {
-				late = append(late, s)
-			}
-		}
-	}
-	if c.sweeping = more && !c.closed; c.sweeping {
-		c.sweep.Reset(sweepEvery)
-	}
-	c.mu.Unlock()
-	for _, s := range late {
-		s.expired(b)
-	}
-	b.end()
-}
-
-// expired ends s, or an attempt of which nothing was sent yet.
-func (s *stream) expired(b *batch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.finished.Load() || !s.overdue(b) {
-		return
-	}
-	e := s.tooLate(b)
-	if e.Metadata != nil && s.waitsFor != nil && s.out.Attempts < s.r.MaxAttempts {
-		s.again(e, b)
-		return
-	}
-	s.reply(e, b)
-}
-
-// overdue and tooLate are called with s.mu held.
-func (s *stream) overdue(b *batch) bool { return s.due() != 0 && s.due() <= b.now }
-
-func (s *stream) tooLate(b *batch) *Error {
-	e := fault(FlagTimeout, grpcDeadline, ReasonTimeout, "deadline exceeded")
-	if s.deadline == 0 || s.deadline > b.now {
-		e.Message, e.Metadata = "the attempt took too long", map[string]string{"limit": "attempt"}
-	}
-	return e
 }

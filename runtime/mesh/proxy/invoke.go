@@ -31,9 +31,13 @@ type Invoker struct {
 // maxInvokes are under way at once: all of them share a connection in memory, and slow peers must not hold up the others' calls.
 const maxInvokes = 10_000
 
+// invokeMargins has an Invoke that is too late end before the API's relay, which the call came through, ends it without knowing
+// what it waits for. There, too, the deadline that goes with the call is the caller's own.
+const invokeMargins = 2
+
 // NewInvoker binds out to a relay in memory. Messages over limit bytes are refused.
 func NewInvoker(out *Outbound, limit int) (*Invoker, error) {
-	i := &Invoker{relay: &grpcproxy.Relay{MaxStreams: maxInvokes}, listen: grpcproxy.NewMemListener()}
+	i := &Invoker{relay: &grpcproxy.Relay{MaxStreams: maxInvokes, Margins: invokeMargins}, listen: grpcproxy.NewMemListener()}
 	out.Bind(i.relay, nil)
 	conn, err := grpc.NewClient("passthrough:///outbound", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return i.listen.Dial() }),

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -43,7 +44,7 @@ const (
 )
 
 // Bind makes r the relay of this outbound side: its hooks are set, save OnConn, and r serves nothing else but what
-// route, if it is not nil, takes first (true).
+// route, if it is not nil, takes first (true). Calls are answered a margin before their deadline, one unless r has more.
 func (o *Outbound) Bind(r *grpcproxy.Relay, route func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error, bool)) {
 	o.relay = r
 	r.Route = func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
@@ -54,7 +55,8 @@ func (o *Outbound) Bind(r *grpcproxy.Relay, route func(h *grpcproxy.Headers) (*g
 		}
 		return o.route(h)
 	}
-	r.Response, r.Attempted, r.Done = response, o.attempted, o.done
+	r.Response, r.Attempted, r.Late, r.Done = response, o.attempted, late, o.done
+	r.Margins = max(r.Margins, 1)
 }
 
 // route answers where one attempt goes.
@@ -185,11 +187,17 @@ func (o *Outbound) attempted(tag any, up *grpcproxy.Upstream, flag string, err e
 }
 
 // blame tells what a failed attempt says of the instance. One that sends calls away, as it does when it drains, is well. A
-// timeout is held against it, since a machine that is gone shows itself in nothing else until its connection is given up; so
-// that callers with little patience do not put it out of play, each answer to anyone makes up for it.
+// timeout is held against it unless its answer had begun, since a machine that is gone shows itself in nothing else until its
+// connection is given up; so that callers with little patience do not put it out of play, each answer to anyone makes up for it.
 func blame(flag string, err error) mesh.Outcome {
+	var e *grpcproxy.Error
 	switch flag {
-	case grpcproxy.FlagConnectFailed, grpcproxy.FlagClosed, grpcproxy.FlagTimeout:
+	case grpcproxy.FlagTimeout:
+		if errors.As(err, &e) && e.Answered {
+			return mesh.Answered
+		}
+		return mesh.Failed
+	case grpcproxy.FlagConnectFailed, grpcproxy.FlagClosed:
 		return mesh.Failed
 	case grpcproxy.FlagProtocol:
 		if err != nil { // without, it was the client that broke it
@@ -197,6 +205,22 @@ func blame(flag string, err error) mesh.Outcome {
 		}
 	}
 	return mesh.Unknown
+}
+
+// late says of an answer that did not come which call it is about.
+func late(tag any, e *grpcproxy.Error) {
+	c, ok := tag.(*call)
+	if !ok { // a method of the sidecar's own
+		return
+	}
+	e.Message = c.Service.String() + ": " + e.Message
+	if e.Metadata == nil {
+		e.Metadata = map[string]string{}
+	}
+	e.Metadata["service"] = c.Service.String()
+	if c.Upstream != "" {
+		e.Metadata["instance"] = c.Upstream
+	}
 }
 
 func (o *Outbound) done(out *grpcproxy.Outcome) {

@@ -1,16 +1,20 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -155,6 +159,40 @@ func TestTimeoutIsHeldAgainstTheInstance(t *testing.T) {
 	o.engine.reported(t, address+" failed")
 	if r := o.monitor.all(t, 1)[0]; r.Flag != grpcproxy.FlagTimeout {
 		t.Errorf("recorded %+v", r)
+	}
+}
+
+// A call is answered before its client gives up, and the answer says what it was that did not come, and from where. An instance
+// whose answer had begun is not to blame: some streams have no other end.
+func TestDeadlineIsAnswered(t *testing.T) {
+	mute := raw(t, func(*http2.Framer, uint32) {})
+	endless := raw(t, func(fr *http2.Framer, stream uint32) {
+		var block bytes.Buffer
+		enc := hpack.NewEncoder(&block)
+		enc.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+		enc.WriteField(hpack.HeaderField{Name: "content-type", Value: "application/grpc"})
+		fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true})
+	})
+	for address, want := range map[string]struct{ outcome, says string }{
+		mute:    {"failed", "the request was sent, no answer"},
+		endless: {"answered", "whose answer has begun and not ended"},
+	} {
+		o := newOutbound(t, address)
+		ctx := within(t, 2*time.Second, toStock, "stock")
+		origin, err := o.call(ctx, "")
+		st := status.Convert(err)
+		if st.Code() != codes.DeadlineExceeded || ctx.Err() != nil || origin != "sidecar" || !strings.HasPrefix(st.Message(), "shop/stock: deadline exceeded after ") ||
+			!strings.HasSuffix(st.Message(), "connected to "+address+", "+want.says) {
+			t.Fatalf("%v from %q", err, origin)
+		}
+		info, ok := st.Details()[0].(*errdetails.ErrorInfo)
+		if !ok || info.GetReason() != grpcproxy.ReasonTimeout || info.GetMetadata()["service"] != "shop/stock" || info.GetMetadata()["instance"] != address {
+			t.Errorf("details %v", st.Details())
+		}
+		o.engine.reported(t, address+" "+want.outcome)
+		if r := o.monitor.all(t, 1)[0]; r.Flag != grpcproxy.FlagTimeout || r.Code != int(codes.DeadlineExceeded) {
+			t.Errorf("recorded %+v", r)
+		}
 	}
 }
 
