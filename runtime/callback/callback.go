@@ -34,6 +34,8 @@ const (
 	ReasonAppGarbage     components.Reason = "APP_GARBAGE"     // what answers there does not speak the protocol
 	ReasonNoAppPort      components.Reason = "APP_PORT_UNSET"  // the sidecar does not know where the application listens
 	ReasonAnswerTooLarge components.Reason = "ANSWER_TOO_LARGE"
+	// ReasonStreamingMethod is for a method that answers with more or less than one message.
+	ReasonStreamingMethod components.Reason = "STREAMING_METHOD"
 )
 
 // App is the application's server. Safe for concurrent use.

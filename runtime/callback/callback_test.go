@@ -332,6 +332,18 @@ func (h *health) Check(ctx context.Context, in *healthpb.HealthCheckRequest) (*h
 	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}, nil
 }
 
+func (h *health) Watch(in *healthpb.HealthCheckRequest, s grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
+	for range map[string]int{"none": 0, "one": 1, "two": 2}[in.GetService()] {
+		if err := s.Send(&healthpb.HealthCheckResponse{}); err != nil {
+			return err
+		}
+	}
+	if in.GetService() == "two" {
+		<-s.Context().Done()
+	}
+	return nil
+}
+
 func check(service string, md map[string]string) *invocationv1.InvokeRequest {
 	data, err := proto.Marshal(&healthpb.HealthCheckRequest{Service: service})
 	if err != nil {
@@ -384,6 +396,23 @@ func TestGRPCErrors(t *testing.T) {
 	in.Method = "grpc.health.v1.Health/Nothing"
 	if _, err := a.Invoke(within(t, 10*time.Second), in, nil); status.Code(err) != codes.Unimplemented {
 		t.Errorf("an answer of trailers alone: %v", err)
+	}
+}
+
+// Methods that answer with two messages, or with none, are streams, which Invoke cannot carry; they are cancelled.
+func TestStreamingMethod(t *testing.T) {
+	_, port := startGRPC(t, 0)
+	a := newApp(t, "grpc", port)
+	for service, fails := range map[string]bool{"two": true, "none": true, "one": false} {
+		in := check(service, nil)
+		in.Method = "grpc.health.v1.Health/Watch"
+		_, err := a.Invoke(within(t, 10*time.Second), in, nil)
+		if !fails && err != nil {
+			t.Errorf("%s: %v", service, err)
+		}
+		if fails && (!errors.Is(err, components.ErrInvalid) || reason(err) != callback.ReasonStreamingMethod || !strings.Contains(err.Error(), "outrigger-service")) {
+			t.Errorf("%s: %v, reason %q", service, err, reason(err))
+		}
 	}
 }
 

@@ -28,13 +28,52 @@ func (a *App) invokeGRPC(ctx context.Context, in *invocationv1.InvokeRequest, md
 	if err != nil {
 		return nil, err
 	}
-	var out payload
-	var header, trailer metadata.MD
-	err = a.conn.Invoke(metadata.NewOutgoingContext(ctx, along), "/"+method, payload(in.GetData()), &out, grpc.Header(&header), grpc.Trailer(&trailer))
-	if err != nil {
-		return nil, a.grpcFailure(ctx, err, len(header)+len(trailer) > 0)
+	out, answer, err := a.one(metadata.NewOutgoingContext(ctx, along), "/"+method, in.GetData())
+	if errors.Is(err, errStream) {
+		return nil, components.WithReason(fmt.Errorf("%w: %s %w; to call it as what it is, use its own stub on a connection to the sidecar, "+
+			"with the metadata outrigger-service", components.ErrInvalid, method, err), ReasonStreamingMethod)
 	}
-	return &invocationv1.InvokeResponse{Data: out, ContentType: "application/grpc", Metadata: flat(metadata.Join(header, trailer))}, nil
+	if err != nil {
+		return nil, a.grpcFailure(ctx, err, len(answer) > 0)
+	}
+	return &invocationv1.InvokeResponse{Data: out, ContentType: "application/grpc", Metadata: flat(answer)}, nil
+}
+
+var (
+	errStream = errors.New("does not answer with one message, and Invoke is for methods that do")
+	oneToAny  = &grpc.StreamDesc{ServerStreams: true}
+)
+
+// one sends a message and takes one back, with the answer's metadata. A stream is counted here and not by the client, whose error
+// for it cannot be told from the application's own word.
+func (a *App) one(ctx context.Context, method string, data []byte) (out payload, answer metadata.MD, err error) {
+	ctx, cancel := context.WithCancel(ctx) // of a method that goes on
+	defer cancel()
+	s, err := a.conn.NewStream(ctx, oneToAny, method)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err = s.SendMsg(payload(data)); err == nil {
+		err = s.CloseSend()
+	}
+	if err != nil && !errors.Is(err, io.EOF) { // that says to ask RecvMsg
+		return nil, nil, err
+	}
+	first := s.RecvMsg(&out)
+	if err = first; err == nil {
+		err = s.RecvMsg(new(payload))
+	}
+	if err != nil {
+		header, _ := s.Header() // it is here, or there is none
+		answer = metadata.Join(header, s.Trailer())
+	}
+	switch {
+	case err == nil || errors.Is(first, io.EOF):
+		return nil, answer, errStream
+	case errors.Is(err, io.EOF):
+		return out, answer, nil
+	}
+	return nil, answer, err
 }
 
 // grpcFailure tells the application's own word from what the client made up because there was none: only an answer has headers
