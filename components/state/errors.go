@@ -1,0 +1,54 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/outrigger-mesh/outrigger/components"
+)
+
+// What clients tell errors apart by, besides the reasons of the kinds.
+const (
+	ReasonStaleFence components.Reason = "STALE_FENCE"
+	ReasonKeyReused  components.Reason = "IDEMPOTENCY_KEY_REUSED"
+	ReasonTooMuch    components.Reason = "RESULT_TOO_LARGE"
+)
+
+// OperationError says which operation of a transaction did not hold.
+type OperationError struct {
+	Index int
+	Err   error
+}
+
+func (e *OperationError) Error() string { return fmt.Sprintf("operation %d: %s", e.Index, e.Err) }
+func (e *OperationError) Unwrap() error { return e.Err }
+
+// named is the error as clients see it: metadata say which operation it is.
+func (e *OperationError) named() error {
+	var reason components.Reason
+	if d := (*components.Detail)(nil); errors.As(e.Err, &d) {
+		reason = d.Reason
+	}
+	return components.WithReason(e, reason, "operation", strconv.Itoa(e.Index))
+}
+
+// StaleFence is the error of a fence that is older than the newest token seen.
+func StaleFence(f Fence, newest uint64) error {
+	return components.WithReason(fmt.Errorf("%w: token %d of the lock was followed by %d", components.ErrPrecondition, f.Token, newest), ReasonStaleFence)
+}
+
+// KeyReused is the error of an idempotency key that came with other content before.
+func KeyReused() error {
+	return components.WithReason(fmt.Errorf("%w: the idempotency key was used for other operations", components.ErrExists), ReasonKeyReused)
+}
+
+// TooMuch is the error of a GetMany of more than ManyBytes.
+func TooMuch() error {
+	return components.WithReason(fmt.Errorf("%w: the items come to more than %d MiB", components.ErrExhausted, ManyBytes>>20), ReasonTooMuch, "limit", "many_bytes")
+}
+
+// wrongCount keeps a driver that answers too little from being read past its end.
+func wrongCount(got, want int) error {
+	return fmt.Errorf("the driver answered %d results for %d", got, want)
+}
