@@ -27,6 +27,8 @@ func TestMargin(t *testing.T) {
 	}
 }
 
+const patience = 5 * time.Second // of a test's peer, in the bubble's time
+
 // between is a relay in memory and in a bubble of its own time, with a client and a server that do what the test says.
 type between struct {
 	*testing.T
@@ -70,6 +72,7 @@ func newRaw(t testing.TB, nc net.Conn) *raw {
 
 // take is the server's: it reads the preface, if it comes first, and a request's headers.
 func (x *between) take() (id uint32, h map[string]string) {
+	x.server.nc.SetReadDeadline(time.Now().Add(patience))
 	if p, err := x.server.br.Peek(3); err == nil && string(p) == preface[:3] {
 		x.server.br.Discard(len(preface))
 	}
@@ -95,6 +98,7 @@ func (x *between) take() (id uint32, h map[string]string) {
 
 // reset is the server's: it reads up to an RST_STREAM.
 func (x *between) reset() (id, code uint32) {
+	x.server.nc.SetReadDeadline(time.Now().Add(patience))
 	for {
 		typ, id, p, err := x.server.read()
 		if err != nil {
@@ -316,6 +320,7 @@ func TestAnswerAtDeadline(t *testing.T) {
 
 // frame reads one, with its flags.
 func (x *between) frame() (typ, flags byte, id uint32, p []byte) {
+	x.client.nc.SetReadDeadline(time.Now().Add(patience))
 	var h [frameHeader]byte
 	if _, err := io.ReadFull(x.client.br, h[:]); err != nil {
 		x.Fatal(err)
