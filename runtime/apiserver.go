@@ -30,7 +30,11 @@ func (s *sidecar) startAPI(context.Context) error {
 	router := &mesh.Router{Directory: s.directory, MaxHops: c.Mesh.MaxHops}
 	bounded := *router // calls that pass unchanged keep the deadline they have, or none
 	bounded.Timeout = c.Mesh.Outbound.Timeout
-	calls, invocations := s.outbound(router), s.outbound(&bounded)
+	self := &mesh.SelfCalls{Limit: c.Mesh.Outbound.SelfCalls, App: s.app, Own: func(name string) bool {
+		_, ok := s.publisher.Port(name)
+		return ok
+	}}
+	calls, invocations := s.outbound(router, self), s.outbound(&bounded, self)
 	invoker, err := proxy.NewInvoker(invocations, int(c.API.MaxMessageBytes))
 	if err != nil {
 		return err
@@ -57,8 +61,8 @@ func (s *sidecar) startAPI(context.Context) error {
 }
 
 // outbound makes a side of the mesh that calls leave by; it sweeps unused connections until the sidecar ends.
-func (s *sidecar) outbound(e mesh.Engine) *proxy.Outbound {
-	o := &proxy.Outbound{Engine: e, Monitor: monitor{s.telemetry}, Caller: s.app, Dial: func(ctx context.Context, address string) (net.Conn, error) {
+func (s *sidecar) outbound(e mesh.Engine, self *mesh.SelfCalls) *proxy.Outbound {
+	o := &proxy.Outbound{Engine: e, Monitor: monitor{s.telemetry}, Caller: s.app, Self: self, Dial: func(ctx context.Context, address string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	}}
 	s.tasks.Go(func() { o.Sweep(s.bg) })

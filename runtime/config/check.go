@@ -142,6 +142,9 @@ func (k *check) mesh(c *Config) {
 	}
 	k.atLeastOne("mesh.inbound.concurrency", m.Inbound.Concurrency)
 	k.atLeastOne("mesh.max_hops", m.MaxHops)
+	if m.Outbound.SelfCalls < 0 {
+		k.bad("mesh.outbound.self_calls", m.Outbound.SelfCalls, "is negative")
+	}
 }
 
 func (k *check) tracing(t Trace) {

@@ -83,8 +83,9 @@ type Inbound struct {
 
 // Outbound is the port for the application's own calls in its own protocol.
 type Outbound struct {
-	Address string        `yaml:"address" doc:"where the application sends calls in its own protocol; port 0 picks one"`
-	Timeout time.Duration `yaml:"timeout" doc:"of Invoke, when the caller sets no deadline; 0: none"`
+	Address   string        `yaml:"address" doc:"where the application sends calls in its own protocol; port 0 picks one"`
+	Timeout   time.Duration `yaml:"timeout" doc:"of Invoke, when the caller sets no deadline; 0: none"`
+	SelfCalls int           `yaml:"self_calls" doc:"calls of the application to itself that are under way at once; more are taken for a loop; 0: no limit"`
 }
 
 // Telemetry says what is told about the sidecar's work, and where.
@@ -141,7 +142,7 @@ func Defaults() Config {
 		Admin: Admin{Address: "127.0.0.1:7072"},
 		Mesh: Mesh{
 			Inbound:  Inbound{Address: "127.0.0.1:7080", Concurrency: 1024},
-			Outbound: Outbound{Address: "127.0.0.1:7090", Timeout: 30 * time.Second},
+			Outbound: Outbound{Address: "127.0.0.1:7090", Timeout: 30 * time.Second, SelfCalls: 64},
 			MaxHops:  16,
 		},
 		Telemetry: Telemetry{Log: Log{Level: "info", Format: "text"}, AccessLog: "off", Tracing: Trace{Ratio: 0.01}},

@@ -193,13 +193,16 @@ func (p *Publisher) Port(service string) (port int, ok bool) {
 	if pub, ok := p.wanted(key{name: service}); ok {
 		return pub.Port, true
 	}
-	for _, id := range sorted(p.all()) { // all its groups are on one port
-		if id.name == service {
-			pub, _ := p.wanted(id)
-			return pub.Port, true
+	var first key // of its groups, which are all on one port
+	for _, some := range [...]map[key]Publication{p.asked, p.declared} {
+		for id := range some {
+			if id.name == service && (first.name == "" || id.group < first.group) {
+				first = id
+			}
 		}
 	}
-	return 0, false
+	pub, ok := p.wanted(first)
+	return pub.Port, ok
 }
 
 // all and wanted are called with p.mu held.

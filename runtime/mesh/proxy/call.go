@@ -5,7 +5,6 @@ package proxy
 import (
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -60,6 +59,7 @@ type call struct {
 	plan     mesh.Plan
 	hops     int  // sidecars passed before this one
 	admitted bool // the gate must hear of the end
+	self     bool // the application calls itself, which is counted
 
 	mu    sync.Mutex
 	open  []attempt // begun and not reported
@@ -96,21 +96,6 @@ func (c *call) ended(up *grpcproxy.Upstream, o mesh.Outcome) {
 	to.Report(o)
 }
 
-// hopsOf reads how many sidecars a request has passed.
-func hopsOf(h *grpcproxy.Headers) int { return parseHops(h.Get(HeaderHops)) }
-
-// parseHops takes what is no small number for many.
-func parseHops(text string) int {
-	if text == "" {
-		return 0
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 {
-		return 1 << 20
-	}
-	return n
-}
-
 // clean takes out what only sidecars may say, save the header named keep.
 func clean(h *grpcproxy.Headers, keep string) {
 	h.Fields = slices.DeleteFunc(h.Fields, func(f grpcproxy.Field) bool {
@@ -120,11 +105,21 @@ func clean(h *grpcproxy.Headers, keep string) {
 
 // trace hands the request's trace context to the monitor and sends on what it made of it.
 func (c *call) trace(h *grpcproxy.Headers, m Monitor) {
-	c.Traceparent, c.Tracestate = h.Get("traceparent"), h.Get("tracestate")
-	came := c.Traceparent
+	parent, state := h.Get("traceparent"), h.Get("tracestate")
+	c.Traceparent, c.Tracestate = parent, state
 	m.Begin(&c.Record)
-	if c.Traceparent != came {
-		h.Set("traceparent", c.Traceparent)
+	replace(h, "traceparent", parent, c.Traceparent)
+	replace(h, "tracestate", state, c.Tracestate)
+}
+
+// replace sends on a header as it is now; nothing, if it is empty.
+func replace(h *grpcproxy.Headers, name, came, now string) {
+	switch {
+	case now == came:
+	case now == "":
+		h.Del(name)
+	default:
+		h.Set(name, now)
 	}
 }
 

@@ -22,6 +22,7 @@ type Outbound struct {
 	Engine  mesh.Engine
 	Monitor Monitor
 	Caller  components.Caller // the application beside this sidecar
+	Self    *mesh.SelfCalls   // bounds its calls to itself; nil: nothing does
 	// Dial connects to an instance.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 
@@ -105,6 +106,13 @@ func (o *Outbound) plan(h *grpcproxy.Headers) (*call, error) {
 	h.Set(HeaderSource, c.Source)
 	h.Set(HeaderHops, strconv.Itoa(c.hops+1))
 	c.trace(h, o.Monitor)
+	setStateHops(h, c.Traceparent, c.hops+1)
+	if o.Self != nil {
+		var err error
+		if c.self, err = o.Self.Enter(s); err != nil {
+			return nil, err
+		}
+	}
 	return c, nil
 }
 
@@ -230,6 +238,9 @@ func (o *Outbound) done(out *grpcproxy.Outcome) {
 		return
 	}
 	o.ended.Add(1)
+	if c.self {
+		o.Self.Leave()
+	}
 	if out.Flag == "" {
 		answered := mesh.Unknown // the client gave up
 		if out.Status >= 0 {

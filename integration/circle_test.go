@@ -1,0 +1,120 @@
+package integration
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/outrigger-mesh/outrigger/integration/echopb"
+	"github.com/outrigger-mesh/outrigger/integration/harness"
+	client "github.com/outrigger-mesh/outrigger/sdk/go"
+)
+
+// plain is an application without our SDK: what it is asked it asks the next service, and hands on of the metadata only what is
+// named in handOn.
+type plain struct {
+	echopb.UnimplementedEchoServer
+	port   int
+	next   string
+	handOn []string
+	conn   *grpc.ClientConn // to its sidecar
+	calls  atomic.Int64
+}
+
+func startPlain(t *testing.T, next string, handOn ...string) *plain {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &plain{port: ln.Addr().(*net.TCPAddr).Port, next: next, handOn: handOn}
+	server := grpc.NewServer()
+	echopb.RegisterEchoServer(server, p)
+	go server.Serve(ln)
+	t.Cleanup(server.Stop)
+	return p
+}
+
+func (p *plain) use(t *testing.T, s *harness.Sidecar) {
+	conn, err := grpc.NewClient(s.Outbound, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	p.conn = conn
+}
+
+func (p *plain) Unary(ctx context.Context, in *echopb.Message) (*echopb.Message, error) {
+	p.calls.Add(1)
+	md := metadata.Pairs("outrigger-service", p.next)
+	came, _ := metadata.FromIncomingContext(ctx)
+	for _, name := range p.handOn {
+		md.Set(name, came.Get(name)...)
+	}
+	return echopb.NewEchoClient(p.conn).Unary(metadata.NewOutgoingContext(ctx, md), in)
+}
+
+// circle asks a service that asks itself, or others that do, and wants the hop limit's answer.
+func circle(t *testing.T, c *client.Client, service string, md ...string) {
+	t.Helper()
+	ctx := metadata.AppendToOutgoingContext(within(t, time.Minute), md...)
+	_, err := echopb.NewEchoClient(c.Conn(service)).Unary(ctx, &echopb.Message{})
+	if status.Code(err) != codes.FailedPrecondition || client.Reason(err) != "TOO_MANY_HOPS" {
+		t.Fatalf("got %v, reason %q", err, client.Reason(err))
+	}
+}
+
+func TestPlainServiceThatCallsItselfForEver(t *testing.T) {
+	app := startPlain(t, "loop")
+	s := harness.Start(t, harness.Options{App: "loop", AppPort: app.port})
+	app.use(t, s)
+	p := &pair{client: s.Client()}
+	p.published(t, "loop", 1)
+	for range 2 { // the first has left nothing behind
+		app.calls.Store(0)
+		circle(t, p.client, "loop")
+		if n := app.calls.Load(); n > 64 {
+			t.Fatalf("the application was called %d times", n)
+		}
+	}
+}
+
+// TestCircleOfTracedServices: these hand on their trace and nothing else, as instrumentation for OpenTelemetry does.
+func TestCircleOfTracedServices(t *testing.T) {
+	dir := t.TempDir()
+	ping, pong := startPlain(t, "pong", "traceparent", "tracestate"), startPlain(t, "ping", "traceparent", "tracestate")
+	a := harness.Start(t, harness.Options{App: "ping", AppPort: ping.port, DataDir: dir})
+	b := harness.Start(t, harness.Options{App: "pong", AppPort: pong.port, DataDir: dir})
+	ping.use(t, a)
+	pong.use(t, b)
+	p := &pair{client: harness.Start(t, harness.Options{App: "caller", DataDir: dir}).Client()}
+	p.published(t, "ping", 1)
+	p.published(t, "pong", 1)
+	circle(t, p.client, "ping", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate", "other=1")
+	if n := ping.calls.Load() + pong.calls.Load(); n > 20 {
+		t.Fatalf("the applications were called %d times", n)
+	}
+}
+
+func TestManyCallsToAnotherServiceAreNoCircle(t *testing.T) {
+	p := newPair(t)
+	var calls sync.WaitGroup
+	for range 200 {
+		calls.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if _, err := p.echo.Unary(ctx, &echopb.Message{WaitMs: 1000}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+}
