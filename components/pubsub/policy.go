@@ -1,0 +1,37 @@
+package pubsub
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Policy is the part of a driver's options that the front goes by.
+type Policy struct {
+	MaxAttempts     int           `yaml:"max_attempts"`      // deliveries of one event to a group before it is given up
+	MaxDelay        time.Duration `yaml:"max_delay"`         // the longest delay of a nack; a longer one is cut
+	DeadLetterTopic string        `yaml:"dead_letter_topic"` // where what was rejected or given up goes; empty: it is dropped
+}
+
+// DefaultPolicy loses nothing.
+var DefaultPolicy = Policy{MaxAttempts: 20, MaxDelay: time.Hour, DeadLetterTopic: "dead-letters"}
+
+// Validate says what is wrong.
+func (p Policy) Validate() error {
+	var faults []error
+	if p.MaxAttempts < 1 {
+		faults = append(faults, fmt.Errorf("max_attempts: %d is less than 1", p.MaxAttempts))
+	}
+	if p.MaxDelay < 0 {
+		faults = append(faults, fmt.Errorf("max_delay: %s is negative", p.MaxDelay))
+	}
+	if p.DeadLetterTopic != "" {
+		if err := checkName("dead_letter_topic", p.DeadLetterTopic); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// delay is d within its bounds.
+func (p Policy) delay(d time.Duration) time.Duration { return min(max(d, 0), p.MaxDelay) }
