@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -73,8 +74,12 @@ func strictly(n *yaml.Node, into any) error {
 	return n.Load(into, yaml.WithKnownFields(), yaml.WithUniqueKeys(false))
 }
 
-// once is one run of the library.
+// once is one run of the library, and what it would let pass.
 func once(n *yaml.Node, into any) []*yaml.LoadError {
+	return append(run(n, into), looseBools(n, reflect.TypeOf(into))...)
+}
+
+func run(n *yaml.Node, into any) []*yaml.LoadError {
 	err := strictly(n, into)
 	if err == nil {
 		return nil

@@ -87,6 +87,8 @@ func (l *loader) explainType(at int, tag, name string, want reflect.Type) string
 		return fmt.Sprintf("%s is out of range", value)
 	case kind == reflect.Struct || kind == reflect.Map || kind == reflect.Slice || kind == reflect.Array:
 		return fmt.Sprintf("expected %s, found %s", wanted(want), value)
+	case kind == reflect.Bool && strictBool(n.Value) != "":
+		return fmt.Sprintf("%s is not true or false: write %s", value, strictBool(n.Value))
 	case n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 && wouldFit(n.Value, kind):
 		return fmt.Sprintf("%s is a text: write it without quotes", value)
 	}
