@@ -34,8 +34,8 @@ func (e *OperationError) named() error {
 }
 
 // StaleFence is the error of a fence that is older than the newest token seen.
-func StaleFence(f Fence, newest uint64) error {
-	return components.WithReason(fmt.Errorf("%w: token %d of the lock was followed by %d", components.ErrPrecondition, f.Token, newest), ReasonStaleFence)
+func StaleFence(token, newest uint64) error {
+	return components.WithReason(fmt.Errorf("%w: a write with token %d of the lock was seen, %d is older", components.ErrPrecondition, newest, token), ReasonStaleFence)
 }
 
 // KeyReused is the error of an idempotency key that came with other content before.

@@ -92,7 +92,7 @@ func (s *State) transact(ctx context.Context, d Driver, caller components.Caller
 		return Result{}, err
 	}
 	r, err := d.Transact(ctx, t)
-	if err == nil && r.Outcome == Applied && len(r.Versions) != len(t.Operations) {
+	if err == nil && (r.Outcome == Applied || t.Barrier == Barrier{}) && len(r.Versions) != len(t.Operations) {
 		return Result{}, wrongCount(len(r.Versions), len(t.Operations))
 	}
 	return r, err

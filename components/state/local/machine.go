@@ -1,0 +1,117 @@
+package local
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/outrigger-mesh/outrigger/components/internal/store"
+	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+	"github.com/outrigger-mesh/outrigger/components/state"
+)
+
+func init() { store.Register("state", openMachine) }
+
+// machine decides, in the process that owns the store, for all components of all sidecars.
+type machine struct {
+	space   *db.Space
+	log     *slog.Logger
+	salt    uint32 // of the versions it gives
+	sweeper sync.WaitGroup
+}
+
+// openMachine has nothing to recover: all that it knows is in the store.
+func openMachine(ctx context.Context, space *db.Space, log *slog.Logger) (store.Machine, error) {
+	m := &machine{space: space, log: log, salt: rand.Uint32()}
+	m.sweeper.Go(func() { m.sweep(ctx) })
+	return m, nil
+}
+
+func (m *machine) Close() { m.sweeper.Wait() }
+
+func (m *machine) Handlers(mux *store.Mux) {
+	getCall.Handle(mux, m.get)
+	getManyCall.Handle(mux, m.getMany)
+	listCall.Handle(mux, m.list)
+	transactCall.Handle(mux, m.transact)
+	repeatCall.Handle(mux, m.transact)
+}
+
+func (m *machine) get(_ context.Context, in getIn) (found, error) {
+	v := m.space.View()
+	defer v.Close()
+	return m.find(v, in.Key)
+}
+
+// find answers a copy of a record that has not expired.
+func (m *machine) find(v *db.View, key []byte) (f found, err error) {
+	there, failed := v.Look(key, func(record []byte) { f, err = m.live(record, true) })
+	if failed != nil {
+		return found{}, failed
+	}
+	if !there {
+		return found{}, nil
+	}
+	return f, err
+}
+
+// live is what can be answered of a record that is lent.
+func (m *machine) live(record []byte, value bool) (found, error) {
+	h, err := headOf(record)
+	now := m.space.Now()
+	if err != nil || h.expired(now) {
+		return found{}, err
+	}
+	if !value {
+		record = withoutValue(record)
+	}
+	return found{append(make([]byte, 0, len(record)), record...), h.left(now)}, nil
+}
+
+func (m *machine) getMany(ctx context.Context, in getManyIn) (out getManyOut, err error) {
+	v := m.space.View()
+	defer v.Close()
+	out.Items = make([]found, len(in.Keys))
+	bytes := 0
+	for i, key := range in.Keys {
+		if err := ctx.Err(); err != nil {
+			return getManyOut{}, err
+		}
+		if out.Items[i], err = m.find(v, key); err != nil {
+			return getManyOut{}, err
+		}
+		if bytes += len(out.Items[i].Record); bytes > state.ManyBytes {
+			return getManyOut{}, state.TooMuch()
+		}
+	}
+	return out, nil
+}
+
+func (m *machine) list(ctx context.Context, in listIn) (out listOut, err error) {
+	v := m.space.View()
+	defer v.Close()
+	from := in.Prefix
+	if in.After != nil && string(in.After) >= string(from) {
+		from = append(append(make([]byte, 0, len(in.After)+1), in.After...), 0)
+	}
+	bytes := 0
+	for key, record := range v.Scan(from, db.After(in.Prefix)) {
+		if err := ctx.Err(); err != nil {
+			return listOut{}, err
+		}
+		f, err := m.live(record, in.Values)
+		if err != nil {
+			return listOut{}, err
+		}
+		if f.Record == nil {
+			continue
+		}
+		bytes += len(key) + len(f.Record)
+		if out.More = len(out.Entries) == in.Limit || len(out.Entries) > 0 && bytes > state.PageBytes; out.More {
+			break
+		}
+		out.Entries = append(out.Entries, listed{append([]byte(nil), key...), f})
+	}
+	return out, v.Err()
+}

@@ -1,0 +1,75 @@
+package local
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+)
+
+// sweepEvery is how often what has expired is looked for, and sweepStep how many records go in one update: others wait for it.
+const (
+	sweepEvery = time.Second
+	sweepStep  = 256
+)
+
+// sweep takes the room of what has expired back until ctx ends.
+func (m *machine) sweep(ctx context.Context) {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		for more := true; more; {
+			var err error
+			if more, err = m.sweepSome(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, db.ErrClosed) {
+				m.log.Warn("what has expired could not be removed", "err", err)
+			}
+		}
+	}
+}
+
+// sweepSome removes up to sweepStep records, and tells whether there may be more. That it is lost with the power does no harm.
+func (m *machine) sweepSome(ctx context.Context) (more bool, err error) {
+	due, err := m.due()
+	if err != nil || len(due) == 0 {
+		return false, err
+	}
+	err = m.space.Update(ctx, db.OS, func(tx *db.Tx) error {
+		w := work{Tx: tx, now: tx.Now()}
+		for _, entry := range due {
+			at, key := db.Time(binary.BigEndian.Uint64(entry[1:])), entry[9:]
+			o, err := w.look(key, false)
+			if err != nil && !errors.Is(err, components.ErrDamaged) { // that one stays for whoever reads it
+				return err
+			}
+			if o.index == at {
+				w.Delete(key)
+			}
+			w.Delete(entry)
+		}
+		return nil
+	})
+	return err == nil && len(due) == sweepStep, err
+}
+
+// due are the first entries of the index whose time has come.
+func (m *machine) due() (entries [][]byte, err error) {
+	v := m.space.View()
+	defer v.Close()
+	for entry := range v.Scan([]byte{expiring}, indexKey(m.space.Now()+1, nil)) {
+		if len(entry) > 9 {
+			entries = append(entries, append([]byte(nil), entry...))
+		}
+		if len(entries) == sweepStep {
+			break
+		}
+	}
+	return entries, v.Err()
+}

@@ -1,0 +1,223 @@
+// Package statetest is the specification of state drivers as tests: each driver passes Run. What a driver does not offer must be
+// refused by the front, which is tested instead and said in the log.
+package statetest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/state"
+)
+
+// Suite is the specification for one kind of driver.
+type Suite struct {
+	// Open makes a driver. It is called more than once, also after what it made before was closed, and all that it made for
+	// one test stand on one store. The suite closes them.
+	Open func(t *testing.T) state.Driver
+	// Tolerance is how far the store's clock may be off when an item expires; 0: 2 ms.
+	Tolerance time.Duration
+	// TTL is what tests of expiry work with; 0: 100 ms.
+	TTL time.Duration
+}
+
+// Run runs the suite with what suits a store in the same process or on the same machine.
+func Run(t *testing.T, open func(t *testing.T) state.Driver) {
+	t.Helper()
+	Suite{Open: open}.Run(t)
+}
+
+// Run runs the suite. Its tests run in parallel, and use keys that no other run uses.
+func (s Suite) Run(t *testing.T) {
+	t.Helper()
+	if s.Tolerance == 0 {
+		s.Tolerance = 2 * time.Millisecond
+	}
+	if s.TTL == 0 {
+		s.TTL = 100 * time.Millisecond
+	}
+	for _, group := range [][]test{values, writes, times, transactions, fences, barriers, repeats, lists, sharing} {
+		for _, c := range group {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				c.run(t, s.open(t))
+			})
+		}
+	}
+}
+
+type test struct {
+	name string
+	run  func(*testing.T, *fixture)
+}
+
+// fixture is a state component with one driver, used by an application of its own.
+type fixture struct {
+	Suite
+	*state.State
+	driver state.Driver
+	caller components.Caller
+	close  func(t *testing.T)
+}
+
+func (s Suite) open(t *testing.T) *fixture {
+	t.Helper()
+	d := s.Open(t)
+	f := &fixture{Suite: s, State: front(d), driver: d, caller: components.Caller{Namespace: "conformance", App: strings.ToLower(rand.Text()[:12])}}
+	f.close = func(t *testing.T) {
+		if c, ok := d.(components.Closer); ok {
+			if err := c.Close(context.WithoutCancel(t.Context())); err != nil {
+				t.Errorf("close: %v", err)
+			}
+		}
+	}
+	t.Cleanup(func() { f.close(t) })
+	return f
+}
+
+// again is a second driver for the same application, as after a restart of the sidecar.
+func (f *fixture) again(t *testing.T) *fixture {
+	t.Helper()
+	g := f.open(t)
+	g.caller = f.caller
+	return g
+}
+
+func front(d state.Driver) *state.State {
+	c := components.NewComponent[state.Driver](components.ID{Capability: "state", Name: "conformance", Driver: "tested"}, components.Limits{}, nil)
+	c.Set(d)
+	return state.New(c)
+}
+
+// get answers the item of a key that must be there.
+func (f *fixture) get(t *testing.T, key string) state.Item {
+	t.Helper()
+	item, err := f.Get(t.Context(), f.caller, key)
+	if err != nil {
+		t.Fatalf("get %q: %v", key, err)
+	}
+	return item
+}
+
+// put sets an item that must be taken.
+func (f *fixture) put(t *testing.T, key string, item state.Item) (version string) {
+	t.Helper()
+	version, err := f.set(t, key, item, state.Condition{}, 0)
+	if err != nil {
+		t.Fatalf("set %q: %v", key, err)
+	}
+	return version
+}
+
+// set sets an item, with a token of the lock guard if it is not 0.
+func (f *fixture) set(t *testing.T, key string, item state.Item, when state.Condition, token uint64) (version string, err error) {
+	t.Helper()
+	return f.Set(t.Context(), f.caller, key, item, when, guard(token))
+}
+
+func guard(token uint64) state.Fence {
+	if token == 0 {
+		return state.Fence{}
+	}
+	return state.Fence{Component: "default", Name: "guard", Token: token}
+}
+
+func (f *fixture) delete(t *testing.T, key string) {
+	t.Helper()
+	if err := f.Delete(t.Context(), f.caller, key, "", state.Fence{}); err != nil {
+		t.Fatalf("delete %q: %v", key, err)
+	}
+}
+
+// does makes a transaction that must not fail and fails unless its outcome is as wanted.
+func (f *fixture) does(t *testing.T, want state.Outcome, tx state.Transaction) state.Result {
+	t.Helper()
+	r, err := f.Transact(t.Context(), f.caller, tx)
+	if err != nil || r.Outcome != want {
+		t.Fatalf("outcome %q, %v; want %q", r.Outcome, err, want)
+	}
+	return r
+}
+
+// missing fails unless the key is absent.
+func (f *fixture) missing(t *testing.T, key string) {
+	t.Helper()
+	item, err := f.Get(t.Context(), f.caller, key)
+	if !errors.Is(err, components.ErrNotFound) {
+		t.Fatalf("get %q: %q, %v; want ErrNotFound", key, item.Value, err)
+	}
+}
+
+// holds fails unless the key has this value.
+func (f *fixture) holds(t *testing.T, key, value string) {
+	t.Helper()
+	if got := f.get(t, key); string(got.Value) != value {
+		t.Fatalf("get %q: %.80q, want %.80q", key, got.Value, value)
+	}
+}
+
+// outcome fails unless err is of a kind, or nil.
+func outcome(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("error: %v; want: %v", err, want)
+	}
+}
+
+// detail is the reason and the metadata of an error.
+func detail(err error) (components.Reason, map[string]string) {
+	var d *components.Detail
+	if !errors.As(err, &d) {
+		return "", nil
+	}
+	return d.Reason, d.Metadata
+}
+
+// reason fails unless err is of a kind and has a reason.
+func reason(t *testing.T, err, want error, why components.Reason) {
+	t.Helper()
+	outcome(t, err, want)
+	if got, _ := detail(err); got != why {
+		t.Fatalf("%v: reason %q, want %q", err, got, why)
+	}
+}
+
+// offered tells whether the driver offers a feature. If it does not, what the front answers must be ErrUnsupported.
+func (f *fixture) offered(t *testing.T, feature state.Feature, tx state.Transaction) bool {
+	t.Helper()
+	if r, ok := f.driver.(state.Restricted); !ok || r.Offers(feature) {
+		return true
+	}
+	t.Logf("%T does not offer %q: tested is only that it is refused", f.driver, feature)
+	_, err := f.Transact(t.Context(), f.caller, tx)
+	outcome(t, err, components.ErrUnsupported)
+	return false
+}
+
+func text(value string) state.Item { return state.Item{Value: []byte(value)} }
+
+func put(key, value string) state.Operation {
+	return state.Operation{Kind: state.Set, Key: key, Item: text(value)}
+}
+
+// ops is a transaction of some operations.
+func ops(all ...state.Operation) state.Transaction { return state.Transaction{Operations: all} }
+
+// together calls do n times at once and waits for all.
+func together(n int, do func(i int)) {
+	start := make(chan struct{})
+	var running sync.WaitGroup
+	for i := range n {
+		running.Go(func() {
+			<-start
+			do(i)
+		})
+	}
+	close(start)
+	running.Wait()
+}
