@@ -6,12 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -103,7 +100,7 @@ func (l *language) call(t *testing.T, dir string, args ...string) map[string]res
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), clientTime)
 	defer cancel()
-	cmd := l.command(ctx, dir, args...)
+	cmd := l.Command(ctx, dir, args...)
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log
 	if err := cmd.Run(); err != nil {
@@ -118,14 +115,6 @@ func (l *language) call(t *testing.T, dir string, args ...string) map[string]res
 		results[r.Case] = r
 	}
 	return results
-}
-
-func (l *language) command(ctx context.Context, dir string, args ...string) *exec.Cmd {
-	args = append(l.run[1:len(l.run):len(l.run)], args...)
-	cmd := exec.CommandContext(ctx, l.run[0], args...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), l.env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd
 }
 
 // app is the Go application.

@@ -13,12 +13,13 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/outrigger-mesh/outrigger/integration/echopb"
+	"github.com/outrigger-mesh/outrigger/integration/lang"
 	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
 )
 
 // testCurl speaks gRPC by hand, as HTTP/2 with the five bytes before a message, and JSON over HTTP/1.1.
 func testCurl(t *testing.T) {
-	tool{name: "curl", packages: []string{"curl"}}.need(t)
+	lang.Tool{Name: "curl", Packages: []string{"curl"}}.Need(t)
 	version, err := exec.Command("curl", "--version").Output()
 	if err != nil {
 		t.Fatal(err)

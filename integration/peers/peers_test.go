@@ -22,7 +22,7 @@ func TestPeers(t *testing.T) {
 	for _, l := range languages {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel() // most of a language's time is spent on waiting: for idle connections to stay, for old ones to end
-			dir := l.prepare(t)
+			dir := l.Prepare(t)
 			t.Run("client", func(t *testing.T) { testClient(t, l, dir) })
 			t.Run("restart", func(t *testing.T) { testRestart(t, l, dir) })
 			t.Run("server", func(t *testing.T) { testServer(t, l, dir) })

@@ -114,7 +114,7 @@ type server struct {
 func (l *language) serve(t *testing.T, dir string, port int, maxAge time.Duration) *server {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := l.command(ctx, dir, "server", strconv.Itoa(port), strconv.FormatInt(maxAge.Milliseconds(), 10))
+	cmd := l.Command(ctx, dir, "server", strconv.Itoa(port), strconv.FormatInt(maxAge.Milliseconds(), 10))
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	out, err := cmd.StdoutPipe()

@@ -1,4 +1,7 @@
-package peers
+// Package lang makes programs in other languages ready to run: it installs what they need and generates their stubs, in a cache
+// folder outside the source tree: OUTRIGGER_CACHE, else outrigger in the user's cache folder. What cannot be installed fails the
+// test.
+package lang
 
 import (
 	"context"
@@ -22,12 +25,36 @@ import (
 // installTime is a step's at most: registries may be slow.
 const installTime = 8 * time.Minute
 
-// protos are given to each program under proto/, by the names that it imports them by.
-var protos = map[string]string{
-	"echo.proto":                       "integration/echopb/echo.proto",
-	"details.proto":                    "integration/peers/details.proto",
-	"outrigger/cache/v1/cache.proto":   "proto/outrigger/cache/v1/cache.proto",
-	"outrigger/common/v1/common.proto": "proto/outrigger/common/v1/common.proto",
+// Program is a program in another language.
+type Program struct {
+	Name     string            // of its folder in the cache
+	From     string            // the folder of its sources, below the top of the tree
+	Protos   map[string]string // laid beside them under proto/, by the names that they are imported by
+	Language                   // what it is made with
+	Run      []string          // started in the folder that Prepare answers; arguments follow
+}
+
+// Language is how programs of a language are made.
+type Language struct {
+	Tools []Tool
+	Steps [][]string // in order; each may reach a package registry
+	Env   []string   // that it runs with
+}
+
+// Tool is a program that must be there, with the Debian packages that bring it.
+type Tool struct {
+	Name     string
+	Probe    []string // succeeds if it is there; looked up on PATH unless set
+	Packages []string
+}
+
+// Command is how to start the program in the folder that Prepare answered. It ends with the test process.
+func (p *Program) Command(ctx context.Context, dir string, args ...string) *exec.Cmd {
+	args = append(p.Run[1:len(p.Run):len(p.Run)], args...)
+	cmd := exec.CommandContext(ctx, p.Run[0], args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), p.Env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
 }
 
 func cacheDir() (string, error) {
@@ -38,21 +65,21 @@ func cacheDir() (string, error) {
 	return filepath.Join(dir, "outrigger"), err
 }
 
-// prepare answers the folder in which the language's program can run. It is made anew when a source or a step has changed.
-func (l *language) prepare(t *testing.T) string {
+// Prepare answers the folder in which the program can run. It is made anew when a source or a step has changed.
+func (p *Program) Prepare(t *testing.T) string {
 	t.Helper()
 	cache, err := cacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, stamp, err := l.sources()
+	files, stamp, err := p.sources()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(cache, "peers", l.name)
+	dir := filepath.Join(cache, p.Name)
 	lock(t, dir+".lock")
-	for _, tool := range l.tools {
-		tool.need(t)
+	for _, tool := range p.Tools {
+		tool.Need(t)
 	}
 	if was, err := os.ReadFile(filepath.Join(dir, "stamp")); err == nil && string(was) == stamp {
 		return dir
@@ -61,7 +88,7 @@ func (l *language) prepare(t *testing.T) string {
 	if err := lay(dir, files); err != nil {
 		t.Fatal(err)
 	}
-	for _, step := range l.steps {
+	for _, step := range p.Steps {
 		runStep(t, dir, step...)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "stamp"), []byte(stamp), 0o644); err != nil {
@@ -72,9 +99,9 @@ func (l *language) prepare(t *testing.T) string {
 }
 
 // sources are the files of the program by their names in its folder, and a digest of all that it is made of.
-func (l *language) sources() (map[string][]byte, string, error) {
+func (p *Program) sources() (map[string][]byte, string, error) {
 	root, files := harness.Root(), map[string][]byte{}
-	from := filepath.Join(root, "integration", "peers", l.name)
+	from := filepath.Join(root, p.From)
 	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -86,13 +113,13 @@ func (l *language) sources() (map[string][]byte, string, error) {
 		files[name], err = os.ReadFile(path)
 		return err
 	})
-	for name, path := range protos {
+	for name, path := range p.Protos {
 		if err == nil {
 			files["proto/"+name], err = os.ReadFile(filepath.Join(root, path))
 		}
 	}
 	digest := sha256.New()
-	fmt.Fprintf(digest, "%q %q", l.steps, files) // maps print in the order of their keys
+	fmt.Fprintf(digest, "%q %q", p.Steps, files) // maps print in the order of their keys
 	return files, hex.EncodeToString(digest.Sum(nil)), err
 }
 
@@ -134,31 +161,31 @@ func lock(t *testing.T, path string) {
 
 var installing sync.Mutex // Debian's packages, one set at a time
 
-// need installs the tool if root may, and fails the test if it is not there then.
-func (o tool) need(t *testing.T) {
+// Need installs the tool if root may, and fails the test if it is not there then.
+func (o Tool) Need(t *testing.T) {
 	t.Helper()
 	if o.found() {
 		return
 	}
-	packages := strings.Join(o.packages, " ")
+	packages := strings.Join(o.Packages, " ")
 	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
-		t.Fatalf("%s is missing: install it (Debian: apt-get install %s)", o.name, packages)
+		t.Fatalf("%s is missing: install it (Debian: apt-get install %s)", o.Name, packages)
 	}
 	installing.Lock()
 	defer installing.Unlock()
 	apt := []string{"env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"}
 	runStep(t, "/", append(slices.Clone(apt), "update")...)
-	runStep(t, "/", append(append(apt, "install", "--no-install-recommends"), o.packages...)...)
+	runStep(t, "/", append(append(apt, "install", "--no-install-recommends"), o.Packages...)...)
 	if !o.found() {
-		t.Fatalf("%s is missing although %s is installed", o.name, packages)
+		t.Fatalf("%s is missing although %s is installed", o.Name, packages)
 	}
 }
 
-func (o tool) found() bool {
-	if len(o.probe) > 0 {
-		return exec.Command(o.probe[0], o.probe[1:]...).Run() == nil
+func (o Tool) found() bool {
+	if len(o.Probe) > 0 {
+		return exec.Command(o.Probe[0], o.Probe[1:]...).Run() == nil
 	}
-	_, err := exec.LookPath(o.name)
+	_, err := exec.LookPath(o.Name)
 	return err == nil
 }
 
