@@ -19,7 +19,7 @@ import (
 func checkCommand(args []string, out, errs io.Writer) int {
 	f := flagSet("check", errs)
 	path := f.String("config", "", "configuration file")
-	dial := f.Bool("dial", false, "also open each component: DNS, TCP, TLS, sign-in and permission")
+	dial := f.Bool("dial", false, "also open each component (DNS, TCP, TLS, sign-in and permission), and write to the data folder and the access log")
 	format := outputFlag(f, "yaml")
 	overrides := overrideFlags(f)
 	if code, ends := parse(f, args, 0); ends {
@@ -63,16 +63,27 @@ func printConfig(c *config.Config, out, errs io.Writer) int {
 
 const dialTime = 30 * time.Second
 
-// dialAll prints a line a component, in the order of the configuration.
+// dialAll prints a line for each place that is written to and for each component, in the order of the configuration.
 func dialAll(c *config.Config, out, errs io.Writer) int {
+	code := exitOK
+	for _, place := range runtime.Writable(c) {
+		if place.Err != nil {
+			fmt.Fprintln(out, c.Fault(place.Setting, place.Err))
+			code = exitFaults
+			continue
+		}
+		fmt.Fprintf(out, "%s: %s (%s): ok\n", c.SourcePath, place.Setting, place.Path)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
 	defer cancel()
 	results, err := runtime.Dial(ctx, c)
-	if err != nil {
+	switch {
+	case err != nil && code != exitOK:
+		return code // it has been told
+	case err != nil:
 		fmt.Fprintln(errs, "outrigger check:", err)
 		return exitStart
 	}
-	code := exitOK
 	for _, comp := range c.Components {
 		if err := results[comp.ID]; err != nil {
 			fmt.Fprintf(out, "%s: %s %q (%s): %v\n", comp.Position, comp.Capability, comp.Name, comp.Driver, err)

@@ -18,6 +18,11 @@ func (s *source) fault(at int, message string) Fault {
 	return Fault{File: s.file, Line: max(p.line, 1), Column: max(p.column, 1), Message: message}
 }
 
+// Fault says what is wrong with a setting of a loaded configuration, at its place in the file, or at the flag that gave it.
+func (c *Config) Fault(setting string, err error) error {
+	return Faults{c.source.settingFault(setting, err.Error())}
+}
+
 // settingFault makes a fault of a setting: at its value, or at the innermost section around it that is written.
 func (s *source) settingFault(path, message string) Fault {
 	message = path + ": " + message
