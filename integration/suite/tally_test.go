@@ -1,0 +1,69 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/outrigger-mesh/outrigger/integration/harness"
+)
+
+func TestTally(t *testing.T) {
+	var server bytes.Buffer
+	harness.Server(&server, "redis", "7.2.4", 42)
+	line, err := json.Marshal(server.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := `{"Action":"start","Package":"a"}
+{"Action":"run","Package":"a","Test":"TestX"}
+{"Action":"output","Package":"a","Test":"TestX","Output":` + string(line) + `}
+{"Action":"pass","Package":"a","Test":"TestX/one"}
+{"Action":"pass","Package":"a","Test":"TestX"}
+{"Action":"skip","Package":"a","Test":"TestY"}
+{"Action":"pass","Package":"a"}
+{"Action":"fail","Package":"b","Test":"TestZ"}
+{"Action":"output","Package":"b","Output":"FAIL\tb\n"}
+{"Action":"fail","Package":"b"}
+{"Action":"build-output","ImportPath":"c","Output":"undefined: x\n"}
+{"Action":"fail","Package":"c","FailedBuild":"c"}
+{"Action":"skip","Package":"d"}
+not JSON
+{"no":"event"}
+the end`
+	var got tally
+	var out bytes.Buffer
+	if err := got.read(strings.NewReader(events), &out); err != nil {
+		t.Fatal(err)
+	}
+	if want := "server redis 7.2.4 pid 42\nFAIL\tb\nundefined: x\nnot JSON\n{\"no\":\"event\"}\nthe end"; out.String() != want {
+		t.Errorf("printed %q, want %q", out.String(), want)
+	}
+	if want := "suite: 2 passed, 2 failed, 1 skipped"; got.String() != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// TestRun: what go test says of tests that exist, one that fails to build and its exit code.
+func TestRun(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		code int
+		last string
+	}{
+		{"-run ^TestTally$ ./integration/suite", 0, "suite: 1 passed, 0 failed, 0 skipped"},
+		{"-run ^Nothing$ ./integration/suite ./no/such/package", 1, "suite: 0 passed, 1 failed, 0 skipped"},
+	} {
+		cmd := exec.Command("go", append([]string{"test", "-json"}, strings.Fields(c.args)...)...)
+		cmd.Dir = filepath.Clean(harness.Root())
+		var out bytes.Buffer
+		code, err := run(cmd, &out)
+		lines := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
+		if err != nil || code != c.code || lines[len(lines)-1] != c.last {
+			t.Errorf("%s: code %d, %v; want %d and the last line %q:\n%s", c.args, code, err, c.code, c.last, out.String())
+		}
+	}
+}
