@@ -42,7 +42,8 @@ func (s *sidecar) startAPI(context.Context) error {
 	a := &apiServer{invoker: invoker, outbounds: []*proxy.Outbound{calls, invocations}}
 	a.Server, err = server.New(server.Options{Caller: s.app, Admin: s.sockets.admin.Addr().String(), Access: policy, Logger: s.log, Tracer: s.telemetry.Tracer,
 		MaxMessage: c.API.MaxMessageBytes, MaxInFlight: c.API.MaxInFlight,
-		Services: native.Deps{Caches: s.fronts.caches, Configs: s.fronts.configs, Secrets: s.fronts.secrets, Invoker: invoker, Draining: s.draining,
+		Services: native.Deps{Caches: s.fronts.caches, Configs: s.fronts.configs, Secrets: s.fronts.secrets, States: s.fronts.states,
+			Invoker: invoker, Draining: s.draining,
 			Naming: &naming{publisher: s.publisher, directory: s.directory, outbound: s.sockets.outbound.Addr().String()}}})
 	if err != nil {
 		return errors.Join(err, invoker.Close(context.Background()))

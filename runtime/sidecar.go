@@ -19,6 +19,7 @@ import (
 	conf "github.com/outrigger-mesh/outrigger/components/config"
 	"github.com/outrigger-mesh/outrigger/components/registry"
 	"github.com/outrigger-mesh/outrigger/components/secret"
+	"github.com/outrigger-mesh/outrigger/components/state"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/config"
 	"github.com/outrigger-mesh/outrigger/runtime/host"
@@ -74,6 +75,7 @@ type fronts struct {
 	caches     *host.Fronts[*cache.Cache]
 	configs    *host.Fronts[*conf.Config]
 	secrets    *host.Fronts[*secret.Secret]
+	states     *host.Fronts[*state.State]
 	registries *host.Fronts[*registry.Registry]
 }
 
@@ -125,6 +127,7 @@ func newHost(t *telemetry.Telemetry, log *slog.Logger, dataDir string) (*host.Ho
 	f.caches = host.Add(h, cache.Drivers, cache.New)
 	f.configs = host.Add(h, conf.Drivers, conf.New)
 	f.secrets = host.Add(h, secret.Drivers, secret.New)
+	f.states = host.Add(h, state.Drivers, state.New)
 	f.registries = host.Add(h, registry.Drivers, registry.New)
 	return h, f
 }

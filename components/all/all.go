@@ -7,4 +7,5 @@ import (
 	_ "github.com/outrigger-mesh/outrigger/components/registry/file"
 	_ "github.com/outrigger-mesh/outrigger/components/secret/env"
 	_ "github.com/outrigger-mesh/outrigger/components/secret/file"
+	_ "github.com/outrigger-mesh/outrigger/components/state/local"
 )

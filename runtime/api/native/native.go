@@ -11,11 +11,13 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/cache"
 	"github.com/outrigger-mesh/outrigger/components/config"
 	"github.com/outrigger-mesh/outrigger/components/secret"
+	"github.com/outrigger-mesh/outrigger/components/state"
 	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
 	configv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
 	registryv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/registry/v1"
 	secretv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/secret/v1"
+	statev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/state/v1"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 
 	"google.golang.org/grpc"
@@ -27,6 +29,7 @@ type Deps struct {
 	Caches  api.Components[*cache.Cache]
 	Configs api.Components[*config.Config]
 	Secrets api.Components[*secret.Secret]
+	States  api.Components[*state.State]
 	Naming  Naming
 	Invoker Invoker
 	// Draining ends when the sidecar begins to drain: streams that deliver say so then, and deliver nothing new; what they have
@@ -44,6 +47,9 @@ func Register(s grpc.ServiceRegistrar, d Deps) {
 	}
 	if d.Secrets != nil {
 		secretv1.RegisterSecretServer(s, &secretServer{secrets: d.Secrets})
+	}
+	if d.States != nil {
+		statev1.RegisterStateServer(s, &stateServer{states: d.States})
 	}
 	if d.Naming != nil {
 		registryv1.RegisterRegistryServer(s, &registryServer{naming: d.Naming})
