@@ -56,8 +56,8 @@ var ways = map[string]func(ctx context.Context, s *harness.Sidecar) (metadata.MD
 }
 
 // TestHangingCallee calls applications that do not answer, one that does not even speak its protocol and one that is at work: the
-// caller hears so, with a reason, and before its own deadline. Below 300 ms the reason is not asked for: on a busy machine the
-// caller's timer may be first.
+// caller hears so, with a reason, which it can only before its own timer ends the call. Below 300 ms the reason is not asked for:
+// on a busy machine that timer may be first.
 func TestHangingCallee(t *testing.T) {
 	short, middle, long := 50*time.Millisecond, 300*time.Millisecond, time.Second
 	limits := []time.Duration{long, short, short, short, middle, middle, middle, long} // the first call also finds the instances
@@ -71,36 +71,39 @@ func TestHangingCallee(t *testing.T) {
 				callee := harness.Start(t, harness.Options{App: "echo", AppPort: port, DataDir: dir})
 				caller := harness.Start(t, harness.Options{App: "caller", DataDir: dir})
 				publish(t, callee, dir, "echo")
+				var without []error
 				for _, limit := range limits {
-					checkLate(t, caller, call, limit)
+					if err := checkLate(t, caller, call, limit); limit >= middle && client.Reason(err) != "TIMEOUT" {
+						without = append(without, err)
+					}
+				}
+				if len(without) > 1 { // of five: a machine may be busy, but not all the time
+					t.Errorf("calls that ended without a reason: %v", without)
 				}
 			})
 		}
 	}
 }
 
-func checkLate(t *testing.T, caller *harness.Sidecar, call func(context.Context, *harness.Sidecar) (metadata.MD, error), limit time.Duration) {
+func checkLate(t *testing.T, caller *harness.Sidecar, call func(context.Context, *harness.Sidecar) (metadata.MD, error), limit time.Duration) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	began := time.Now()
 	md, err := call(ctx, caller)
-	took := time.Since(began)
-	if status.Code(err) != codes.DeadlineExceeded {
+	if took := time.Since(began); status.Code(err) != codes.DeadlineExceeded || took < limit/2 {
 		t.Errorf("deadline %s: after %s: %v", limit, took, err)
 	}
-	if limit < 300*time.Millisecond {
-		return
+	if client.Reason(err) != "TIMEOUT" {
+		return err
 	}
-	if client.Reason(err) != "TIMEOUT" || !strings.Contains(err.Error(), "default/echo") || !strings.Contains(err.Error(), "no answer") {
-		t.Errorf("deadline %s: after %s: %v, reason %q", limit, took, err, client.Reason(err))
+	if limit >= 300*time.Millisecond && (!strings.Contains(err.Error(), "default/echo") || !strings.Contains(err.Error(), "no answer")) {
+		t.Errorf("deadline %s: %v", limit, err)
 	}
 	if md != nil && strings.Join(md.Get("outrigger-origin"), ",") != "sidecar" {
 		t.Errorf("trailers %v", md)
 	}
-	if took > limit || took < limit/2 {
-		t.Errorf("deadline %s: it took %s", limit, took)
-	}
+	return err
 }
 
 // invokeHTTP is Invoke over HTTP with JSON, and what it answers as a gRPC status.
@@ -131,8 +134,11 @@ func invokeHTTP(ctx context.Context, s *harness.Sidecar) (metadata.MD, error) {
 	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
 		return nil, err
 	}
-	if answer.Code != "deadline_exceeded" || len(answer.Details) == 0 {
+	if answer.Code != "deadline_exceeded" {
 		return nil, fmt.Errorf("%s: %+v", res.Status, answer)
+	}
+	if len(answer.Details) == 0 {
+		return nil, status.Error(codes.DeadlineExceeded, answer.Message)
 	}
 	var info errdetails.ErrorInfo
 	value, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(answer.Details[0].Value, "="))

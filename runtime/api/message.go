@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -38,6 +39,8 @@ func FromEngine(code codes.Code, text, hop string, limit int) error {
 		return TooLarge(hop, "request", limit)
 	case code == codes.Internal && strings.HasPrefix(text, "grpc: failed to unmarshal"):
 		return Malformed(strings.TrimPrefix(text, "grpc: "))
+	case code == codes.DeadlineExceeded:
+		return context.DeadlineExceeded // the engine was before the method, or never came to it
 	}
 	return nil
 }

@@ -107,3 +107,15 @@ func details(st *status.Status) (info *errdetails.ErrorInfo, retry *errdetails.R
 	}
 	return info, retry
 }
+
+// A deadline that passes before a method is called has its reason as well.
+func TestEngineDeadline(t *testing.T) {
+	err := api.FromEngine(codes.DeadlineExceeded, "context deadline exceeded", "api", 1)
+	if err == nil {
+		t.Fatal("not taken for the engine's own")
+	}
+	st := api.Status(err)
+	if info, ok := st.Details()[0].(*errdetails.ErrorInfo); st.Code() != codes.DeadlineExceeded || !ok || info.GetReason() != "TIMEOUT" {
+		t.Errorf("%v %v", st, st.Details())
+	}
+}

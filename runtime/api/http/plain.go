@@ -70,7 +70,7 @@ func answerError(w nethttp.ResponseWriter, code int, text []byte, limit int) {
 }
 
 func fromEngine(e wireError, limit int) error {
-	for _, code := range []codes.Code{codes.ResourceExhausted, codes.Internal} {
+	for _, code := range []codes.Code{codes.ResourceExhausted, codes.Internal, codes.DeadlineExceeded} {
 		if e.Code == codeName(code) {
 			return api.FromEngine(code, e.Message, "http-api", limit)
 		}

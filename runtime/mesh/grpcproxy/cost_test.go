@@ -155,13 +155,3 @@ func answerAll(nc net.Conn) {
 		have = copy(in, in[at:have])
 	}
 }
-
-func appendList(b []byte, enc *encoder, id uint32, flags byte, fields []Field) []byte {
-	at := len(b)
-	b = appendFrame(b, 0, fHeaders, flags|flagEndHeaders, id)
-	for i := range fields {
-		b = enc.field(b, &fields[i])
-	}
-	b[at+2] = byte(len(b) - at - frameHeader)
-	return b
-}

@@ -60,6 +60,16 @@ func (c *raw) appendRequest(b []byte, id uint32, end bool, kv ...string) []byte 
 	return append(appendFrame(b, len(p)-first, fContinuation, flagEndHeaders, id), p[first:]...)
 }
 
+func appendList(b []byte, enc *encoder, id uint32, flags byte, fields []Field) []byte {
+	at := len(b)
+	b = appendFrame(b, 0, fHeaders, flags|flagEndHeaders, id)
+	for i := range fields {
+		b = enc.field(b, &fields[i])
+	}
+	b[at+2] = byte(len(b) - at - frameHeader)
+	return b
+}
+
 func (c *raw) request(id uint32, end bool, kv ...string) {
 	c.write(c.appendRequest(nil, id, end, kv...))
 }
