@@ -282,7 +282,7 @@ func TestHTTPOnTheInboundPort(t *testing.T) {
 	}
 	defer res.Body.Close()
 	text, _ := io.ReadAll(res.Body)
-	if res.StatusCode != http.StatusHTTPVersionNotSupported || !strings.Contains(string(text), "gRPC") {
+	if res.StatusCode != http.StatusBadRequest || !strings.Contains(string(text), "gRPC") {
 		t.Fatalf("%s: %s", res.Status, text)
 	}
 }

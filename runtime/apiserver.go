@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 
 	"github.com/outrigger-mesh/outrigger/runtime/access"
@@ -17,6 +18,7 @@ import (
 // apiServer is the application's side: the API, and its calls to others through the mesh.
 type apiServer struct {
 	*server.Server
+	doors     *proxy.Dispatch // the listeners of gRPC
 	invoker   *proxy.Invoker
 	outbounds []*proxy.Outbound
 }
@@ -40,6 +42,7 @@ func (s *sidecar) startAPI(context.Context) error {
 		return err
 	}
 	a := &apiServer{invoker: invoker, outbounds: []*proxy.Outbound{calls, invocations}}
+	a.doors = &proxy.Dispatch{Logger: s.log, Hint: httpHint(s.sockets.http.Addr()), Protocols: []proxy.Protocol{a.grpc()}}
 	a.Server, err = server.New(server.Options{Caller: s.app, Admin: s.sockets.admin.Addr().String(), Access: policy, Logger: s.log, Tracer: s.telemetry.Tracer,
 		MaxMessage: c.API.MaxMessageBytes, MaxInFlight: c.API.MaxInFlight,
 		Services: native.Deps{Caches: s.fronts.caches, Configs: s.fronts.configs, Secrets: s.fronts.secrets, States: s.fronts.states,
@@ -53,12 +56,32 @@ func (s *sidecar) startAPI(context.Context) error {
 	s.telemetry.Metrics.Register(relayStats{map[string]*grpcproxy.Relay{"api": a.Relay(), "inbound": s.inbound.server.Relay}})
 	for name, ln := range map[string]net.Listener{"grpc": s.sockets.grpc, "unix": s.sockets.unix, "outbound": s.sockets.outbound} {
 		if ln != nil {
-			s.serve(name, func() error { return a.Serve(ln) })
+			s.serve(name, func() error { return a.doors.Serve(ln) })
 		}
 	}
 	s.http = &counted{Listener: s.sockets.http}
 	s.serve("http", func() error { return a.ServeHTTP(s.http) })
 	return nil
+}
+
+// grpc is all that is spoken on the sockets of the gRPC API and the outbound one.
+func (a *apiServer) grpc() proxy.Protocol {
+	return proxy.Protocol{Name: "grpc", Match: proxy.Prefix(proxy.HTTP2), Serve: func(nc net.Conn, head []byte) {
+		a.ServeConn(grpcproxy.Prefixed(nc, head))
+	}}
+}
+
+// httpHint is for those who have taken one port for the other.
+func httpHint(api net.Addr) string {
+	return fmt.Sprintf("HTTP with JSON is on http://%[1]s, for example: curl -H 'content-type: application/json' -d '{\"key\":\"a\"}' "+
+		"http://%[1]s/outrigger.cache.v1.Cache/Exists", api)
+}
+
+// Shutdown is that of the server; connections that have said nothing yet end, too.
+func (a *apiServer) Shutdown(ctx context.Context) error {
+	err := a.Server.Shutdown(ctx)
+	a.doors.Close()
+	return err
 }
 
 // outbound makes a side of the mesh that calls leave by; it sweeps unused connections until the sidecar ends.

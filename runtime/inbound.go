@@ -30,6 +30,8 @@ const (
 	maxConns  = 50_000 // connections of other sidecars at once
 	maxEach   = 12_500 // of these from one address
 	localPath = "/outrigger.invocation.v1.Invocation/"
+
+	inboundHint = "It is for the calls of other sidecars: an application calls others through its own."
 )
 
 func (s *sidecar) startInbound(context.Context) (err error) {
@@ -48,7 +50,7 @@ func (s *sidecar) startInbound(context.Context) (err error) {
 		up, err := i.server.Route(h)
 		return up, err, true
 	})
-	i.dispatch = &proxy.Dispatch{Logger: s.log, MaxConns: maxConns, MaxEach: maxEach, Protocols: []proxy.Protocol{
+	i.dispatch = &proxy.Dispatch{Logger: s.log, MaxConns: maxConns, MaxEach: maxEach, Hint: inboundHint, Protocols: []proxy.Protocol{
 		{Name: "grpc", Match: proxy.Prefix(proxy.HTTP2), Serve: func(nc net.Conn, head []byte) { i.server.ServeConn(grpcproxy.Prefixed(nc, head)) }},
 	}}
 	s.inbound = i

@@ -106,6 +106,12 @@ func (s *Server) Serve(ln net.Listener) error {
 	return s.fast.Serve(ln)
 }
 
+// ServeConn serves gRPC on one connection until it ends.
+func (s *Server) ServeConn(nc net.Conn) {
+	s.hooked.Do(s.hook)
+	s.fast.ServeConn(nc)
+}
+
 // ServeHTTP serves HTTP/JSON on a listener until it is closed.
 func (s *Server) ServeHTTP(ln net.Listener) error { return s.http.Serve(ln) }
 

@@ -2,8 +2,8 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -57,6 +57,8 @@ const HTTP2 = "PRI * HT"
 type Dispatch struct {
 	Protocols []Protocol
 	Logger    *slog.Logger
+	// Hint is what a client is told that speaks HTTP/1.1, which is not served: what to do instead.
+	Hint string
 	// MaxConns are the connections at once, MaxEach those from one address (one /64 of IPv6), so that no peer can lock the
 	// others out; more are closed at once. 0: no bound.
 	MaxConns, MaxEach int
@@ -174,36 +176,16 @@ func (d *Dispatch) match(head []byte) (p *Protocol, more bool) {
 			more = true
 		}
 	}
-	return nil, more
+	return nil, more || http1(head) == More || hello(head) == More
 }
 
-// refuse answers what is not served here, as far as it can be told what would understand it.
-func (d *Dispatch) refuse(nc net.Conn, head []byte) {
-	if len(head) == 0 {
-		return // a probe that connects and goes
-	}
-	d.warn("connection of an unknown protocol", "peer", nc.RemoteAddr().String(), "first_bytes", string(head[:min(len(head), 8)]))
-	for _, method := range [...]string{"GET ", "POST", "PUT ", "HEAD", "DELE", "OPTI", "PATC"} {
-		if bytes.HasPrefix(head, []byte(method)) {
-			nc.SetWriteDeadline(time.Now().Add(time.Second))
-			io.WriteString(nc, "HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\nconnection: close\r\n"+
-				"outrigger-origin: sidecar\r\n\r\nThis port speaks gRPC (HTTP/2 without an upgrade).\n")
-			d.linger(nc)
-			return
-		}
-	}
-}
+func (d *Dispatch) warn(what string, args ...any) { d.log(slog.LevelWarn, what, args...) }
 
-// linger reads what still comes for a moment: a close with bytes unread resets the connection, and takes the answer with it.
-func (d *Dispatch) linger(nc net.Conn) {
-	if w, ok := nc.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
-		nc.SetReadDeadline(time.Now().Add(time.Second))
-		io.Copy(io.Discard, io.LimitReader(nc, 64<<10))
+// log writes no more than a line in a while.
+func (d *Dispatch) log(level slog.Level, what string, args ...any) {
+	if !d.Logger.Enabled(context.Background(), level) {
+		return
 	}
-}
-
-// warn logs, but no more than a line in a while.
-func (d *Dispatch) warn(what string, args ...any) {
 	d.mu.Lock()
 	now := time.Now()
 	quiet := now.Sub(d.logged) < logEvery
@@ -212,6 +194,6 @@ func (d *Dispatch) warn(what string, args ...any) {
 	}
 	d.mu.Unlock()
 	if !quiet {
-		d.Logger.Warn(what, args...)
+		d.Logger.Log(context.Background(), level, what, args...)
 	}
 }

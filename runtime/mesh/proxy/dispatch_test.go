@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -97,7 +98,7 @@ func TestToldApartByFirstBytes(t *testing.T) {
 }
 
 func TestWhatIsNotServedIsRefused(t *testing.T) {
-	d := open(t, nil)
+	d := open(t, func(d *proxy.Dispatch) { d.Hint = "Go elsewhere." })
 	res, err := http.Post("http://"+d.address+"/", "text/plain", strings.NewReader(strings.Repeat("x", 10_000)))
 	if err != nil {
 		t.Fatal(err)
@@ -105,15 +106,18 @@ func TestWhatIsNotServedIsRefused(t *testing.T) {
 	defer http.DefaultClient.CloseIdleConnections()
 	text, err := io.ReadAll(res.Body)
 	res.Body.Close()
-	if res.StatusCode != http.StatusHTTPVersionNotSupported || res.Header.Get(proxy.HeaderOrigin) != "sidecar" || !strings.Contains(string(text), "gRPC") {
+	if res.StatusCode != http.StatusBadRequest || res.Header.Get(proxy.HeaderOrigin) != "sidecar" || !strings.Contains(string(text), "gRPC") || !strings.HasSuffix(string(text), "Go elsewhere.\n") {
 		t.Fatalf("%s %q, %v", res.Status, text, err)
 	}
-	for _, sent := range []string{"SSH-2.0-x\r\n", "PRIX", "\x16\x03\x01"} {
+	for _, sent := range []string{"SSH-2.0-x\r\n", "PRIX", "GETTING"} {
 		nc := d.dial(t)
 		nc.Write([]byte(sent))
 		if got, err := io.ReadAll(nc); len(got) != 0 {
 			t.Errorf("%q was answered %q, %v", sent, got, err)
 		}
+	}
+	if _, err := tls.Dial("tcp", d.address, &tls.Config{InsecureSkipVerify: true}); err == nil || !strings.Contains(err.Error(), "handshake failure") {
+		t.Errorf("TLS: %v", err)
 	}
 	if !strings.Contains(d.log.String(), "unknown protocol") {
 		t.Fatalf("the log says %q", d.log.String())
@@ -274,7 +278,7 @@ func FuzzDispatch(f *testing.F) {
 		case bytes.HasPrefix(sent, []byte("PRIVET")):
 			want = "other:" + string(sent)
 		}
-		if want != "" && string(got) != want || want == "" && len(got) > 0 && !bytes.HasPrefix(got, []byte("HTTP/1.1 505")) {
+		if want != "" && string(got) != want || want == "" && len(got) > 0 && !bytes.HasPrefix(got, []byte("HTTP/1.1 400")) && !bytes.HasPrefix(got, []byte("\x15\x03")) {
 			t.Fatalf("%q was answered %q, want %q", sent, got, want)
 		}
 		here.Close()
