@@ -30,7 +30,14 @@ type Item struct {
 
 // Condition says when a write happens: IfVersion or IfAbsent.
 type Condition interface {
-	condition() (*cachev1.Condition, error)
+	WriteOption
+	condition() (condition, error)
+}
+
+// condition is a Condition for any capability.
+type condition struct {
+	version string
+	absent  bool
 }
 
 // IfVersion lets a write happen only if the key is there in this version; else it fails with ErrVersionMismatch.
@@ -41,13 +48,22 @@ type ifAbsent struct{}
 // IfAbsent lets a write happen only if the key is not there; else it fails with ErrExists.
 func IfAbsent() Condition { return ifAbsent{} }
 
-func (v IfVersion) condition() (*cachev1.Condition, error) {
+func (v IfVersion) condition() (condition, error) {
 	text, err := onlyVersion([]IfVersion{v})
-	return &cachev1.Condition{When: &cachev1.Condition_IfVersion{IfVersion: text}}, err
+	return condition{version: text}, err
 }
 
-func (ifAbsent) condition() (*cachev1.Condition, error) {
-	return &cachev1.Condition{When: &cachev1.Condition_IfAbsent{IfAbsent: true}}, nil
+func (ifAbsent) condition() (condition, error) { return condition{absent: true}, nil }
+
+// only is the one condition there is among some, if there is one.
+func only(when []Condition) (condition, error) {
+	if len(when) == 0 {
+		return condition{}, nil
+	}
+	if len(when) > 1 || when[0] == nil {
+		return condition{}, invalid("more than one condition, or one that is nil")
+	}
+	return when[0].condition()
 }
 
 // onlyVersion refuses the empty version, which the API takes for none: a write meant to be conditional would always happen.
@@ -65,15 +81,16 @@ func onlyVersion(versions []IfVersion) (string, error) {
 
 // with puts the condition, if there is one, into a request.
 func with(r *cachev1.SetRequest, when []Condition) (*cachev1.SetRequest, error) {
-	if len(when) == 0 {
-		return r, nil
+	c, err := only(when)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.absent:
+		r.Condition = &cachev1.Condition{When: &cachev1.Condition_IfAbsent{IfAbsent: true}}
+	case c.version != "":
+		r.Condition = &cachev1.Condition{When: &cachev1.Condition_IfVersion{IfVersion: c.version}}
 	}
-	if len(when) > 1 || when[0] == nil {
-		return nil, invalid("more than one condition, or one that is nil")
-	}
-	var err error
-	r.Condition, err = when[0].condition()
-	return r, err
+	return r, nil
 }
 
 func invalid(message string) error { return madeHere(codes.InvalidArgument, "", message, 0) }

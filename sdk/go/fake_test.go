@@ -26,6 +26,7 @@ import (
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
 	registryv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/registry/v1"
 	secretv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/secret/v1"
+	statev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/state/v1"
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
 )
 
@@ -82,6 +83,7 @@ func (w *world) listen(address string) (*fake, error) {
 		grpc.UnaryInterceptor(w.unary), grpc.StreamInterceptor(w.stream), grpc.UnknownServiceHandler(proxied), grpc.WaitForHandlers(true))}
 	healthpb.RegisterHealthServer(f.server, health{w: w})
 	cachev1.RegisterCacheServer(f.server, cache{w: w})
+	statev1.RegisterStateServer(f.server, newState())
 	configv1.RegisterConfigServer(f.server, config{w: w})
 	secretv1.RegisterSecretServer(f.server, secret{})
 	registryv1.RegisterRegistryServer(f.server, registry{w: w})
