@@ -23,14 +23,17 @@ type instance struct {
 }
 
 func startInstance(t *testing.T, app, name, registry string) *instance {
+	return startInstanceWith(t, app, name, "registry: {default: {driver: file, options: {dir: "+registry+"}}}\ndrain: {propagation: 500ms, max: 1s}\n")
+}
+
+func startInstanceWith(t *testing.T, app, name, config string) *instance {
 	i := &instance{}
 	port := 0
 	if app == "echo" {
 		i.app = harness.StartEcho(t, name)
 		port = i.app.Port
 	}
-	i.sidecar = harness.Start(t, harness.Options{App: app, AppPort: port, Config: "registry: {default: {driver: file, options: {dir: " + registry + "}}}\n" +
-		"drain: {propagation: 500ms, max: 1s}\n"})
+	i.sidecar = harness.Start(t, harness.Options{App: app, AppPort: port, Config: config})
 	return i
 }
 

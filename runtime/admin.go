@@ -39,6 +39,9 @@ func (s *sidecar) startAdmin(context.Context) error {
 // stopAdmin is the last to end, so that it can be seen how the sidecar ends.
 func (s *sidecar) stopAdmin(ctx context.Context) error {
 	s.endBG()
+	if s.sockets.handover != nil {
+		s.sockets.handover.Close()
+	}
 	err := s.admin.Close(ctx)
 	s.tasks.Wait()
 	return err

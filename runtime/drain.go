@@ -13,11 +13,15 @@ import (
 // have heard; then they are turned away, call by call, while those under way go on (turnAway). Only then the application that
 // the sidecar has started is ended (stopChild), and its API and calls to others last (stopAPI): until it has gone, it may be
 // finishing its own work.
+//
+// A sidecar that was replaced has all of it easier: whoever is turned away finds the other one behind the same sockets, which has
+// published the same services. So it turns away everybody at once.
 
 const (
 	withdrawTime = 2 * time.Second         // for the registry to hear of it
 	closeTime    = 1500 * time.Millisecond // for what is told of the end to close
 	lingerCheck  = 20 * time.Millisecond
+	settleTime   = 250 * time.Millisecond // for what was accepted last to have become a connection that can be sent away
 )
 
 // startDraining makes s.drained answer when draining must be over: drain.max after it was first asked.
@@ -39,7 +43,14 @@ func (s *sidecar) unpublish(ctx context.Context) error {
 	s.ending.Store(true)
 	s.drain()
 	s.drained() // the time begins to run
+	next := s.after.Load()
+	if next != nil {
+		s.stopAccepting(ctx, next)
+	}
 	err := s.withdraw(ctx)
+	if next != nil && next.has("inbound") {
+		return err // nobody needs to hear of it
+	}
 	if s.childEnded() {
 		return err // there is nobody who could serve them
 	}
@@ -49,6 +60,34 @@ func (s *sidecar) unpublish(ctx context.Context) error {
 	case <-time.After(s.config().Drain.Propagation):
 	}
 	return err
+}
+
+// stopAccepting leaves the sockets to the sidecar that has replaced this one, and sends the application's clients there.
+func (s *sidecar) stopAccepting(ctx context.Context, next *successor) {
+	s.tasks.Go(func() { // what it was asked, it still answers
+		limit, cancel := context.WithDeadline(s.cut, s.drained())
+		defer cancel()
+		s.admin.Close(limit)
+	})
+	left := []net.Listener{s.sockets.grpc, s.sockets.http, s.sockets.unix, s.sockets.outbound}
+	if next.has("inbound") {
+		left = append(left, s.sockets.inbound)
+	}
+	for _, ln := range left {
+		if ln != nil {
+			ln.Close()
+		}
+	}
+	select {
+	case <-time.After(settleTime):
+	case <-ctx.Done():
+	}
+	s.leaving = make(chan error, 1)
+	go func() {
+		limit, cancel := context.WithDeadline(s.cut, s.drained())
+		defer cancel()
+		s.leaving <- s.api.Shutdown(limit)
+	}()
 }
 
 func (s *sidecar) withdraw(ctx context.Context) error {
@@ -88,6 +127,9 @@ func (s *sidecar) stopChild(ctx context.Context) error {
 
 // stopAPI ends the application's side when it has gone, or after as long as draining may take.
 func (s *sidecar) stopAPI(ctx context.Context) error {
+	if s.leaving != nil {
+		return s.cutOff("calls of the application", errors.Join(<-s.leaving, s.api.invoker.Close(ctx)))
+	}
 	s.linger(ctx)
 	s.closing.Store(true)
 	for _, ln := range []net.Listener{s.sockets.grpc, s.sockets.unix, s.sockets.outbound} {

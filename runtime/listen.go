@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/outrigger-mesh/outrigger/runtime/config"
@@ -16,61 +18,140 @@ import (
 
 // sockets are all that the sidecar listens on; they are bound before anything else is started.
 type sockets struct {
-	grpc, http, outbound, inbound, admin, probes, unix, adminUnix net.Listener
-	lock                                                          *os.File // of the unix sockets
+	grpc, http, outbound, inbound, admin, probes net.Listener
+	unix, adminUnix, handover                    net.Listener
+	lock                                         *os.File // of the unix sockets
+	paths                                        []string // of the unix sockets
+	taken                                        []string // what others have bound
+
+	let  chan struct{} // closed when connections may be accepted; nil: they may from the beginning
+	lent atomic.Bool   // another process has the sockets too, and may go on with them: the paths stay
 }
 
-// bind opens all of them or none.
-func bind(c *config.Config, dataDir string) (_ *sockets, err error) {
+// slot is one of the listeners.
+type slot struct {
+	name       string // in a hand-over, and to systemd
+	into       *net.Listener
+	address    string // as it is configured; "": not wanted
+	what, flag string // for people
+	unix       bool   // address is a path
+}
+
+func (s *sockets) slots(c *config.Config, dataDir string) []slot {
+	all := []slot{
+		{"grpc", &s.grpc, c.API.GRPC, "the gRPC API", "-grpc-port (api.grpc)", false},
+		{"http", &s.http, c.API.HTTP, "the HTTP API", "-http-port (api.http)", false},
+		{"admin", &s.admin, c.Admin.Address, "admin", "-admin-port (admin.address)", false},
+		{"inbound", &s.inbound, c.Mesh.Inbound.Address, "inbound", "-inbound-port (mesh.inbound.address)", false},
+		{"outbound", &s.outbound, c.Mesh.Outbound.Address, "outbound", "-outbound-port (mesh.outbound.address)", false},
+		{"probes", &s.probes, c.Admin.Probes, "probes", "admin.probes", false},
+	}
+	if path := socketPath(c, dataDir); path != "" {
+		all = append(all, slot{name: "socket", into: &s.unix, address: path, unix: true},
+			slot{name: "operators", into: &s.adminUnix, address: strings.TrimSuffix(path, ".sock") + ".admin.sock", unix: true},
+			slot{name: "handover", into: &s.handover, address: handoverPath(path), unix: true})
+	}
+	return all
+}
+
+// bind opens all of them or none, and takes those that others have bound. With later, nothing is accepted until accept.
+func bind(c *config.Config, dataDir string, given passed, later bool) (_ *sockets, err error) {
 	s := &sockets{}
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
-	for _, l := range []struct {
-		into                *net.Listener
-		what, address, flag string
-	}{
-		{&s.grpc, "the gRPC API", c.API.GRPC, "-grpc-port (api.grpc)"},
-		{&s.http, "the HTTP API", c.API.HTTP, "-http-port (api.http)"},
-		{&s.admin, "admin", c.Admin.Address, "-admin-port (admin.address)"},
-		{&s.inbound, "inbound", c.Mesh.Inbound.Address, "-inbound-port (mesh.inbound.address)"},
-		{&s.outbound, "outbound", c.Mesh.Outbound.Address, "-outbound-port (mesh.outbound.address)"},
-		{&s.probes, "probes", c.Admin.Probes, "admin.probes"},
-	} {
+	if later {
+		s.let = make(chan struct{})
+		s.lent.Store(true)
+	}
+	for _, l := range s.slots(c, dataDir) {
 		if l.address == "" {
 			continue
 		}
-		if *l.into, err = net.Listen("tcp", l.address); err != nil {
-			return nil, clash(l.what, l.address, l.flag, err)
+		if l.name == "socket" {
+			if err := s.takeLock(c, l.address, given); err != nil {
+				return nil, err
+			}
+		}
+		ln, kept, err := given.listener(l)
+		if ln != nil {
+			s.taken = append(s.taken, l.name)
+		} else if err == nil {
+			ln, err = l.listen()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if u, ok := ln.(*net.UnixListener); ok && !kept {
+			u.SetUnlinkOnClose(false) // it is done last, if at all
+			s.paths = append(s.paths, l.address)
+		}
+		if *l.into = ln; later {
+			*l.into = &patient{Listener: ln, let: s.let, closed: make(chan struct{})}
 		}
 	}
-	return s, s.bindUnix(c, dataDir)
+	return s, nil
 }
 
-// bindUnix opens the application's own door and the operator's. A lock beside them tells a socket that was left behind
-// from one that is served.
-func (s *sockets) bindUnix(c *config.Config, dataDir string) (err error) {
-	if c.API.Socket == "none" {
+func (l slot) listen() (net.Listener, error) {
+	if l.unix {
+		return listenUnix(l.address)
+	}
+	ln, err := net.Listen("tcp", l.address)
+	if err != nil {
+		return nil, clash(l.what, l.address, l.flag, err)
+	}
+	return ln, nil
+}
+
+// takeLock takes the lock beside the unix sockets, which tells those that were left behind from those that are served.
+func (s *sockets) takeLock(c *config.Config, path string, given passed) (err error) {
+	if s.lock = given.lock(); s.lock != nil {
 		return nil
 	}
-	path := socketPath(c, dataDir)
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("folder of the unix socket: %w", err)
 	}
 	if s.lock, err = os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600); err != nil {
 		return err
 	}
 	if err := syscall.Flock(int(s.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("another sidecar serves application %s/%s on %s: give this one another -app-id or -data-dir", c.App.Namespace, c.App.ID, path)
+		return fmt.Errorf("another sidecar serves application %s/%s on %s: give this one another -app-id or -data-dir, or have it take over with -replace",
+			c.App.Namespace, c.App.ID, path)
 	}
-	if s.unix, err = listenUnix(path); err != nil {
-		return err
+	return nil
+}
+
+// accept lets what has come meanwhile in.
+func (s *sockets) accept() {
+	if s.let != nil {
+		close(s.let)
+		s.lent.Store(false)
 	}
-	s.adminUnix, err = listenUnix(strings.TrimSuffix(path, ".sock") + ".admin.sock")
-	return err
+}
+
+// patient is a listener that does not accept until it is let to. What comes before waits in the kernel's backlog.
+type patient struct {
+	net.Listener
+	let    <-chan struct{}
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *patient) Accept() (net.Conn, error) {
+	select {
+	case <-p.let:
+		return p.Listener.Accept()
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *patient) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return p.Listener.Close()
 }
 
 func listenUnix(path string) (net.Listener, error) {
@@ -97,17 +178,26 @@ func listenUnix(path string) (net.Listener, error) {
 
 const socketMode = 0o600
 
+// socketPath is where the application's unix socket is; "": it has none.
 func socketPath(c *config.Config, dataDir string) string {
-	if c.API.Socket != "" {
-		return c.API.Socket
+	switch c.API.Socket {
+	case "none":
+		return ""
+	case "":
+		return filepath.Join(dataDir, "run", c.App.Namespace, c.App.ID+".sock")
 	}
-	return filepath.Join(dataDir, "run", c.App.Namespace, c.App.ID+".sock")
+	return c.API.Socket
 }
 
 func (s *sockets) close() {
-	for _, ln := range []net.Listener{s.grpc, s.http, s.outbound, s.inbound, s.admin, s.probes, s.unix, s.adminUnix} {
+	for _, ln := range []net.Listener{s.grpc, s.http, s.outbound, s.inbound, s.admin, s.probes, s.unix, s.adminUnix, s.handover} {
 		if ln != nil {
 			ln.Close()
+		}
+	}
+	if !s.lent.Load() {
+		for _, path := range s.paths { // while the lock is held: nobody else has bound them
+			os.Remove(path)
 		}
 	}
 	if s.lock != nil {

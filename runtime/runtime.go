@@ -23,6 +23,8 @@ type Options struct {
 	Version string
 	Command []string // the application to run beside the sidecar; none: it runs by itself
 	Out     io.Writer
+	// Replace has it take over from the sidecar of the same application that runs; if none does, it starts as ever.
+	Replace bool
 }
 
 // ErrStart marks errors of a sidecar that could not start, ErrCut those of one whose orderly end was cut short.

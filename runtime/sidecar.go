@@ -50,6 +50,10 @@ type sidecar struct {
 	admin     *admin.Server
 	reloads   *reloads
 
+	before  *predecessor              // that this one replaces
+	after   atomic.Pointer[successor] // that has replaced this one
+	leaving chan error                // once the API's clients were sent to it: how that ended
+
 	child     atomic.Pointer[child]
 	childDone chan error
 
@@ -93,13 +97,13 @@ func assemble(ctx context.Context, o Options) (_ *sidecar, err error) {
 	if s.dataDir, err = DataDir(c.DataDir); err != nil {
 		return nil, err
 	}
-	if s.sockets, err = bind(c, s.dataDir); err != nil {
+	if err = s.open(ctx); err != nil {
 		return nil, err
 	}
 	s.telemetry, err = telemetry.New(ctx, c.Telemetry, telemetry.Info{Version: o.Version, App: c.App.ID, Namespace: c.App.Namespace,
 		Code: api.Code})
 	if err != nil {
-		s.sockets.close()
+		s.closeSockets(ctx)
 		return nil, err
 	}
 	s.log = s.telemetry.Logger
@@ -154,6 +158,12 @@ func (s *sidecar) componentsUp() iter.Seq2[components.ID, bool] {
 
 func (s *sidecar) closeSockets(context.Context) error {
 	s.sockets.close()
+	if s.before != nil {
+		s.before.link.close()
+	}
+	if next := s.after.Load(); next != nil {
+		next.link.close() // it may know now that this one has gone
+	}
 	return nil
 }
 
@@ -242,10 +252,15 @@ func socketOf(ln net.Listener) string {
 }
 
 // becomeReady prints where everything is and begins to look for changes of the configuration.
-func (s *sidecar) becomeReady(context.Context) error {
+func (s *sidecar) becomeReady(ctx context.Context) error {
+	if err := s.catchUp(ctx); err != nil {
+		return err
+	}
 	s.tasks.Go(func() { s.reloads.watch(s.bg) })
 	s.wasReady.Store(true)
 	s.api.SetReady(true)
+	s.takeOver()
+	s.serveHandover()
 	fmt.Fprintf(s.opts.Out, "outrigger %s is ready: app %s, grpc %s, http %s, outbound %s, inbound %s, admin %s, pid %d\n", s.opts.Version, s.app,
 		s.sockets.grpc.Addr(), s.sockets.http.Addr(), s.sockets.outbound.Addr(), s.sockets.inbound.Addr(), s.sockets.admin.Addr(), os.Getpid())
 	return nil

@@ -69,8 +69,13 @@ func runCommand(args []string, out, errs io.Writer) int {
 	f := flagSet("run", errs)
 	path := f.String("config", "", "configuration file; without one the embedded defaults")
 	overrides := overrideFlags(f)
+	replace := f.Bool("replace", false, "take over from the sidecar of this application that runs, without anybody noticing")
 	if code, ends := parse(f, args, anyWords); ends {
 		return code
+	}
+	if *replace && f.NArg() > 0 {
+		fmt.Fprintln(errs, "outrigger run: -replace does not go with a command: an application stays the child of the sidecar that started it")
+		return exitStart
 	}
 	if n := f.NArg(); n > 0 && (n == len(args) || args[len(args)-n-1] != "--") {
 		fmt.Fprintf(errs, "outrigger run: unexpected argument %q: a command to run goes behind --\n", f.Arg(0))
@@ -88,7 +93,7 @@ func runCommand(args []string, out, errs io.Writer) int {
 		signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH) // the application's
 	}
 	defer signal.Stop(signals)
-	err = runtime.Run(context.Background(), runtime.Options{Config: c, Load: load, Signals: signals, Version: version(), Command: f.Args(), Out: out})
+	err = runtime.Run(context.Background(), runtime.Options{Config: c, Load: load, Signals: signals, Version: version(), Command: f.Args(), Out: out, Replace: *replace})
 	return exitCode(err, errs)
 }
 

@@ -80,6 +80,7 @@ type Options struct {
 	Command  []string // the application, as a child of the sidecar
 	Env      []string
 	User     *syscall.Credential
+	Passed   map[string]*os.File // sockets that it is passed as systemd does, by name
 }
 
 // Sidecar is one that runs.
@@ -111,6 +112,16 @@ const startTime = 30 * time.Second // on a machine that is busy with other tests
 // TryStart is Start for one that may fail; the error has what it printed.
 func TryStart(t testing.TB, o Options) (*Sidecar, error) {
 	t.Helper()
+	s, err := Launch(t, o)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Ready()
+}
+
+// Launch runs a sidecar and does not wait for it.
+func Launch(t testing.TB, o Options) (*Sidecar, error) {
+	t.Helper()
 	if o.DataDir == "" {
 		o.DataDir = t.TempDir()
 	}
@@ -120,6 +131,14 @@ func TryStart(t testing.TB, o Options) (*Sidecar, error) {
 	s := &Sidecar{t: t, DataDir: o.DataDir, Options: o, out: newTail(), done: make(chan struct{}),
 		Socket: filepath.Join(o.DataDir, "run", "default", o.App+".sock")}
 	s.cmd = exec.Command(Binary(t), o.args(t)...)
+	if len(o.Passed) > 0 { // systemd knows the process it passes sockets to; who starts another does not before it runs
+		s.cmd = exec.Command("sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, Binary(t)}, o.args(t)...)...)
+		names := []string{}
+		for name, f := range o.Passed {
+			names, s.cmd.ExtraFiles = append(names, name), append(s.cmd.ExtraFiles, f)
+		}
+		o.Env = append(o.Env, fmt.Sprintf("LISTEN_FDS=%d", len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
+	}
 	s.cmd.Env = append(os.Environ(), o.Env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: o.User, Pdeathsig: syscall.SIGKILL}
@@ -128,14 +147,19 @@ func TryStart(t testing.TB, o Options) (*Sidecar, error) {
 	}
 	go func() { s.err = s.cmd.Wait(); close(s.done) }()
 	t.Cleanup(s.Kill)
+	return s, nil
+}
+
+// Ready waits until it says that it is ready, and fails if it ends before.
+func (s *Sidecar) Ready() error {
 	select {
 	case <-s.out.ready:
 	case <-s.done:
-		return nil, fmt.Errorf("sidecar %s ended before it was ready: %v\n%s", o.App, s.err, s.Output())
+		return fmt.Errorf("sidecar %s ended before it was ready: %v\n%s", s.Options.App, s.err, s.Output())
 	case <-time.After(startTime):
-		return nil, fmt.Errorf("sidecar %s is not ready\n%s", o.App, s.Output())
+		return fmt.Errorf("sidecar %s is not ready\n%s", s.Options.App, s.Output())
 	}
-	return s, s.parse()
+	return s.parse()
 }
 
 func (o Options) args(t testing.TB) []string {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
@@ -35,19 +36,44 @@ type entry struct {
 // errDamaged marks a file that is there and readable, but is not what save wrote.
 var errDamaged = errors.New("damaged")
 
-func load(path string) (map[key]Publication, error) {
-	none := map[key]Publication{}
+// load reads the file; found is false if there is none.
+func load(path string) (all map[key]Publication, found bool, err error) {
 	if path == "" {
-		return none, nil
+		return nil, false, nil
 	}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return none, nil
+		return nil, false, nil
 	}
+	if err == nil {
+		all, err = parse(text)
+	}
+	return all, err == nil, err
+}
+
+// lock keeps other processes from changing the file, by a lock of its folder, until it is freed: as long as a small file is
+// written.
+func lock(path string) (free func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	return parse(text)
+	for {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+		switch {
+		case err == nil:
+			return func() { f.Close() }, nil
+		case !errors.Is(err, syscall.EINTR):
+			return nil, errors.Join(err, f.Close())
+		}
+	}
 }
 
 // parse reads what format wrote, all of it or nothing.
@@ -94,9 +120,6 @@ func save(path string, all map[key]Publication) error {
 	}
 	text, err := format(all)
 	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".publications-*")

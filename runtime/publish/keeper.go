@@ -13,6 +13,7 @@ import (
 
 const (
 	missesAllowed = 2  // probes in a row that may fail before the service is taken out
+	certain       = 5  // and before it is taken that there is nothing to announce
 	patience      = 10 // and before it is logged that nobody answers: applications take a while to start
 	registryTime  = 5 * time.Second
 )
@@ -26,6 +27,8 @@ type keeper struct {
 	wake  chan struct{}
 	up    atomic.Bool // the port answered lately
 	ended chan struct{}
+	// settled is closed when the registry has for the first time what it should.
+	settled chan struct{}
 
 	// Of its goroutine alone.
 	misses int
@@ -34,11 +37,12 @@ type keeper struct {
 	heard  bool               // and it has it
 	front  *registry.Registry // which one was asked
 	said   string             // the failure that was logged
+	once   bool               // it has settled
 }
 
 // keep starts a keeper. p.mu is held.
 func (p *Publisher) keep(id key) *keeper {
-	k := &keeper{p: p, id: id, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	k := &keeper{p: p, id: id, wake: make(chan struct{}, 1), ended: make(chan struct{}), settled: make(chan struct{})}
 	p.work.Go(func() {
 		defer close(k.ended)
 		k.run(p.ctx)
@@ -72,6 +76,7 @@ func (k *keeper) run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		k.step(ctx, k.want.Load())
+		k.settle()
 		if k.told == nil && k.want.Load() == nil && k.p.dismiss(k) {
 			return
 		}
@@ -81,6 +86,13 @@ func (k *keeper) run(ctx context.Context) {
 		case <-k.wake:
 		case <-tick.C:
 		}
+	}
+}
+
+func (k *keeper) settle() {
+	if !k.once && (k.heard || k.misses >= certain || k.want.Load() == nil) {
+		k.once = true
+		close(k.settled)
 	}
 }
 

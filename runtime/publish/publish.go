@@ -90,17 +90,20 @@ type Publisher struct {
 // New makes a publisher with what was asked of its file before. A damaged file is set aside and logged, and nothing was asked.
 func New(o Options) (*Publisher, error) {
 	o.Probe = cmp.Or(o.Probe, 500*time.Millisecond)
-	asked, err := load(o.File)
+	asked, found, err := load(o.File)
 	if errors.Is(err, errDamaged) {
 		aside, e := setAside(o.File)
 		if e != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", o.File, err), e)
 		}
 		o.Logger.Error("kept publications cannot be read and were set aside: the application must publish its services again", "file", o.File, "aside", aside, "err", err)
-		asked, err = map[key]Publication{}, nil
+		err = nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("kept publications: %w", err)
+	}
+	if !found {
+		asked = map[key]Publication{}
 	}
 	p := &Publisher{opts: o, declared: map[key]Publication{}, asked: asked, keepers: map[key]*keeper{}}
 	p.ctx, p.end = context.WithCancel(context.Background())
@@ -175,6 +178,12 @@ func (p *Publisher) ask(change func(map[key]Publication) error) error {
 func (p *Publisher) askLocked(change func(map[key]Publication) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	free, err := lock(p.opts.File)
+	if err != nil {
+		return fmt.Errorf("%w: the publication cannot be kept: %w", components.ErrUnavailable, err)
+	}
+	defer free()
+	p.reread()
 	next := maps.Clone(p.asked)
 	if err := change(next); err != nil || maps.EqualFunc(next, p.asked, same) {
 		return err
@@ -183,6 +192,42 @@ func (p *Publisher) askLocked(change func(map[key]Publication) error) error {
 		return fmt.Errorf("%w: the publication cannot be kept: %w", components.ErrUnavailable, err)
 	}
 	p.asked = next
+	return nil
+}
+
+// Refresh takes over what another process has written into the file: the sidecar that this one replaces, which the application may
+// still be talking to.
+func (p *Publisher) Refresh() {
+	p.mu.Lock()
+	p.reread()
+	p.mu.Unlock()
+	p.reconcile()
+}
+
+// reread makes the file what counts, if it is there and in order. p.mu is held.
+func (p *Publisher) reread() {
+	asked, found, err := load(p.opts.File)
+	switch {
+	case found:
+		p.asked = asked
+	case err != nil:
+		p.opts.Logger.Warn("kept publications cannot be read; what is known of them counts", "file", p.opts.File, "err", err)
+	}
+}
+
+// Announced waits until the registry has each service whose port answers.
+func (p *Publisher) Announced(ctx context.Context) error {
+	p.mu.Lock()
+	keepers := maps.Clone(p.keepers)
+	p.mu.Unlock()
+	for id, k := range keepers {
+		select {
+		case <-k.settled:
+		case <-k.ended:
+		case <-ctx.Done():
+			return fmt.Errorf("the registry could not be told of service %q: %w", id.name, context.Cause(ctx))
+		}
+	}
 	return nil
 }
 
