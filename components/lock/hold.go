@@ -46,15 +46,7 @@ func (l *Lock) Hold(ctx context.Context, caller components.Caller, h Hold) (err 
 	defer call.End(&err)
 	h.Request = r
 	k := &keeper{Hold: h, driver: call.Driver, key: key}
-	got, err := k.take(ctx)
-	if err != nil {
-		return err
-	}
-	defer free(ctx, k.driver, key, got.Token)
-	if err := k.Tell(Taken, got); err != nil {
-		return err
-	}
-	if err = k.keep(ctx, got); err == errLeft {
+	if err = k.hold(ctx); err == errLeft {
 		return nil
 	}
 	return err
@@ -69,6 +61,18 @@ type keeper struct {
 
 // errLeft is that the holder wants the lock no more.
 var errLeft = errors.New("the holder has left")
+
+func (k *keeper) hold(ctx context.Context) error {
+	got, err := k.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer free(ctx, k.driver, k.key, got.Token)
+	if err := k.Tell(Taken, got); err != nil {
+		return err
+	}
+	return k.keep(ctx, got)
+}
 
 // take gets the lock. While that takes long the holder may leave, and is told of Draining.
 func (k *keeper) take(ctx context.Context) (Lease, error) {
@@ -91,11 +95,14 @@ func (k *keeper) take(ctx context.Context) (Lease, error) {
 	for {
 		select {
 		case r := <-done:
-			if cause := context.Cause(ctx); cause != nil && r.err == nil {
-				free(ctx, k.driver, k.key, r.got.Token)
-				r = result{err: cause}
+			cause := context.Cause(ctx)
+			if cause == nil {
+				return r.got, r.err
 			}
-			return r.got, r.err
+			if r.err == nil {
+				free(ctx, k.driver, k.key, r.got.Token)
+			}
+			return Lease{}, cause
 		case _, more := <-k.Heartbeats:
 			if !more {
 				k.Heartbeats = nil

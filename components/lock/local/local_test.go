@@ -1,0 +1,37 @@
+package local_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+	"github.com/outrigger-mesh/outrigger/components/lock"
+	"github.com/outrigger-mesh/outrigger/components/lock/local"
+	"github.com/outrigger-mesh/outrigger/components/lock/locktest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// folder opens drivers on one folder, as the sidecars of a machine do.
+func folder(t *testing.T, durability db.Durability) func(t *testing.T) lock.Driver {
+	t.Helper()
+	env := components.Env{ID: components.ID{Name: "default"}, Logger: slog.New(slog.DiscardHandler), DataDir: t.TempDir(), Shared: components.NewShared()}
+	return func(t *testing.T) lock.Driver {
+		t.Helper()
+		d, err := local.Open(context.Background(), env, local.Options{Durability: durability})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+}
+
+func TestConformance(t *testing.T) {
+	for _, durability := range []db.Durability{db.Disk, db.OS} {
+		t.Run(string(durability), func(t *testing.T) { locktest.Run(t, folder(t, durability)) })
+	}
+}
