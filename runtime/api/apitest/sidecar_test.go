@@ -19,6 +19,8 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/config"
 	_ "github.com/outrigger-mesh/outrigger/components/config/file"
 	"github.com/outrigger-mesh/outrigger/components/secret"
+	"github.com/outrigger-mesh/outrigger/components/state"
+	_ "github.com/outrigger-mesh/outrigger/components/state/local"
 	"github.com/outrigger-mesh/outrigger/runtime/access"
 	"github.com/outrigger-mesh/outrigger/runtime/api/native"
 	"github.com/outrigger-mesh/outrigger/runtime/api/server"
@@ -76,10 +78,11 @@ func start(t testing.TB, options ...option) *sidecar {
 	s.caches = named[*cache.Cache]{"default": cache.New(plain), "counted": cache.New(slow)}
 	s.settings = component[config.Driver]("config", "default", "file", open(t, config.Drivers, "file"))
 	secrets := component[secret.Driver]("secret", "default", "fixed", fixed{"password": "hunter2"})
+	states := component[state.Driver]("state", "default", "local", open(t, state.Drivers, "local"))
 	o := server.Options{
 		Caller: app, Access: &access.Policy{Mode: access.SameUser, Token: access.NewToken("let me in")}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Services: native.Deps{Caches: s.caches, Configs: named[*config.Config]{"default": config.New(s.settings)},
-			Secrets: named[*secret.Secret]{"default": secret.New(secrets)}, Naming: s.naming, Invoker: echo{}},
+			Secrets: named[*secret.Secret]{"default": secret.New(secrets)}, States: named[*state.State]{"default": state.New(states)}, Naming: s.naming, Invoker: echo{}},
 	}
 	for _, set := range options {
 		set(&o)
