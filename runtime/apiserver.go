@@ -46,6 +46,7 @@ func (s *sidecar) startAPI(context.Context) error {
 	a.Server, err = server.New(server.Options{Caller: s.app, Admin: s.sockets.admin.Addr().String(), Access: policy, Logger: s.log, Tracer: s.telemetry.Tracer,
 		MaxMessage: c.API.MaxMessageBytes, MaxInFlight: c.API.MaxInFlight,
 		Services: native.Deps{Caches: s.fronts.caches, Configs: s.fronts.configs, Secrets: s.fronts.secrets, States: s.fronts.states,
+			Locks: s.fronts.locks, Sequences: s.fronts.sequences,
 			Invoker: invoker, Draining: s.draining,
 			Naming: &naming{publisher: s.publisher, directory: s.directory, outbound: s.sockets.outbound.Addr().String()}}})
 	if err != nil {

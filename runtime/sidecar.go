@@ -17,8 +17,10 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/cache"
 	conf "github.com/outrigger-mesh/outrigger/components/config"
+	"github.com/outrigger-mesh/outrigger/components/lock"
 	"github.com/outrigger-mesh/outrigger/components/registry"
 	"github.com/outrigger-mesh/outrigger/components/secret"
+	"github.com/outrigger-mesh/outrigger/components/sequence"
 	"github.com/outrigger-mesh/outrigger/components/state"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/config"
@@ -80,6 +82,8 @@ type fronts struct {
 	configs    *host.Fronts[*conf.Config]
 	secrets    *host.Fronts[*secret.Secret]
 	states     *host.Fronts[*state.State]
+	locks      *host.Fronts[*lock.Lock]
+	sequences  *host.Fronts[*sequence.Sequence]
 	registries *host.Fronts[*registry.Registry]
 }
 
@@ -132,6 +136,8 @@ func newHost(t *telemetry.Telemetry, log *slog.Logger, dataDir string) (*host.Ho
 	f.configs = host.Add(h, conf.Drivers, conf.New)
 	f.secrets = host.Add(h, secret.Drivers, secret.New)
 	f.states = host.Add(h, state.Drivers, state.New)
+	f.locks = host.Add(h, lock.Drivers, lock.New)
+	f.sequences = host.Add(h, sequence.Drivers, sequence.New)
 	f.registries = host.Add(h, registry.Drivers, registry.New)
 	return h, f
 }

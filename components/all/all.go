@@ -4,8 +4,10 @@ package all
 import (
 	_ "github.com/outrigger-mesh/outrigger/components/cache/memory"
 	_ "github.com/outrigger-mesh/outrigger/components/config/file"
+	_ "github.com/outrigger-mesh/outrigger/components/lock/local"
 	_ "github.com/outrigger-mesh/outrigger/components/registry/file"
 	_ "github.com/outrigger-mesh/outrigger/components/secret/env"
 	_ "github.com/outrigger-mesh/outrigger/components/secret/file"
+	_ "github.com/outrigger-mesh/outrigger/components/sequence/local"
 	_ "github.com/outrigger-mesh/outrigger/components/state/local"
 )

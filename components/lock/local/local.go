@@ -19,18 +19,18 @@ import (
 )
 
 func init() {
-	components.Register(lock.Drivers, "local", Options{Durability: db.Disk}, Open)
+	components.Register(lock.Drivers, "local", Options{Durability: string(db.Disk)}, Open)
 }
 
 // Options of the driver.
 type Options struct {
-	Durability db.Durability `yaml:"durability" doc:"disk: who has a lock is on the disk before anybody is told; os: it survives the end of every process, but not that of the machine"`
+	Durability string `yaml:"durability" doc:"disk: who has a lock is on the disk before anybody is told; os: it survives the end of every process, but not that of the machine"`
 }
 
 // Validate refuses a durability that there is not.
 func (o Options) Validate() error {
-	if o.Durability != db.Disk && o.Durability != db.OS {
-		return fmt.Errorf("durability: %q is neither disk nor os", o.Durability)
+	if o.Durability != string(db.Disk) && o.Durability != string(db.OS) {
+		return fmt.Errorf("durability is disk or os, not %q", o.Durability)
 	}
 	return nil
 }
@@ -54,7 +54,7 @@ func Open(ctx context.Context, env components.Env, o Options) (lock.Driver, erro
 	if err != nil {
 		return nil, err
 	}
-	return &locks{link: link, prefix: env.ID.Name + "/", durability: o.Durability}, nil
+	return &locks{link: link, prefix: env.ID.Name + "/", durability: db.Durability(o.Durability)}, nil
 }
 
 type locks struct {

@@ -31,11 +31,12 @@ func (c *claim) holder(tx *db.Tx) holder {
 
 // take answers who has the lock now: c's owner, or, if it queues, nil when it has to wait. Without a queue that is refused.
 func (m *machine) take(c *claim, queue bool) (got *holder, err error) {
-	err = m.update(c.ctx, c.Durability, func(tx *db.Tx) (refusal, err error) {
+	var refused error
+	err = m.space.Update(c.ctx, c.Durability, func(tx *db.Tx) error {
 		h, held, err := m.look(tx, c.Key)
 		switch {
 		case err != nil:
-			return nil, err
+			return err
 		case !held:
 			h = c.holder(tx)
 		case h.Owner == c.Owner:
@@ -43,20 +44,19 @@ func (m *machine) take(c *claim, queue bool) (got *holder, err error) {
 		case queue:
 			m.enqueue(c)
 			m.tellFirst(c.Key, h.Deadline)
-			return nil, nil
-		default:
-			return lock.Held(h.Deadline.Sub(tx.Now())), nil
+			return nil
+		default: // and yet what look did is kept
+			refused = lock.Held(h.Deadline.Sub(tx.Now()))
+			return nil
 		}
 		got = &h
-		return nil, m.put(tx, c.Key, h)
+		return m.put(tx, c.Key, h)
 	})
-	if err != nil {
-		if queue || c.ctx.Err() != nil { // it may come about all the same
-			m.giveUp(c)
-		}
+	if err != nil { // it may come about all the same
+		m.giveUp(c)
 		return nil, err
 	}
-	return got, nil
+	return got, refused
 }
 
 // wait serves a driver's waitLock.

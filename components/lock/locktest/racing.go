@@ -86,7 +86,7 @@ var racing = []test{
 					t.Errorf("unlock: %v", err)
 				}
 			})
-			if r := <-waits; r.err == nil {
+			if r := arrived(t, waits); r.err == nil {
 				other.unlock(t, "l", r.Token)
 			}
 			next := receive(t, f.lock(f.within(t), "l", "", long))

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/components"
-	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 	"github.com/outrigger-mesh/outrigger/components/lock"
 	"github.com/outrigger-mesh/outrigger/components/lock/local"
 )
@@ -30,7 +29,7 @@ func TestSoundDriversPass(t *testing.T) {
 			t.Parallel()
 			env := components.Env{Logger: slog.New(slog.DiscardHandler), DataDir: t.TempDir(), Shared: components.NewShared()}
 			Run(t, func(t *testing.T) lock.Driver {
-				d, err := local.Open(context.Background(), env, local.Options{Durability: db.OS})
+				d, err := local.Open(context.Background(), env, local.Options{Durability: "os"})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -101,7 +101,7 @@ func front(d lock.Driver) *lock.Lock {
 const long = time.Hour
 
 // patience is how long a test waits for what must come.
-const patience = 30 * time.Second
+const patience = 15 * time.Second
 
 func (f *fixture) try(name, owner string, lease time.Duration) (lock.Lease, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -171,18 +171,25 @@ func (f *fixture) within(t *testing.T) context.Context {
 	return ctx
 }
 
+// receive answers the lock that must come.
 func receive(t *testing.T, from <-chan result) lock.Lease {
 	t.Helper()
-	select {
-	case r := <-from:
-		if r.err != nil {
-			t.Fatalf("lock: %v", r.err)
-		}
-		return r.Lease
-	case <-time.After(patience):
-		t.Fatal("the lock does not come")
-		return lock.Lease{}
+	r := arrived(t, from)
+	if r.err != nil {
+		t.Fatalf("lock: %v", r.err)
 	}
+	return r.Lease
+}
+
+// arrived answers what must arrive.
+func arrived[T any](t *testing.T, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(patience):
+		t.Fatal("nothing arrives")
+	}
+	return v
 }
 
 // nothing fails if there is a result within a moment, which is not to be.

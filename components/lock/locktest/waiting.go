@@ -101,7 +101,7 @@ var waiting = []test{
 		f.unlock(t, "l", token)
 		var numbers []int
 		for range crowd {
-			s := <-order
+			s := arrived(t, order)
 			if s.err != nil {
 				t.Errorf("number %d: %v", s.number, s.err)
 			}
@@ -119,17 +119,21 @@ var waiting = []test{
 			ended <- f.Hold(f.within(t), f.caller, lock.Hold{Request: lock.Request{Name: "l", Lease: 3 * f.Lease}, Heartbeats: beats,
 				Tell: func(e lock.Event, l lock.Lease) error { events <- e; return nil }})
 		}()
-		if e := <-events; e != lock.Taken {
+		if e := arrived(t, events); e != lock.Taken {
 			t.Fatalf("told %d first", e)
 		}
 		for end := time.Now().Add(5 * f.Lease); time.Now().Before(end); time.Sleep(f.Lease / 2) {
-			beats <- struct{}{}
-			if e := <-events; e != lock.Renewed {
+			select {
+			case beats <- struct{}{}:
+			case err := <-ended:
+				t.Fatalf("hold: %v", err)
+			}
+			if e := arrived(t, events); e != lock.Renewed {
 				t.Fatalf("told %d of a heartbeat", e)
 			}
 			f.held(t, "l")
 		}
-		lost(t, <-ended) // no more of them come
+		lost(t, arrived(t, ended)) // no more of them come
 		f.freed(t, "l")
 	}},
 	{"HoldFreesWhenItEnds", func(t *testing.T, f *fixture) {
@@ -141,19 +145,20 @@ var waiting = []test{
 				Tell: func(e lock.Event, l lock.Lease) error { told <- l; return nil }})
 		}()
 		f.unlock(t, "l", first.Token)
-		if second := <-told; second.Token <= first.Token {
+		if second := arrived(t, told); second.Token <= first.Token {
 			t.Errorf("token %d after %d", second.Token, first.Token)
 		}
 		f.held(t, "l")
 		close(beats)
-		if err := <-ended; err != nil {
+		if err := arrived(t, ended); err != nil {
 			t.Errorf("hold: %v", err)
 		}
 		f.take(t, "l", "", long)
 	}},
 	{"HoldOfHeld", func(t *testing.T, f *fixture) {
 		f.take(t, "l", "", long)
-		err := f.Hold(f.within(t), f.caller, lock.Hold{Request: lock.Request{Name: "l"}, Heartbeats: make(chan struct{})})
+		err := f.Hold(f.within(t), f.caller, lock.Hold{Request: lock.Request{Name: "l"}, Heartbeats: make(chan struct{}),
+			Tell: func(lock.Event, lock.Lease) error { return errors.New("it was given") }})
 		reason(t, err, components.ErrPrecondition, lock.ReasonHeld)
 	}},
 }

@@ -10,13 +10,17 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/cache"
 	"github.com/outrigger-mesh/outrigger/components/config"
+	"github.com/outrigger-mesh/outrigger/components/lock"
 	"github.com/outrigger-mesh/outrigger/components/secret"
+	"github.com/outrigger-mesh/outrigger/components/sequence"
 	"github.com/outrigger-mesh/outrigger/components/state"
 	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
 	configv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
+	lockv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/lock/v1"
 	registryv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/registry/v1"
 	secretv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/secret/v1"
+	sequencev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/sequence/v1"
 	statev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/state/v1"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 
@@ -26,12 +30,14 @@ import (
 
 // Deps are what the services call. A service without its field is not registered.
 type Deps struct {
-	Caches  api.Components[*cache.Cache]
-	Configs api.Components[*config.Config]
-	Secrets api.Components[*secret.Secret]
-	States  api.Components[*state.State]
-	Naming  Naming
-	Invoker Invoker
+	Caches    api.Components[*cache.Cache]
+	Configs   api.Components[*config.Config]
+	Secrets   api.Components[*secret.Secret]
+	States    api.Components[*state.State]
+	Locks     api.Components[*lock.Lock]
+	Sequences api.Components[*sequence.Sequence]
+	Naming    Naming
+	Invoker   Invoker
 	// Draining ends when the sidecar begins to drain: streams that deliver say so then, and deliver nothing new; what they have
 	// delivered may be settled until they end. nil: never.
 	Draining context.Context
@@ -50,6 +56,12 @@ func Register(s grpc.ServiceRegistrar, d Deps) {
 	}
 	if d.States != nil {
 		statev1.RegisterStateServer(s, &stateServer{states: d.States})
+	}
+	if d.Locks != nil {
+		lockv1.RegisterLockServer(s, &lockServer{locks: d.Locks, draining: d.Draining})
+	}
+	if d.Sequences != nil {
+		sequencev1.RegisterSequenceServer(s, &sequenceServer{sequences: d.Sequences})
 	}
 	if d.Naming != nil {
 		registryv1.RegisterRegistryServer(s, &registryServer{naming: d.Naming})
