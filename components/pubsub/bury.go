@@ -35,7 +35,8 @@ type burial struct {
 	text     string
 }
 
-// bury has watch do it: the application's other deliveries must not wait for the back end.
+// bury has watch do it: the application's other deliveries must not wait for the back end. Until then it takes its place among
+// what the stream holds.
 func (s *Stream) bury(b burial) {
 	s.buried = append(s.buried, b)
 	s.stir()
@@ -81,7 +82,7 @@ func (s *Stream) buryAll(ctx context.Context, all []burial) {
 		s.front.opts.Logger.Warn("a dead letter could not be kept", "capability", "pubsub", "component", s.front.component.ID().Name, "op", "publish", "err", failed)
 	}
 	s.front.count(CountBuried, done)
-	s.finish(settled)
+	s.finish(all, settled)
 }
 
 // drop is for where no dead-letter topic is set, and for dead letters themselves.
@@ -93,11 +94,16 @@ func (s *Stream) drop(all []burial) {
 	s.front.count(CountDropped, len(all))
 	s.front.opts.Logger.Warn("events were dropped: there is no dead-letter topic for them", "capability", "pubsub",
 		"component", s.front.component.ID().Name, "op", "subscribe", "events", len(all), "reason", all[0].reason)
-	s.finish(settled)
+	s.finish(all, settled)
 }
 
-func (s *Stream) finish(all []Settlement) {
-	if err := s.session.Settle(context.WithoutCancel(s.ctx), all); err != nil {
+func (s *Stream) finish(all []burial, settled []Settlement) {
+	s.mu.Lock()
+	for i := range all {
+		s.release(all[i].message.Event.Size())
+	}
+	s.mu.Unlock()
+	if err := s.tell(settled); err != nil {
 		s.cancel(err)
 	}
 }

@@ -8,9 +8,9 @@ import (
 
 // Policy is the part of a driver's options that the front goes by.
 type Policy struct {
-	MaxAttempts     int           `yaml:"max_attempts"`      // deliveries of one event to a group before it is given up
-	MaxDelay        time.Duration `yaml:"max_delay"`         // the longest delay of a nack; a longer one is cut
-	DeadLetterTopic string        `yaml:"dead_letter_topic"` // where what was rejected or given up goes; empty: it is dropped
+	MaxAttempts     int           `yaml:"max_attempts" doc:"deliveries of an event to a group before it is given up"`
+	MaxDelay        time.Duration `yaml:"max_delay" doc:"the longest delay of a nack; a longer one is cut"`
+	DeadLetterTopic string        `yaml:"dead_letter_topic" doc:"where what was rejected or given up goes; empty: it is dropped"`
 }
 
 // DefaultPolicy loses nothing.

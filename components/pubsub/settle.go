@@ -19,34 +19,32 @@ func (s *Stream) Nack(id string, delay time.Duration) error {
 // Reject settles a delivery that will never be handled: it goes to the dead-letter topic, if there is one.
 func (s *Stream) Reject(id, reason string) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.expire(time.Now())
+	over, _ := s.expire(time.Now())
 	if u := s.take(id); u != nil {
 		s.bury(burial{message: u.message, attempts: u.message.Attempt, reason: reasonRejected, text: reason})
 	}
-	return nil
+	s.mu.Unlock()
+	return s.tell(over)
 }
 
 // Extend gives a delivery its whole deadline again.
 func (s *Stream) Extend(id string) error {
 	s.mu.Lock()
 	now := time.Now()
-	s.expire(now)
-	u := s.open[id]
-	if u == nil {
-		s.mu.Unlock()
-		return nil
+	all, _ := s.expire(now)
+	if u := s.open[id]; u != nil {
+		s.expect(id, u, now)
+		all = append(all, Settlement{Position: u.message.Position, Outcome: Extended})
 	}
-	s.expect(id, u, now)
 	s.mu.Unlock()
-	return s.tell([]Settlement{{Position: u.message.Position, Outcome: Extended}})
+	return s.tell(all)
 }
 
 // settle passes on what became of those that are open.
 func (s *Stream) settle(count string, ids []string, like Settlement) error {
-	all := make([]Settlement, 0, len(ids))
 	s.mu.Lock()
-	s.expire(time.Now()) // first: a process that was frozen must not settle what others have by now
+	all, _ := s.expire(time.Now()) // first: a process that was frozen must not settle what others have by now
+	n := 0
 	for _, id := range ids {
 		u := s.take(id)
 		switch {
@@ -55,12 +53,14 @@ func (s *Stream) settle(count string, ids []string, like Settlement) error {
 		case like.Outcome == Again && u.message.Attempt >= s.policy.MaxAttempts:
 			s.bury(burial{message: u.message, attempts: u.message.Attempt, reason: reasonAttempts})
 		default:
+			s.release(u.size)
 			like.Position = u.message.Position
 			all = append(all, like)
 		}
+		n++
 	}
 	s.mu.Unlock()
-	s.front.count(count, len(all))
+	s.front.count(count, n)
 	return s.tell(all)
 }
 
@@ -71,25 +71,25 @@ func (s *Stream) tell(all []Settlement) error {
 	return s.front.component.Named(s.session.Settle(context.WithoutCancel(s.ctx), all))
 }
 
-// take removes a delivery from those that are open.
+// take removes a delivery from those that are open. It takes its place until it is released.
 func (s *Stream) take(id string) *unsettled {
 	u := s.open[id]
-	if u == nil {
-		return nil
-	}
 	delete(s.open, id)
-	full := s.room() == Room{}
-	s.held.Messages--
-	s.held.Bytes -= u.size
-	if full {
-		s.changed()
-	}
 	return u
 }
 
-// expire takes the deliveries whose time is over from the application, and answers when that of the next one is.
-func (s *Stream) expire(now time.Time) (next time.Time) {
-	var over []Settlement
+func (s *Stream) release(size int64) {
+	full := s.room() == Room{}
+	s.held.Messages--
+	s.held.Bytes -= size
+	if full {
+		s.changed()
+	}
+}
+
+// expire takes the deliveries whose time is over from the application; what it answers is to be told. next is when the next
+// one's time is, if there is one.
+func (s *Stream) expire(now time.Time) (over []Settlement, next time.Time) {
 	n := 0
 	for ; n < len(s.deadlines); n++ {
 		d := s.deadlines[n]
@@ -102,20 +102,16 @@ func (s *Stream) expire(now time.Time) (next time.Time) {
 			break
 		}
 		s.take(d.id)
+		s.front.count(CountExpired, 1)
 		if u.message.Attempt >= s.policy.MaxAttempts {
 			s.bury(burial{message: u.message, attempts: u.message.Attempt, reason: reasonAttempts})
-		} else {
-			over = append(over, Settlement{Position: u.message.Position, Outcome: Again})
+			continue
 		}
+		s.release(u.size)
+		over = append(over, Settlement{Position: u.message.Position, Outcome: Again})
 	}
 	s.deadlines = s.deadlines[n:]
-	if len(over) > 0 {
-		s.front.count(CountExpired, len(over))
-		if err := s.session.Settle(context.WithoutCancel(s.ctx), over); err != nil {
-			s.cancel(err)
-		}
-	}
-	return next
+	return over, next
 }
 
 // watch looks after deadlines and burials until the stream ends.
@@ -130,8 +126,11 @@ func (s *Stream) watch() {
 		case <-timer.C:
 		}
 		s.mu.Lock()
-		next := s.expire(time.Now())
+		over, next := s.expire(time.Now())
 		s.mu.Unlock()
+		if err := s.tell(over); err != nil {
+			s.cancel(err)
+		}
 		timer.Reset(time.Hour)
 		if !next.IsZero() {
 			timer.Reset(time.Until(next))

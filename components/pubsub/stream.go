@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -163,6 +164,7 @@ func (s *Stream) deliver(messages []Message) ([]Delivery, error) {
 		m := &messages[i]
 		size := m.Event.Size()
 		if m.Attempt > s.policy.MaxAttempts {
+			s.held = Room{s.held.Messages + 1, s.held.Bytes + size}
 			s.bury(burial{message: *m, attempts: m.Attempt - 1, reason: reasonAttempts})
 			continue
 		}
@@ -180,7 +182,7 @@ func (s *Stream) deliver(messages []Message) ([]Delivery, error) {
 	if len(back) == 0 {
 		return out, nil
 	}
-	return out, s.session.Settle(s.ctx, back)
+	return out, s.session.Settle(context.WithoutCancel(s.ctx), back)
 }
 
 func (s *Stream) hold(m *Message, size int64, now time.Time) Delivery {
@@ -201,6 +203,12 @@ func (s *Stream) hold(m *Message, size int64, now time.Time) Delivery {
 // expect sets the deadline of a delivery. Those that are set later are later.
 func (s *Stream) expect(id string, u *unsettled, now time.Time) {
 	u.deadline = now.Add(s.sub.AckDeadline)
+	if len(s.deadlines) > 2*len(s.open)+1<<10 { // many were settled behind one that was not
+		s.deadlines = slices.DeleteFunc(s.deadlines, func(d deadline) bool {
+			u := s.open[d.id]
+			return u == nil || !u.deadline.Equal(d.at)
+		})
+	}
 	s.deadlines = append(s.deadlines, deadline{id, u.deadline})
 	if len(s.deadlines) == 1 {
 		s.stir()
@@ -215,8 +223,8 @@ func (s *Stream) stir() {
 	}
 }
 
-// Grant adds credit. Bytes of 0 with messages lift the bound on bytes, for as long as the stream lasts. Neither takes back what
-// was granted and not used.
+// Grant adds credit. Bytes of 0 with messages lift the bound on bytes, for as long as the stream lasts. Nothing of either takes
+// back what was granted and is not used: a pause.
 func (s *Stream) Grant(messages, bytes int64) error {
 	if messages < 0 || bytes < 0 {
 		return s.front.component.Named(fmt.Errorf("%w: credit of %d messages and %d bytes is negative", components.ErrInvalid, messages, bytes))

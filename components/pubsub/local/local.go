@@ -1,0 +1,126 @@
+// Package local keeps events in the local store: one durable folder that all sidecars of a machine with the same data folder
+// share, and nothing else to install.
+//
+// # Records
+//
+// In the store's space "pubsub"; T is a topic's id, G a group's, numbers are big-endian of 8 bytes. A record begins with its
+// format, 1; what follows is CBOR unless it says otherwise.
+//
+//	n COMPONENT NUL NAMESPACE NUL TOPIC   a topic: its id, what retention has removed, how long it retains, and up to where it was known to reach
+//	e T SEQUENCE                          an event: when it was published (the store's time, the wall's), the bytes of the topic up to it, and the event
+//	g T GROUP                             a group: its id, and the sequence up to which all is settled
+//	a G BLOCK                             which of the 4096 events of a block are settled: a bit each, the lowest first
+//	r G SEQUENCE                          an event that was delivered and is not settled: its attempts, and not before when it comes again
+//	i T IDEMPOTENCY-KEY                   a publication: its fingerprint, the event's id, when the record expires
+//	x DEADLINE i T IDEMPOTENCY-KEY        an index of those, by when they expire; empty
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/store"
+	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+	"github.com/outrigger-mesh/outrigger/components/pubsub"
+)
+
+func init() {
+	components.Register(pubsub.Drivers, "local", Options{Durability: string(db.Disk), Delivery: pubsub.DefaultPolicy,
+		Retention: 7 * 24 * time.Hour, RetentionBytes: 1 << 30, Idempotency: 24 * time.Hour}, Open)
+}
+
+// Options of the driver.
+type Options struct {
+	Durability     string          `yaml:"durability" doc:"when a publication is acknowledged: disk, once it is synced; os, once the system has it, which a loss of power may undo"`
+	Delivery       pubsub.Policy   `yaml:"delivery"`
+	Retention      time.Duration   `yaml:"retention" doc:"how long a topic keeps an event, handled or not"`
+	RetentionBytes components.Size `yaml:"retention_bytes" doc:"how much a topic keeps; beyond it the oldest events go"`
+	Idempotency    time.Duration   `yaml:"idempotency" doc:"how long an idempotency key gives the first answer again"`
+}
+
+// Validate implements components.Validator.
+func (o Options) Validate() error {
+	var faults []error
+	if o.Durability != string(db.Disk) && o.Durability != string(db.OS) {
+		faults = append(faults, fmt.Errorf("durability is disk or os, not %q", o.Durability))
+	}
+	if o.Retention <= 0 {
+		faults = append(faults, fmt.Errorf("retention: %s is not above 0", o.Retention))
+	}
+	if o.RetentionBytes <= 0 {
+		faults = append(faults, fmt.Errorf("retention_bytes: %s is not above 0", o.RetentionBytes))
+	}
+	if o.Idempotency <= 0 {
+		faults = append(faults, fmt.Errorf("idempotency: %s is not above 0", o.Idempotency))
+	}
+	if err := o.Delivery.Validate(); err != nil {
+		faults = append(faults, fmt.Errorf("delivery: %w", err))
+	}
+	return errors.Join(faults...)
+}
+
+// Guarantees implements components.Describer.
+func (Options) Guarantees() string {
+	return `- Shared by the sidecars of a machine that have the same data folder. One of them has the files open and serves the others; when it goes another takes over, and streams are to be opened again.
+- A publication that was answered is on the disk, and survives the loss of power; with ` + "`durability: os`" + ` it survives the end of any process, but not that of the machine. ` + "`PublishMany`" + ` is one step.
+- Each group gets each event at least once, while the topic retains it. What was settled is kept within a tenth of a second, and always at an orderly end: after a crash the last of it comes again.
+- Of the events with one ordering key a group has one unsettled at a time, whoever crashes. Their first deliveries come in the order of publication.
+- Attempts and delays survive a crash, but for those of the last fifth of a second.
+- When as many as a million events wait behind ordering keys that are held up, the group waits.
+- Delays, deadlines and retention are counted on a clock that does not jump when the machine's time is set.`
+}
+
+// driver asks the machine of the store, wherever that is.
+type driver struct {
+	link      *store.Link
+	opts      Options
+	component string
+}
+
+var _ components.Closer = (*driver)(nil)
+
+// Open joins the store. It must be closed, after its sessions.
+func Open(ctx context.Context, env components.Env, o Options) (pubsub.Driver, error) {
+	link, err := store.Join(ctx, env)
+	if err != nil {
+		return nil, err
+	}
+	return &driver{link: link, opts: o, component: env.ID.Name}, nil
+}
+
+// Close leaves the store.
+func (d *driver) Close(context.Context) error {
+	d.link.Close()
+	return nil
+}
+
+func (d *driver) Policy() pubsub.Policy { return d.opts.Delivery }
+
+func (d *driver) settings() settings {
+	return settings{Durability: d.opts.Durability, Retention: d.opts.Retention, RetentionBytes: int64(d.opts.RetentionBytes), Idempotency: d.opts.Idempotency}
+}
+
+func (d *driver) Publish(ctx context.Context, events []pubsub.Publication) ([]pubsub.Result, error) {
+	in := publishIn{Component: d.component, Settings: d.settings(), Events: make([]publication, len(events))}
+	for i, e := range events {
+		in.Events[i] = publication{Namespace: e.Topic.Namespace, Topic: e.Topic.Name, Event: toWire(e.Event), Key: e.IdempotencyKey, Fingerprint: e.Fingerprint}
+	}
+	out, err := publishCall.Call(ctx, d.link, in)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]pubsub.Result, len(out.Results))
+	for i, r := range out.Results {
+		results[i] = pubsub.Result{ID: r.ID}
+		switch r.Fault {
+		case faultReused:
+			results[i].Err = pubsub.Reused()
+		case faultSkipped:
+			results[i].Err = pubsub.Skipped()
+		}
+	}
+	return results, nil
+}

@@ -1,0 +1,36 @@
+package local_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/pubsub"
+	"github.com/outrigger-mesh/outrigger/components/pubsub/local"
+	"github.com/outrigger-mesh/outrigger/components/pubsub/pubsubtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// backend opens drivers on a folder of its own.
+func backend(t *testing.T) pubsubtest.Opener {
+	dir, shared := t.TempDir(), components.NewShared()
+	return func(t *testing.T, p pubsub.Policy) pubsub.Driver {
+		t.Helper()
+		o, _ := pubsub.Drivers.Defaults("local")
+		options := o.(local.Options)
+		options.Delivery, options.Durability = p, "os"
+		env := components.Env{ID: components.ID{Capability: "pubsub", Name: "default", Driver: "local"}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+			DataDir: dir, Shared: shared}
+		d, err := local.Open(context.WithoutCancel(t.Context()), env, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+}
+
+func TestConformance(t *testing.T) { pubsubtest.Run(t, backend) }

@@ -1,0 +1,48 @@
+package local
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+func TestMarksAreASet(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	const n = 3 * blockSize
+	m, want := newMarks(100), map[uint64]bool{}
+	for i := uint64(0); i <= 100; i++ {
+		want[i] = true
+	}
+	for range 4 * n {
+		seq := random.Uint64N(n)
+		switch random.IntN(2000) {
+		case 0:
+			to := seq + 1 + random.Uint64N(blockSize*3/2)
+			m.setUntil(seq, to)
+			for ; seq < to; seq++ {
+				want[seq] = true
+			}
+			if want[m.low+1] {
+				t.Fatalf("low is %d, and %d is marked", m.low, m.low+1)
+			}
+		default:
+			m.set(seq)
+			want[seq] = true
+		}
+	}
+	for seq := range uint64(n) {
+		if m.has(seq) != want[seq] {
+			t.Fatalf("%d is marked: %v, want %v (low %d)", seq, m.has(seq), want[seq], m.low)
+		}
+	}
+	for i := range m.blocks {
+		if (i+1)*blockSize-1 <= m.low {
+			t.Errorf("block %d is below low %d and still there", i, m.low)
+		}
+		b, err := decodeBlock(m.blocks[i].encode())
+		if err != nil || *b != *m.blocks[i] {
+			t.Errorf("block %d does not survive its record: %v", i, err)
+		}
+	}
+}

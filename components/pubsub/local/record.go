@@ -1,0 +1,127 @@
+package local
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+)
+
+// format is the first byte of each record.
+const format = 1
+
+// headLength is that of an event's record before the event: format, the store's time, the wall's, bytes of the topic.
+const headLength = 1 + 3*8
+
+func number(key []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(key, n) }
+
+func topicKey(component, namespace, topic string) []byte {
+	return []byte("n" + component + "\x00" + namespace + "\x00" + topic)
+}
+func eventKey(topic, seq uint64) []byte          { return number(number([]byte("e"), topic), seq) }
+func groupKey(topic uint64, group string) []byte { return append(number([]byte("g"), topic), group...) }
+func blocksOf(group uint64) []byte               { return number([]byte("a"), group) }
+func blockKey(group, block uint64) []byte        { return number(blocksOf(group), block) }
+func retriesOf(group uint64) []byte              { return number([]byte("r"), group) }
+func retryKey(group, seq uint64) []byte          { return number(retriesOf(group), seq) }
+func repeatKey(topic uint64, key string) []byte  { return append(number([]byte("i"), topic), key...) }
+func expiryKey(at db.Time, record []byte) []byte {
+	return append(number([]byte("x"), uint64(at)), record...)
+}
+
+// sequenceOf is the number that a key ends with.
+func sequenceOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
+
+// topicRecord is stored when something of it changes; Reached and Bytes follow within a second.
+type topicRecord struct {
+	ID             uint64        `cbor:"1,keyasint"`
+	Removed        uint64        `cbor:"2,keyasint,omitempty"` // up to this sequence
+	RemovedBytes   uint64        `cbor:"3,keyasint,omitempty"`
+	Reached        uint64        `cbor:"4,keyasint,omitempty"` // at least up to this sequence
+	ReachedBytes   uint64        `cbor:"5,keyasint,omitempty"`
+	Retention      time.Duration `cbor:"6,keyasint"`
+	RetentionBytes int64         `cbor:"7,keyasint"`
+	Wall           int64         `cbor:"8,keyasint,omitempty"` // of the event at Reached
+}
+
+type groupRecord struct {
+	ID  uint64 `cbor:"1,keyasint"`
+	Low uint64 `cbor:"2,keyasint,omitempty"`
+}
+
+type retryRecord struct {
+	Attempts int     `cbor:"1,keyasint"`
+	Due      db.Time `cbor:"2,keyasint,omitempty"`
+}
+
+type repeatRecord struct {
+	Fingerprint []byte  `cbor:"1,keyasint"`
+	ID          string  `cbor:"2,keyasint"`
+	Expires     db.Time `cbor:"3,keyasint"`
+}
+
+// encode is for records of numbers and texts, which cannot fail.
+func encode(v any) []byte {
+	b, err := cbor.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return append(append(make([]byte, 0, len(b)+1), format), b...)
+}
+
+func decode(record []byte, v any) error {
+	if len(record) == 0 || record[0] != format {
+		return damaged("its format is not known")
+	}
+	if err := cbor.Unmarshal(record[1:], v); err != nil {
+		return damaged(err.Error())
+	}
+	return nil
+}
+
+func damaged(why string) error {
+	return fmt.Errorf("%w: a record of the store: %s", components.ErrDamaged, why)
+}
+
+// encodeEvent leaves room for the head, which stamp fills in.
+func encodeEvent(e *event) ([]byte, error) {
+	b, err := cbor.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", components.ErrInvalid, err)
+	}
+	return append(make([]byte, headLength, headLength+len(b)), b...), nil
+}
+
+type head struct {
+	at    db.Time
+	wall  int64
+	bytes uint64
+}
+
+func (h head) stamp(record []byte) {
+	record[0] = format
+	binary.BigEndian.PutUint64(record[1:], uint64(h.at))
+	binary.BigEndian.PutUint64(record[9:], uint64(h.wall))
+	binary.BigEndian.PutUint64(record[17:], h.bytes)
+}
+
+func headOf(record []byte) (head, error) {
+	if len(record) < headLength || record[0] != format {
+		return head{}, damaged("it is no event")
+	}
+	return head{db.Time(binary.BigEndian.Uint64(record[1:])), int64(binary.BigEndian.Uint64(record[9:])), binary.BigEndian.Uint64(record[17:])}, nil
+}
+
+func decodeEvent(record []byte) (e event, err error) {
+	if _, err := headOf(record); err != nil {
+		return e, err
+	}
+	if err := cbor.Unmarshal(record[headLength:], &e); err != nil {
+		return e, damaged(err.Error())
+	}
+	return e, nil
+}

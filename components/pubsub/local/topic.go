@@ -1,0 +1,247 @@
+package local
+
+import (
+	"context"
+	"sort"
+	"sync"
+
+	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+)
+
+const (
+	maxTail      = 8 << 10 // events of a topic that are kept in memory for those that read along
+	maxTailBytes = 8 << 20
+)
+
+// topic is one that somebody has come for.
+type topic struct {
+	m    *machine
+	key  []byte
+	id   uint64
+	join sync.Mutex // held while a group is read or made
+
+	// Of the goroutine that writes. They may be ahead of what is on the disk after a write that failed: sequences have gaps then.
+	assigned uint64
+	bytes    uint64
+	wall     int64
+
+	mu     sync.Mutex
+	rec    topicRecord // as it is in truth; the one on the disk follows
+	groups map[string]*group
+	users  int // sessions; while there are any, the tail is kept
+	tail   tail
+}
+
+// entry is an event of a topic. It does not change.
+type entry struct {
+	seq   uint64
+	event event
+	size  int64
+}
+
+func newEntry(seq uint64, e event) *entry {
+	plain := e.plain()
+	return &entry{seq, e, plain.Size()}
+}
+
+// tail are the newest events, all after before.
+type tail struct {
+	before  uint64
+	entries []*entry
+	bytes   int64
+}
+
+// topic finds or makes one.
+func (m *machine) topic(ctx context.Context, component, namespace, name string, set settings) (*topic, error) {
+	key := topicKey(component, namespace, name)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.topics[string(key)]
+	if t == nil {
+		var err error
+		if t, err = m.readTopic(ctx, key, set); err != nil {
+			return nil, away("topic "+name, err)
+		}
+		m.topics[string(key)] = t
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.rec.Retention != set.Retention || t.rec.RetentionBytes != set.RetentionBytes {
+		t.rec.Retention, t.rec.RetentionBytes = set.Retention, set.RetentionBytes
+		m.note(t)
+	}
+	return t, nil
+}
+
+// readTopic is called before anybody can publish to the topic in this process, so what is on the disk is all there is.
+func (m *machine) readTopic(ctx context.Context, key []byte, set settings) (*topic, error) {
+	t := &topic{m: m, key: key, groups: map[string]*group{}}
+	v := m.space.View()
+	defer v.Close()
+	record, ok, err := v.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		t.rec = topicRecord{Retention: set.Retention, RetentionBytes: set.RetentionBytes}
+		err = m.space.Update(ctx, db.Durability(set.Durability), func(tx *db.Tx) error {
+			t.rec.ID = tx.NextID()
+			tx.Set(key, encode(t.rec))
+			return nil
+		})
+	} else if err = decode(record, &t.rec); err == nil {
+		err = t.catchUp(v)
+	}
+	t.id, t.assigned, t.bytes, t.wall = t.rec.ID, t.rec.Reached, t.rec.ReachedBytes, t.rec.Wall
+	return t, err
+}
+
+// catchUp looks for events after those the record knows of.
+func (t *topic) catchUp(v *db.View) error {
+	for key, record := range v.Scan(eventKey(t.rec.ID, t.rec.Reached+1), db.After(number([]byte("e"), t.rec.ID))) {
+		h, err := headOf(record)
+		if err != nil {
+			return err
+		}
+		t.rec.Reached, t.rec.ReachedBytes, t.rec.Wall = sequenceOf(key), h.bytes, h.wall
+	}
+	return v.Err()
+}
+
+func (t *topic) keep(ctx context.Context) error {
+	t.mu.Lock()
+	record := encode(t.rec)
+	t.mu.Unlock()
+	return t.m.space.Update(ctx, db.OS, func(tx *db.Tx) error {
+		tx.Set(t.key, record)
+		return nil
+	})
+}
+
+// append takes in events that are safe now.
+func (t *topic) append(entries []*entry, h head) {
+	t.mu.Lock()
+	last := entries[len(entries)-1].seq
+	t.rec.Reached, t.rec.ReachedBytes, t.rec.Wall = last, h.bytes, h.wall
+	full := int64(h.bytes-t.rec.RemovedBytes) > t.rec.RetentionBytes
+	if t.users > 0 {
+		t.tail.add(entries)
+	}
+	for _, g := range t.groups {
+		nudge(g.wake)
+	}
+	t.mu.Unlock()
+	t.m.note(t)
+	if full {
+		nudge(t.m.full)
+	}
+}
+
+func (l *tail) add(entries []*entry) {
+	l.entries = append(l.entries, entries...)
+	for _, e := range entries {
+		l.bytes += e.size
+	}
+	if len(l.entries) <= maxTail && l.bytes <= maxTailBytes {
+		return
+	}
+	n := 0
+	for ; n < len(l.entries)-1 && (len(l.entries)-n > maxTail/2 || l.bytes > maxTailBytes/2); n++ {
+		l.before = l.entries[n].seq
+		l.bytes -= l.entries[n].size
+	}
+	l.entries = append(make([]*entry, 0, maxTail), l.entries[n:]...) // readers have parts of the old one
+}
+
+// after is where in the tail the events after a sequence begin.
+func (l *tail) after(seq uint64) int {
+	return sort.Search(len(l.entries), func(i int) bool { return l.entries[i].seq > seq })
+}
+
+func (t *topic) use() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.users++; t.users == 1 {
+		t.tail = tail{before: t.rec.Reached}
+	}
+}
+
+func (t *topic) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.users--; t.users == 0 {
+		t.tail = tail{}
+	}
+}
+
+// reached is the sequence of the newest event.
+func (t *topic) reached() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.rec.Reached
+}
+
+// maxRead is how many events are read at once, and maxReadBytes of how many bytes.
+const (
+	maxRead      = 512
+	maxReadBytes = 1 << 20
+)
+
+// read answers events after a sequence, in order.
+func (t *topic) read(after uint64) ([]*entry, error) {
+	t.mu.Lock()
+	if t.users > 0 && after >= t.tail.before {
+		i := t.tail.after(after)
+		some := t.tail.entries[i:min(i+maxRead, len(t.tail.entries)):min(i+maxRead, len(t.tail.entries))]
+		t.mu.Unlock()
+		return some, nil
+	}
+	t.mu.Unlock()
+	v := t.m.space.View()
+	defer v.Close()
+	var some []*entry
+	bytes := 0
+	for key, record := range v.Scan(eventKey(t.id, after+1), db.After(number([]byte("e"), t.id))) {
+		e, err := decodeEvent(record)
+		if err != nil {
+			return nil, err
+		}
+		some = append(some, newEntry(sequenceOf(key), e))
+		if bytes += len(record); len(some) == maxRead || bytes >= maxReadBytes {
+			break
+		}
+	}
+	return some, v.Err()
+}
+
+// get answers the events of sequences, nil for those that are gone.
+func (t *topic) get(seqs []uint64) ([]*entry, error) {
+	out := make([]*entry, len(seqs))
+	t.mu.Lock()
+	for i, seq := range seqs {
+		if at := t.tail.after(seq - 1); at < len(t.tail.entries) && t.tail.entries[at].seq == seq {
+			out[i] = t.tail.entries[at]
+		}
+	}
+	t.mu.Unlock()
+	v := t.m.space.View()
+	defer v.Close()
+	for i, seq := range seqs {
+		if out[i] != nil {
+			continue
+		}
+		record, ok, err := v.Get(eventKey(t.id, seq))
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		e, err := decodeEvent(record)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = newEntry(seq, e)
+	}
+	return out, nil
+}
