@@ -1,20 +1,18 @@
 package integration
 
 import (
+	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -130,8 +128,55 @@ func (p *caller) end(atLeast int64) {
 	}
 }
 
+// http is the plainest client of HTTP/1.1: it keeps its connection until it is told to close it, and sends nothing twice.
+func (p *caller) http(address string) {
+	var ctx context.Context
+	ctx, p.stop = context.WithCancel(context.Background())
+	p.work.Go(func() {
+		var nc net.Conn
+		var in *bufio.Reader
+		for ctx.Err() == nil {
+			var err error
+			if nc == nil {
+				if nc, err = net.Dial("tcp", address); err != nil {
+					p.count(err)
+					return
+				}
+				in = bufio.NewReader(nc)
+			}
+			io.WriteString(nc, "POST /outrigger.cache.v1.Cache/Exists HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"key\":\"a\"}")
+			res, err := http.ReadResponse(in, nil)
+			if err == nil {
+				_, err = io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+			}
+			if err == nil && res.StatusCode != http.StatusOK {
+				err = errors.New(res.Status)
+			}
+			p.count(err)
+			if err != nil || res.Close {
+				nc.Close()
+				nc = nil
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+		if nc != nil {
+			nc.Close()
+		}
+	})
+}
+
+func TestReplaceUnderHTTP(t *testing.T) {
+	all, clients := shop(t, 0, 1)
+	clients[0].http(all[0].sidecar.HTTP)
+	for range 3 {
+		all[0].replaceAndWait(t)
+	}
+	clients[0].end(100)
+}
+
 func shop(t *testing.T, callees, callers int) (all []*instance, clients []*caller) {
-	config := "registry: {default: {driver: file, options: {dir: " + t.TempDir() + "}}}\ndrain: {max: 20s}\n"
+	config := "registry: {default: {driver: file, options: {dir: " + t.TempDir() + "}}}\ncache: {default: {driver: memory}}\ndrain: {max: 20s}\n"
 	for n := range callees {
 		all = append(all, startInstanceWith(t, "echo", fmt.Sprint(n), config))
 	}
@@ -197,198 +242,6 @@ func TestStreamOverAReplacement(t *testing.T) {
 		if code := s.Wait(time.Minute); code != 0 {
 			t.Errorf("exit code %d\n%s", code, s.Output())
 		}
-	}
-}
-
-// stuck is a sidecar's start that does not come to its end before mend.
-type stuck struct {
-	*harness.Sidecar
-	dir string
-}
-
-func (i *instance) replaceStuck(t *testing.T) *stuck {
-	t.Helper()
-	s := &stuck{dir: filepath.Join(t.TempDir(), "secrets")}
-	o := i.sidecar.Options
-	o.Args = []string{"-replace"}
-	o.Config += "secret: {s: {driver: file, required: true, options: {dir: " + s.dir + "}}}\nreload: {timeout: 1m}\n"
-	var err error
-	if s.Sidecar, err = harness.Launch(t, o); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// asked waits until it has the sockets.
-func (s *stuck) asked(t *testing.T, old *harness.Sidecar) {
-	t.Helper()
-	harness.Eventually(t, 30*time.Second, func() error {
-		if by := fmt.Sprintf("by_pid=%d", s.PID()); !strings.Contains(old.Output(), by) {
-			return errors.New(by + " is not in the log of the old one")
-		}
-		return nil
-	})
-}
-
-func (s *stuck) mend(t *testing.T) {
-	t.Helper()
-	if err := os.Mkdir(s.dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Ready(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// TestReplacementThatFails kills it at any moment before it is ready, and has it fail by itself; each time the old one goes on.
-func TestReplacementThatFails(t *testing.T) {
-	all, clients := shop(t, 1, 1)
-	clients[0].load(300)
-	for _, i := range all {
-		old := i.sidecar
-		for n := range 6 {
-			s := i.replaceStuck(t)
-			if n == 0 {
-				s.asked(t, old)
-			}
-			time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
-			s.Kill()
-		}
-		o := old.Options
-		o.Args = []string{"-replace"}
-		for want, config := range map[string]string{"unknown driver": "cache: {a: {driver: no}}\n", "/no/such": "reload: {timeout: 300ms}\nsecret: {s: {driver: file, required: true, options: {dir: /no/such}}}\n"} {
-			o.Config = config
-			if _, err := harness.TryStart(t, o); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "exit status 2") {
-				t.Error(err)
-			}
-		}
-		o.Args, o.Config = nil, old.Options.Config
-		if _, err := harness.TryStart(t, o); err == nil || !strings.Contains(err.Error(), "another sidecar serves") {
-			t.Errorf("the lock was lost: %v", err)
-		}
-		if _, err := os.Stat(old.Socket); err != nil {
-			t.Error(err)
-		}
-		i.replaceAndWait(t)
-	}
-	clients[0].end(500)
-}
-
-// handover speaks as a new sidecar does, by the format that is documented.
-type handover struct {
-	t  *testing.T
-	nc *net.UnixConn
-}
-
-func askForSockets(t *testing.T, s *harness.Sidecar) *handover {
-	t.Helper()
-	nc, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: strings.TrimSuffix(s.Socket, ".sock") + ".handover", Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &handover{t, nc}
-}
-
-func (h *handover) say(line string) {
-	h.t.Helper()
-	if _, err := h.nc.Write([]byte(line + "\n")); err != nil {
-		h.t.Error(err)
-	}
-}
-
-// hear reads a line and closes what comes with it.
-func (h *handover) hear() (line string, descriptors int) {
-	h.t.Helper()
-	text, rights := make([]byte, 64<<10), make([]byte, 1<<10)
-	h.nc.SetReadDeadline(time.Now().Add(30 * time.Second))
-	n, k, _, _, err := h.nc.ReadMsgUnix(text, rights)
-	if err != nil {
-		h.t.Error(err)
-	}
-	controls, _ := syscall.ParseSocketControlMessage(rights[:k])
-	for _, c := range controls {
-		fds, _ := syscall.ParseUnixRights(&c)
-		for _, fd := range fds {
-			syscall.Close(fd)
-			descriptors++
-		}
-	}
-	return string(text[:n]), descriptors
-}
-
-// TestHandOverBrokenOff has the new one go at each step.
-func TestHandOverBrokenOff(t *testing.T) {
-	all, clients := shop(t, 1, 1)
-	clients[0].load(300)
-	for _, i := range all {
-		for name, steps := range map[string]func(h *handover){
-			"without a word": func(*handover) {},
-			"after the hello": func(h *handover) {
-				h.say(`{"handover":1}`)
-			},
-			"with the sockets": func(h *handover) {
-				h.say(`{"handover":1,"version":"later","what":"is new"}`)
-				line, n := h.hear()
-				var offer struct{ Sockets []struct{ Name string } }
-				if err := json.Unmarshal([]byte(line), &offer); err != nil || n != len(offer.Sockets) || n != 9 || offer.Sockets[n-1].Name != "lock" {
-					t.Errorf("%d descriptors came with %s", n, line)
-				}
-			},
-			"having said something else": func(h *handover) {
-				h.say(`{"handover":1}`)
-				h.hear()
-				h.say(`{"handover":1,"taken":[]}`)
-			},
-			"having said nothing sensible": func(h *handover) {
-				h.say(`{"handover":1}`)
-				h.hear()
-				h.say(`}`)
-			},
-			"in another format": func(h *handover) {
-				h.say(`{"handover":2,"version":"9.9"}`)
-				if line, n := h.hear(); n != 0 || !strings.Contains(line, "9.9") || !strings.Contains(line, `"error"`) {
-					t.Errorf("%d descriptors came with %s", n, line)
-				}
-			},
-		} {
-			h := askForSockets(t, i.sidecar)
-			steps(h)
-			h.nc.Close()
-			if err := dialCaller(t, all[1].sidecar.Outbound).call(); err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
-		i.replaceAndWait(t)
-	}
-	clients[0].end(200)
-}
-
-// TestPredecessorThatGoes ends the old one while the new one starts: what comes meanwhile waits for that.
-func TestPredecessorThatGoes(t *testing.T) {
-	for name, end := range map[string]func(*harness.Sidecar){
-		"killed": (*harness.Sidecar).Kill, "ended in order": func(s *harness.Sidecar) { s.Stop() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			all, clients := shop(t, 1, 1)
-			for _, i := range []*instance{all[1]} {
-				old := i.sidecar
-				next := i.replaceStuck(t)
-				next.asked(t, old)
-				end(old)
-				called := make(chan error, 1)
-				go func() { called <- dialCaller(t, old.Outbound).call() }()
-				time.Sleep(100 * time.Millisecond)
-				next.mend(t)
-				if err := <-called; err != nil {
-					t.Error(err)
-				}
-				if _, err := os.Stat(old.Socket); err != nil {
-					t.Error(err)
-				}
-				i.sidecar = next.Sidecar
-			}
-			harness.Eventually(t, 20*time.Second, clients[0].call)
-		})
 	}
 }
 
@@ -467,7 +320,7 @@ func TestReplaceNobody(t *testing.T) {
 }
 
 func TestReplaceRefused(t *testing.T) {
-	parent := harness.Start(t, harness.Options{App: "a", Command: []string{"sleep", "60"}})
+	parent := harness.Start(t, harness.Options{App: "a", Command: []string{"sleep", "60"}, Config: "drain: {propagation: 100ms}\n"})
 	for want, o := range map[string]harness.Options{
 		"must stay its parent": {App: "a", DataDir: parent.DataDir},
 		"does not go with":     {App: "b", Command: []string{"sleep", "1"}},
@@ -478,7 +331,7 @@ func TestReplaceRefused(t *testing.T) {
 			t.Errorf("want %q: %v", want, err)
 		}
 	}
-	parent.Kill()
+	parent.Stop() // to have the command ended too
 }
 
 // TestQueueOfReplacements: who comes while another one takes over is served by that one.
@@ -496,63 +349,6 @@ func TestQueueOfReplacements(t *testing.T) {
 		t.Errorf("%s\n%s", old.Output(), first.Output())
 	}
 	if err := clients[0].call(); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestSocketsOfSystemd stops and starts sidecars whose sockets somebody else holds: no connection is refused in between.
-func TestSocketsOfSystemd(t *testing.T) {
-	config := "registry: {default: {driver: file, options: {dir: " + t.TempDir() + "}}}\ndrain: {propagation: 100ms, quiet: 100ms, max: 2s}\n"
-	callee := startInstanceWith(t, "echo", "one", config)
-	dir := t.TempDir()
-	o := harness.Options{App: "caller", DataDir: dir, Config: config, Passed: map[string]*os.File{}}
-	addresses := map[string]string{}
-	for _, name := range []string{"outbound", "grpc", "socket"} {
-		network, address := "tcp", "127.0.0.1:0"
-		if name == "socket" {
-			network, address = "unix", filepath.Join(dir, "run", "default", "caller.sock")
-			if err := os.MkdirAll(filepath.Dir(address), 0o700); err != nil {
-				t.Fatal(err)
-			}
-		}
-		ln, err := net.Listen(network, address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		addresses[name] = ln.Addr().String()
-		f, err := ln.(interface{ File() (*os.File, error) }).File()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		o.Passed[name] = f
-	}
-	s := harness.Start(t, o)
-	if s.Outbound != addresses["outbound"] || s.GRPC != addresses["grpc"] {
-		t.Fatalf("it listens on %s and %s, it was passed %v", s.Outbound, s.GRPC, addresses)
-	}
-	(&pair{client: s.Client()}).published(t, "echo", 1)
-	for range 2 {
-		if code := s.Stop(); code != 0 {
-			t.Errorf("exit code %d\n%s", code, s.Output())
-		}
-		called := make(chan error, 2)
-		go func() { called <- dialCaller(t, addresses["outbound"]).call() }()
-		nc, err := net.Dial("unix", addresses["socket"])
-		if err != nil {
-			t.Fatal(err)
-		}
-		nc.Close()
-		s = harness.Start(t, o)
-		if err := <-called; err != nil {
-			t.Error(err)
-		}
-	}
-	_ = callee
-	o.Passed = map[string]*os.File{"grpcc": o.Passed["grpc"]}
-	o.App = "other"
-	if _, err := harness.TryStart(t, o); err == nil || !strings.Contains(err.Error(), "FileDescriptorName=") || !strings.Contains(err.Error(), "exit status 2") {
 		t.Error(err)
 	}
 }

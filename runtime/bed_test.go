@@ -57,6 +57,23 @@ func launch(t *testing.T, text string, command ...string) *sidecar {
 	s := &sidecar{dir: t.TempDir(), signals: make(chan os.Signal, 8), ended: make(chan error, 1)}
 	s.path = filepath.Join(s.dir, "c.yaml")
 	s.write(t, text)
+	s.run(t, false, command...)
+	return s
+}
+
+// replacement takes over from s, with the same settings.
+func (s *sidecar) replacement(t *testing.T) *sidecar {
+	t.Helper()
+	next := &sidecar{dir: s.dir, path: s.path, signals: make(chan os.Signal, 8), ended: make(chan error, 1)}
+	next.run(t, true)
+	if err := next.becomeReady(t); err != nil {
+		t.Fatal(err)
+	}
+	return next
+}
+
+func (s *sidecar) run(t *testing.T, replace bool, command ...string) {
+	t.Helper()
 	zero := 0
 	load := func() (*config.Config, error) {
 		return config.Load(s.path, config.Overrides{AppID: "stock", DataDir: s.dir, GRPCPort: &zero, HTTPPort: &zero, AdminPort: &zero, InboundPort: &zero, OutboundPort: &zero}, config.Environment{})
@@ -67,7 +84,7 @@ func launch(t *testing.T, text string, command ...string) *sidecar {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		s.ended <- runtime.Run(ctx, runtime.Options{Config: c, Load: load, Signals: s.signals, Version: "test", Command: command, Out: &s.out})
+		s.ended <- runtime.Run(ctx, runtime.Options{Config: c, Load: load, Signals: s.signals, Version: "test", Command: command, Out: &s.out, Replace: replace})
 	}()
 	t.Cleanup(func() { // whatever the test has made of it
 		cancel()
@@ -75,22 +92,26 @@ func launch(t *testing.T, text string, command ...string) *sidecar {
 		s.signals <- syscall.SIGTERM
 		s.wait(t)
 	})
-	return s
 }
 
 // begin waits until the sidecar that it runs is ready or has ended.
 func begin(t *testing.T, text string, command ...string) (*sidecar, error) {
 	t.Helper()
 	s := launch(t, text, command...)
+	return s, s.becomeReady(t)
+}
+
+func (s *sidecar) becomeReady(t *testing.T) error {
+	t.Helper()
 	for late := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if m := readyLine.FindStringSubmatch(s.out.String()); m != nil {
 			s.grpc, s.http, s.outbound, s.inbound, s.admin = m[1], m[2], m[3], m[4], m[5]
-			return s, nil
+			return nil
 		}
 		select {
 		case err := <-s.ended:
 			s.ended <- err
-			return s, err
+			return err
 		default:
 		}
 		if time.Now().After(late) {

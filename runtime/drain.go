@@ -86,8 +86,28 @@ func (s *sidecar) stopAccepting(ctx context.Context, next *successor) {
 	go func() {
 		limit, cancel := context.WithDeadline(s.cut, s.drained())
 		defer cancel()
+		s.api.Leave()
+		s.quietHTTP(limit)
 		s.leaving <- s.api.Shutdown(limit)
 	}()
+}
+
+// quietHTTP waits until the clients of HTTP have closed their connections, which they do after an answer, or have been quiet for
+// so long that they will not send a request just when theirs is closed.
+func (s *sidecar) quietHTTP(ctx context.Context) {
+	tick := time.NewTicker(lingerCheck)
+	defer tick.Stop()
+	var seen int64
+	for quiet := time.Now(); s.http.open() > 0 && time.Since(quiet) < s.config().Drain.Quiet; {
+		if n := s.http.reads.Load(); n != seen {
+			quiet, seen = time.Now(), n
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 func (s *sidecar) withdraw(ctx context.Context) error {

@@ -31,6 +31,7 @@ func TestArguments(t *testing.T) {
 		{"run -h", 0, "-app-id"}, {"check -h", 0, "-dial"}, {"version -h", 0, "-o"}, {"status --help", 0, "-socket"}, {"call -h", 0, "-timeout"}, {"components -h", 0, "-o"}, {"schema -h", 0, ""},
 		{"run -grpc-port 70000", 2, "65535"}, {"run -grpc-port x", 2, "a port is a number"}, {"run -nonsense", 2, "nonsense"},
 		{"run app.yaml", 2, `unexpected argument "app.yaml"`}, {"run -app-id a python3 app.py", 2, "behind --"},
+		{"run -replace -- true", 2, "-replace does not go with a command"},
 		{"run -config /no/such/file", 2, "/no/such/file"}, {"run -config " + bad + " -- true", 2, `unknown section "cahce"`},
 		{"check", 2, "-config"}, {"check -config " + bad, 1, `unknown section "cahce"`}, {"check -config " + bad, 1, "app.id"},
 		{"help run", 0, "-app-port"}, {"help rnu", 2, `unknown command "rnu"`}, {"--version", 0, "outrigger "}, {"status -h", 0, "default text"},

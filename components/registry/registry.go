@@ -32,7 +32,8 @@ type Driver interface {
 	// Register writes a record in place of one with the same service and address, and keeps it alive until Deregister, or
 	// Close, or the end of the process, after which it disappears within a time that the driver states.
 	Register(ctx context.Context, r Record) error
-	// Deregister removes a record of this instance; that it is absent is no error.
+	// Deregister removes a record of this instance; that it is absent is no error. What another instance has registered since
+	// for the same address stays, here and when this one is closed: a sidecar is replaced by one that has registered before.
 	Deregister(ctx context.Context, s Service, address string) error
 	// Watch reports all records of the service first, of whichever process, none included, then all again whenever they
 	// change, from one goroutine at a time. It blocks until ctx ends, report fails, the records cannot be read to begin

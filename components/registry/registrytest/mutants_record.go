@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -140,6 +141,24 @@ var recordMutants = []componenttest.Mutant[registry.Driver]{
 				delete(there, address)
 				return d.Deregister(ctx, s, address)
 			}}
+	}},
+	{Name: "a record that is there is not registered again by another", Break: func(d registry.Driver) registry.Driver {
+		var mu sync.Mutex
+		mine := map[string]bool{}
+		return &hooks{Full: d.(Full), register: func(ctx context.Context, r registry.Record) error {
+			mu.Lock()
+			defer mu.Unlock()
+			theirs := false
+			d.Watch(ctx, r.Service, func(all []registry.Record) error {
+				theirs = !mine[r.Address] && slices.ContainsFunc(all, func(o registry.Record) bool { return o.Address == r.Address })
+				return context.Canceled
+			})
+			if theirs {
+				return nil
+			}
+			mine[r.Address] = true
+			return d.Register(ctx, r)
+		}}
 	}},
 	{Name: "close leaves the records", Break: func(d registry.Driver) registry.Driver {
 		return &hooks{Full: d.(Full), close: func(context.Context) error { return nil }}

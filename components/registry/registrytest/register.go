@@ -166,3 +166,26 @@ func closeTakesBack(s *suite) {
 	}
 	s.want(b, stock, two)
 }
+
+// succession: a record that another instance has registered too stays when the first one takes its own back, by Deregister or by
+// Close, and nobody sees it missing meanwhile.
+func succession(s *suite) {
+	a, b, c := s.Open(), s.Open(), s.Open()
+	r := record(stock, "10.0.0.1:7080")
+	s.register(a, r)
+	s.want(c, stock, r)
+	w := s.watch(c, stock, nil)
+	s.register(b, r)
+	s.deregister(a, stock, r.Address)
+	s.want(b, stock, r)
+	s.register(a, r)
+	if err := b.(components.Closer).Close(s.Context()); err != nil {
+		s.Error(err)
+	}
+	s.want(a, stock, r)
+	w.want(r)
+	if w.mu.Lock(); w.gaps > 0 {
+		s.Errorf("a watcher was told %d times that there is none", w.gaps)
+	}
+	w.mu.Unlock()
+}

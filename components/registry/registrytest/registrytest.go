@@ -50,7 +50,7 @@ var cases = []struct {
 	{"RegisterAtOnce", registerAtOnce}, {"Deregister", deregister}, {"Names", names}, {"Outside", outside},
 	{"Instances", instances}, {"WatchBegins", watchBegins}, {"WatchLastState", watchLastState}, {"WatchOwnership", watchOwnership},
 	{"WatchEnds", watchEnds}, {"WatchReportFails", watchReportFails}, {"WatchSlowReader", watchSlowReader}, {"WatchMany", watchMany},
-	{"CloseTakesBack", closeTakesBack},
+	{"CloseTakesBack", closeTakesBack}, {"Succession", succession},
 }
 
 type suite struct {
@@ -90,6 +90,7 @@ type tail struct {
 	overlaps bool
 	first    []registry.Record
 	list     []registry.Record
+	gaps     int // reports of nothing
 }
 
 func (s *suite) watch(d registry.Driver, service registry.Service, during func()) *tail {
@@ -124,6 +125,9 @@ func (w *tail) take(all []registry.Record) {
 		w.first = all
 	}
 	w.list = all
+	if len(all) == 0 {
+		w.gaps++
+	}
 }
 
 // want waits until the list is this.

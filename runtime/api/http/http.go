@@ -10,6 +10,7 @@ import (
 	"net"
 	nethttp "net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -38,7 +39,11 @@ type Handler struct {
 	opts       Options
 	transcoder nethttp.Handler
 	methods    map[string]protoreflect.MethodDescriptor // by path
+	leaving    atomic.Bool
 }
+
+// Leave makes each answer from now on the last one of its connection.
+func (h *Handler) Leave() { h.leaving.Store(true) }
 
 // New makes the handler of all services of the gRPC server that are described in this build.
 func New(o Options) (*Handler, error) {

@@ -31,6 +31,9 @@ const (
 )
 
 func (h *Handler) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
+	if h.leaving.Load() {
+		w.Header().Set("Connection", "close")
+	}
 	ctx, err := h.admit(r)
 	if err != nil {
 		writeError(w, 0, err)
