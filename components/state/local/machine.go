@@ -17,7 +17,7 @@ func init() { store.Register("state", openMachine) }
 type machine struct {
 	space   *db.Space
 	log     *slog.Logger
-	salt    uint32 // of the versions it gives
+	salt    uint32 // of the versions it gives: see the package comment
 	sweeper sync.WaitGroup
 }
 

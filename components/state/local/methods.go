@@ -151,7 +151,14 @@ func (d *driver) List(ctx context.Context, prefix, after string, limit int, valu
 
 // Transact implements state.Driver.
 func (d *driver) Transact(ctx context.Context, t state.Transaction) (state.Result, error) {
-	in := transactIn{Durability: db.Durability(d.options.Durability), Operations: make([]operation, len(t.Operations))}
+	in, call := d.request(t)
+	out, err := call.Call(ctx, d.link, in)
+	return state.Result{Outcome: out.Outcome, Versions: out.Versions}, blamed(err)
+}
+
+// request does what can be done before it is the transaction's turn.
+func (d *driver) request(t state.Transaction) (in transactIn, call store.Unary[transactIn, transactOut]) {
+	in = transactIn{Durability: db.Durability(d.options.Durability), Operations: make([]operation, len(t.Operations))}
 	for i := range t.Operations {
 		op := &t.Operations[i]
 		in.Operations[i] = operation{Kind: op.Kind, Key: d.key(items, op.Key), TTL: op.Item.TTL, IfVersion: op.IfVersion, IfAbsent: op.IfAbsent}
@@ -168,13 +175,11 @@ func (d *driver) Transact(ctx context.Context, t state.Transaction) (state.Resul
 			in.Forward = d.barrier(forward)
 		}
 	}
-	call := transactCall
-	if t.IdempotencyKey != "" {
-		in.Idempotency, in.Digest = claim{d.key(answers, t.IdempotencyKey), d.options.Idempotency}, []byte(t.Digest)
-		call = repeatCall
+	if t.IdempotencyKey == "" {
+		return in, transactCall
 	}
-	out, err := call.Call(ctx, d.link, in)
-	return state.Result{Outcome: out.Outcome, Versions: out.Versions}, blamed(err)
+	in.Idempotency, in.Digest = claim{d.key(answers, t.IdempotencyKey), d.options.Idempotency}, []byte(t.Digest)
+	return in, repeatCall
 }
 
 func (d *driver) barrier(b state.Barrier) []byte {
