@@ -76,8 +76,9 @@ type driver struct {
 }
 
 var (
-	_ state.ManyGetter  = (*driver)(nil)
-	_ components.Closer = (*driver)(nil)
+	_ state.ManyGetter   = (*driver)(nil)
+	_ components.Closer  = (*driver)(nil)
+	_ components.Checker = (*driver)(nil)
 )
 
 // Open joins the store. It must be closed.
@@ -88,6 +89,9 @@ func Open(ctx context.Context, env components.Env, o Options) (state.Driver, err
 	}
 	return &driver{link: link, options: o, name: env.ID.Name + "/"}, nil
 }
+
+// Check implements components.Checker.
+func (d *driver) Check(ctx context.Context) error { return d.link.Check(ctx) }
 
 // Close leaves the store.
 func (d *driver) Close(context.Context) error {

@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// opener makes drivers on one folder.
+// opener makes drivers on one folder, as a process would.
 func opener(dir string) func(t *testing.T) state.Driver {
 	shared := components.NewShared()
 	return func(t *testing.T) state.Driver {
@@ -35,3 +35,15 @@ func opener(dir string) func(t *testing.T) state.Driver {
 }
 
 func TestConformance(t *testing.T) { statetest.Run(t, opener(t.TempDir())) }
+
+// TestConformanceOfAClient has the store owned by somebody else, who is called over the socket.
+func TestConformanceOfAClient(t *testing.T) {
+	dir := t.TempDir()
+	owner := opener(dir)(t)
+	t.Cleanup(func() { // the tests of the suite run until then
+		if err := owner.(components.Closer).Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	statetest.Run(t, opener(dir))
+}

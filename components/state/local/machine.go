@@ -92,7 +92,7 @@ func (m *machine) list(ctx context.Context, in listIn) (out listOut, err error) 
 	v := m.space.View()
 	defer v.Close()
 	from := in.Prefix
-	if in.After != nil && string(in.After) >= string(from) {
+	if len(in.After) > 0 && string(in.After) >= string(from) {
 		from = append(append(make([]byte, 0, len(in.After)+1), in.After...), 0)
 	}
 	bytes := 0
