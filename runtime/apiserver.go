@@ -45,7 +45,7 @@ func (s *sidecar) startAPI(context.Context) error {
 	a.doors = &proxy.Dispatch{Logger: s.log, Hint: httpHint(s.sockets.http.Addr()), Protocols: []proxy.Protocol{a.grpc()}}
 	a.Server, err = server.New(server.Options{Caller: s.app, Admin: s.sockets.admin.Addr().String(), Access: policy, Logger: s.log, Tracer: s.telemetry.Tracer,
 		MaxMessage: c.API.MaxMessageBytes, MaxInFlight: c.API.MaxInFlight,
-		Services: native.Deps{Caches: s.fronts.caches, Configs: s.fronts.configs, Secrets: s.fronts.secrets, States: s.fronts.states,
+		Services: native.Deps{Caches: s.fronts.caches, Configs: s.fronts.configs, Secrets: s.fronts.secrets, States: s.fronts.states, PubSubs: s.fronts.pubsubs,
 			Locks: s.fronts.locks, Sequences: s.fronts.sequences,
 			Invoker: invoker, Draining: s.draining,
 			Naming: &naming{publisher: s.publisher, directory: s.directory, outbound: s.sockets.outbound.Addr().String()}}})

@@ -18,6 +18,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/cache"
 	conf "github.com/outrigger-mesh/outrigger/components/config"
 	"github.com/outrigger-mesh/outrigger/components/lock"
+	"github.com/outrigger-mesh/outrigger/components/pubsub"
 	"github.com/outrigger-mesh/outrigger/components/registry"
 	"github.com/outrigger-mesh/outrigger/components/secret"
 	"github.com/outrigger-mesh/outrigger/components/sequence"
@@ -82,6 +83,7 @@ type fronts struct {
 	configs    *host.Fronts[*conf.Config]
 	secrets    *host.Fronts[*secret.Secret]
 	states     *host.Fronts[*state.State]
+	pubsubs    *host.Fronts[*pubsub.PubSub]
 	locks      *host.Fronts[*lock.Lock]
 	sequences  *host.Fronts[*sequence.Sequence]
 	registries *host.Fronts[*registry.Registry]
@@ -131,11 +133,16 @@ func newHost(t *telemetry.Telemetry, log *slog.Logger, dataDir string) (*host.Ho
 	if t != nil {
 		o.Observe, o.Meter = t.Observer(), t.ComponentRegisterer
 	}
+	events := pubsub.Options{Logger: log}
+	if t != nil {
+		events.Count = t.Metrics.CountDeliveries
+	}
 	h := host.New(o)
 	f.caches = host.Add(h, cache.Drivers, cache.New)
 	f.configs = host.Add(h, conf.Drivers, conf.New)
 	f.secrets = host.Add(h, secret.Drivers, secret.New)
 	f.states = host.Add(h, state.Drivers, state.New)
+	f.pubsubs = host.Add(h, pubsub.Drivers, func(c *components.Component[pubsub.Driver]) *pubsub.PubSub { return pubsub.New(c, events) })
 	f.locks = host.Add(h, lock.Drivers, lock.New)
 	f.sequences = host.Add(h, sequence.Drivers, sequence.New)
 	f.registries = host.Add(h, registry.Drivers, registry.New)

@@ -145,6 +145,6 @@ type Restricted interface {
 type Feature string
 
 const (
-	Idempotency Feature = "idempotency keys"
-	Replay      Feature = "replay"
+	Idempotency Feature = "idempotency keys" // to publish once for a key
+	Replay      Feature = "replay"           // to move a group to a time
 )

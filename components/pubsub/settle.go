@@ -68,6 +68,11 @@ func (s *Stream) tell(all []Settlement) error {
 	if len(all) == 0 {
 		return nil
 	}
+	s.telling.RLock()
+	defer s.telling.RUnlock()
+	if s.ended {
+		return nil
+	}
 	return s.front.component.Named(s.session.Settle(context.WithoutCancel(s.ctx), all))
 }
 

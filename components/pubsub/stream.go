@@ -44,6 +44,9 @@ type Stream struct {
 	session  Session
 	watching sync.WaitGroup
 
+	telling sync.RWMutex // while something is told to the session
+	ended   bool         // by Close: the session is to be told nothing
+
 	mu        sync.Mutex
 	credit    Room
 	boundless bool // no bound for bytes
@@ -105,7 +108,7 @@ func (s *Stream) Next() ([]Delivery, error) {
 			s.front.count(CountDelivered, len(deliveries))
 			return deliveries, nil
 		case settleErr != nil:
-			return nil, s.front.component.Named(settleErr)
+			return nil, settleErr
 		case err != nil && !interrupted:
 			return nil, s.front.component.Named(err)
 		}
@@ -182,7 +185,7 @@ func (s *Stream) deliver(messages []Message) ([]Delivery, error) {
 	if len(back) == 0 {
 		return out, nil
 	}
-	return out, s.session.Settle(context.WithoutCancel(s.ctx), back)
+	return out, s.tell(back)
 }
 
 func (s *Stream) hold(m *Message, size int64, now time.Time) Delivery {
@@ -252,13 +255,17 @@ func (s *Stream) Drain() {
 	s.changed()
 }
 
-// Close gives back at once what is not settled.
+// Close gives back at once what is not settled. What is said to the stream afterwards means nothing. Next must have returned, or
+// its context have ended.
 func (s *Stream) Close() {
 	s.cancel(context.Canceled)
 	s.watching.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), closeTime)
 	defer cancel()
 	s.burial(ctx)
+	s.telling.Lock()
+	s.ended = true
+	s.telling.Unlock()
 	err := s.session.Close(ctx)
 	s.mu.Lock()
 	left := len(s.open)

@@ -26,6 +26,7 @@ type Metrics struct {
 	mesh     table[meshKey, *MeshMeter]
 	rest     table[meshKey, *MeshMeter] // of the service called other
 
+	deliveries    *prometheus.CounterVec
 	accessDropped prometheus.Counter
 	spansDropped  *prometheus.CounterVec
 }
@@ -42,6 +43,9 @@ func newMetrics(info Info) *Metrics {
 			Name: "outrigger_mesh_request_seconds", Buckets: buckets,
 			Help: "Requests that were proxied, and how long they took.",
 		}, []string{"direction", "protocol", "service", "version", "code"}),
+		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "outrigger_pubsub_deliveries_total", Help: "What became of events that were given to applications.",
+		}, []string{"component", "outcome"}),
 		accessDropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "outrigger_access_log_dropped_total",
 			Help: "Lines of the access log that were lost because its output did not keep up or failed.",
@@ -56,13 +60,18 @@ func newMetrics(info Info) *Metrics {
 		ConstLabels: prometheus.Labels{"version": info.Version, "app": info.App, "namespace": info.Namespace},
 	})
 	about.Set(1)
-	m.registry.MustRegister(m.calls, m.requests, m.accessDropped, m.spansDropped, about,
+	m.registry.MustRegister(m.calls, m.requests, m.deliveries, m.accessDropped, m.spansDropped, about,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // Register adds collectors to those of the sidecar, at its start: two of one name panic.
 func (m *Metrics) Register(cs ...prometheus.Collector) { m.registry.MustRegister(cs...) }
+
+// CountDeliveries counts what became of n deliveries of a component.
+func (m *Metrics) CountDeliveries(component, outcome string, n int) {
+	m.deliveries.WithLabelValues(component, outcome).Add(float64(n))
+}
 
 // Gather collects the sidecar's metrics and those of its components.
 func (m *Metrics) Gather() ([]*dto.MetricFamily, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/cache"
 	"github.com/outrigger-mesh/outrigger/components/config"
 	"github.com/outrigger-mesh/outrigger/components/lock"
+	"github.com/outrigger-mesh/outrigger/components/pubsub"
 	"github.com/outrigger-mesh/outrigger/components/secret"
 	"github.com/outrigger-mesh/outrigger/components/sequence"
 	"github.com/outrigger-mesh/outrigger/components/state"
@@ -18,6 +19,7 @@ import (
 	configv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
 	lockv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/lock/v1"
+	pubsubv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/pubsub/v1"
 	registryv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/registry/v1"
 	secretv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/secret/v1"
 	sequencev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/sequence/v1"
@@ -36,6 +38,7 @@ type Deps struct {
 	States    api.Components[*state.State]
 	Locks     api.Components[*lock.Lock]
 	Sequences api.Components[*sequence.Sequence]
+	PubSubs   api.Components[*pubsub.PubSub]
 	Naming    Naming
 	Invoker   Invoker
 	// Draining ends when the sidecar begins to drain: streams that deliver say so then, and deliver nothing new; what they have
@@ -56,6 +59,9 @@ func Register(s grpc.ServiceRegistrar, d Deps) {
 	}
 	if d.States != nil {
 		statev1.RegisterStateServer(s, &stateServer{states: d.States})
+	}
+	if d.PubSubs != nil {
+		pubsubv1.RegisterPubSubServer(s, &pubsubServer{pubsubs: d.PubSubs, draining: d.Draining})
 	}
 	if d.Locks != nil {
 		lockv1.RegisterLockServer(s, &lockServer{locks: d.Locks, draining: d.Draining})
