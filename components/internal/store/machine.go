@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
@@ -38,15 +39,17 @@ func Register(name string, open Opener) {
 
 // machines are those of one owner.
 type machines struct {
-	db  *db.DB
-	all []Machine
-	mux Mux
-	end context.CancelFunc
+	db    *db.DB
+	all   []Machine
+	mux   Mux
+	end   context.CancelFunc
+	since time.Time
+	leave func() // closes them and what is below them
 }
 
 func openMachines(d *db.DB, log *slog.Logger) (*machines, error) {
 	ctx, end := context.WithCancel(context.Background())
-	m := &machines{db: d, end: end, mux: Mux{}}
+	m := &machines{db: d, end: end, since: time.Now().UTC()}
 	for _, name := range slices.Sorted(maps.Keys(openers)) {
 		one, err := openers[name](ctx, d.Space(name), log.With("machine", name))
 		if err != nil {
@@ -56,6 +59,7 @@ func openMachines(d *db.DB, log *slog.Logger) (*machines, error) {
 		m.all = append(m.all, one)
 		one.Handlers(&m.mux)
 	}
+	m.handle()
 	return m, nil
 }
 

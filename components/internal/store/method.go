@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 )
 
 // Unary is a call that drivers make of their machine. In and Out are plain structs of exported fields, which another version
@@ -21,11 +20,24 @@ type Unary[In, Out any] struct {
 type Bidi[In, Out any] struct{ Name string }
 
 // Mux is where a machine says what it handles.
-type Mux struct{ methods map[string]any }
+type Mux struct{ methods map[string]method }
 
-func (m *Mux) add(name string, h any) {
+// method is a handler as the own process calls it, and as another does: one of call and stream.
+type method struct {
+	local  any
+	call   func(context.Context, []byte) ([]byte, error)
+	stream func(context.Context, raw) error
+}
+
+// raw is a stream of messages that are encoded.
+type raw interface {
+	SendMsg(any) error
+	RecvMsg(any) error
+}
+
+func (m *Mux) add(name string, h method) {
 	if m.methods == nil {
-		m.methods = map[string]any{}
+		m.methods = map[string]method{}
 	}
 	if _, taken := m.methods[name]; taken {
 		panic("store: method " + name + " has two handlers")
@@ -34,10 +46,26 @@ func (m *Mux) add(name string, h any) {
 }
 
 // Handle says who answers a call.
-func (u Unary[In, Out]) Handle(m *Mux, h func(context.Context, In) (Out, error)) { m.add(u.Name, h) }
+func (u Unary[In, Out]) Handle(m *Mux, h func(context.Context, In) (Out, error)) {
+	m.add(u.Name, method{local: h, call: func(ctx context.Context, message []byte) ([]byte, error) {
+		var in In
+		if err := decode(message, &in); err != nil {
+			return nil, err
+		}
+		out, err := h(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		return encode(out)
+	}})
+}
 
 // Handle says who serves a stream. It ends with the handler's error, and the handler's context ends when the other side has.
-func (b Bidi[In, Out]) Handle(m *Mux, h func(context.Context, Peer[In, Out]) error) { m.add(b.Name, h) }
+func (b Bidi[In, Out]) Handle(m *Mux, h func(context.Context, Peer[In, Out]) error) {
+	m.add(b.Name, method{local: h, stream: func(ctx context.Context, r raw) error {
+		return h(ctx, wired[In, Out]{ctx, r})
+	}})
+}
 
 // Peer is a stream as its handler sees it. Recv answers io.EOF when the other side will send no more. One goroutine may
 // receive while another sends.
@@ -46,7 +74,8 @@ type Peer[In, Out any] interface {
 	Send(Out) error
 }
 
-// Stream is one as the driver sees it. Recv answers io.EOF after the handler has returned nil, and its error otherwise. One
+// Stream is one as the driver sees it. Recv answers io.EOF after the handler has returned nil, and its error otherwise; when the
+// owner of the store has gone that is ErrUnavailable with STORE_OWNER_LOST, and the stream can be opened again. One
 // goroutine may receive while another sends. Close ends it; it may be called more than once.
 type Stream[In, Out any] interface {
 	Send(In) error
@@ -55,104 +84,90 @@ type Stream[In, Out any] interface {
 	Close()
 }
 
-// Call makes the call, wherever the machine is.
+// Call makes the call, wherever the machine is. While one process takes the store over from another it waits, for some seconds
+// at most. What may have been done, and is not Safe, fails with STORE_OUTCOME_UNKNOWN when the owner goes during the call.
 func (u Unary[In, Out]) Call(ctx context.Context, l *Link, in In) (out Out, err error) {
-	h, ok := l.machines.mux.methods[u.Name].(func(context.Context, In) (Out, error))
-	if !ok {
-		return out, fmt.Errorf("the store has no method %s", u.Name)
-	}
-	return h(ctx, in)
+	var message []byte
+	err = l.attempt(ctx, u.Safe, func(s *session) error {
+		if s.machines != nil {
+			h, ok := s.machines.mux.methods[u.Name].local.(func(context.Context, In) (Out, error))
+			if !ok {
+				return noMethod(u.Name)
+			}
+			out, err = h(ctx, in)
+			return err
+		}
+		if message == nil {
+			if message, err = encode(in); err != nil {
+				return err
+			}
+		}
+		answer, err := s.remote.call(ctx, u.Name, message)
+		if err != nil {
+			return err
+		}
+		return decode(answer, &out)
+	})
+	return out, err
+}
+
+func noMethod(name string) error {
+	return fmt.Errorf("the store's owner has no method %s: it may be of another version", name)
 }
 
 // Open begins a stream, which ends with ctx.
-func (b Bidi[In, Out]) Open(ctx context.Context, l *Link) (Stream[In, Out], error) {
-	h, ok := l.machines.mux.methods[b.Name].(func(context.Context, Peer[In, Out]) error)
+func (b Bidi[In, Out]) Open(ctx context.Context, l *Link) (stream Stream[In, Out], err error) {
+	err = l.attempt(ctx, true, func(s *session) error {
+		stream, err = b.open(ctx, s)
+		return err
+	})
+	return stream, err
+}
+
+func (b Bidi[In, Out]) open(ctx context.Context, s *session) (Stream[In, Out], error) {
+	if s.machines == nil {
+		return openRemote[In, Out](ctx, s.remote, b.Name)
+	}
+	h, ok := s.machines.mux.methods[b.Name].local.(func(context.Context, Peer[In, Out]) error)
 	if !ok {
-		return nil, fmt.Errorf("the store has no stream %s", b.Name)
+		return nil, noMethod(b.Name)
+	}
+	if !s.begin() {
+		return nil, errNotBegun
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &pipe[In, Out]{ctx: ctx, cancel: cancel, in: make(chan In, pipeLength), out: make(chan Out, pipeLength), done: make(chan struct{})}
+	stop := context.AfterFunc(s.serving, func() { cancel(errLost) })
+	p := &pipe[In, Out]{ctx: ctx, cancel: cancel, in: make(chan In, pipeLength), out: make(chan Out, pipeLength), done: make(chan struct{})}
 	go func() {
-		s.err = h(ctx, peer[In, Out]{s})
-		close(s.done)
+		defer s.end()
+		defer stop()
+		p.err = h(ctx, peer[In, Out]{p})
+		close(p.done)
 	}()
-	return s, nil
+	return p, nil
 }
 
-const pipeLength = 64
-
-// pipe is a Stream within the process.
-type pipe[In, Out any] struct {
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	in     chan In
-	out    chan Out
-	half   sync.Once
-	done   chan struct{} // closed when the handler has returned
-	err    error         // what it returned
+// wired is a Peer in another process.
+type wired[In, Out any] struct {
+	ctx context.Context
+	raw
 }
 
-var errStreamClosed = errors.New("the stream is closed")
-
-func (s *pipe[In, Out]) Send(m In) error {
-	select {
-	case s.in <- m:
-		return nil
-	case <-s.done:
-		return io.EOF
-	case <-s.ctx.Done():
-		return context.Cause(s.ctx)
-	}
-}
-
-func (s *pipe[In, Out]) Recv() (m Out, err error) {
-	select {
-	case m = <-s.out:
-		return m, nil
-	case <-s.done:
-	case <-s.ctx.Done():
-		return m, context.Cause(s.ctx)
-	}
-	select { // what it sent before it returned
-	case m = <-s.out:
-		return m, nil
-	default:
-	}
-	if s.err != nil {
-		return m, s.err
-	}
-	return m, io.EOF
-}
-
-func (s *pipe[In, Out]) CloseSend() error {
-	s.half.Do(func() { close(s.in) })
-	return nil
-}
-
-func (s *pipe[In, Out]) Close() {
-	s.cancel(errStreamClosed)
-	<-s.done
-}
-
-type peer[In, Out any] struct{ s *pipe[In, Out] }
-
-func (p peer[In, Out]) Recv() (m In, err error) {
-	select {
-	case m, ok := <-p.s.in:
-		if !ok {
+func (w wired[In, Out]) Recv() (m In, err error) {
+	var b []byte
+	if err := w.RecvMsg(&b); err != nil {
+		if errors.Is(err, io.EOF) {
 			return m, io.EOF
 		}
-		return m, nil
-	case <-p.s.ctx.Done():
-		return m, context.Cause(p.s.ctx)
+		return m, errors.Join(err, context.Cause(w.ctx))
 	}
+	return m, decode(b, &m)
 }
 
-func (p peer[In, Out]) Send(m Out) error {
-	select {
-	case p.s.out <- m:
-		return nil
-	case <-p.s.ctx.Done():
-		return context.Cause(p.s.ctx)
+func (w wired[In, Out]) Send(m Out) error {
+	b, err := encode(m)
+	if err != nil {
+		return err
 	}
+	return w.SendMsg(&b)
 }

@@ -90,6 +90,7 @@ func resume(c Clock, noted []byte) *steady {
 	s := &steady{Clock: c.orMachine()}
 	s.start = s.Uptime()
 	if len(noted) < 24 {
+		s.noted.Store(int64(-noteEvery)) // the first commit writes it down
 		return s
 	}
 	at := Time(binary.BigEndian.Uint64(noted))
@@ -98,5 +99,6 @@ func resume(c Clock, noted []byte) *steady {
 		passed = s.Wall().Sub(time.Unix(0, int64(binary.BigEndian.Uint64(noted[16:]))))
 	}
 	s.base = at.Add(max(passed, 0))
+	s.noted.Store(int64(s.base - Time(noteEvery)))
 	return s
 }

@@ -3,6 +3,9 @@
 // All writing goes through one goroutine, which runs the updates that wait one after the other and commits them together: what
 // Update answers is on the disk, many updates share one fsync, and what a machine decides in an update it decides alone.
 // Reading does not wait for that: a View shows what was on the disk when it was taken.
+//
+// A commit goes into the journal first, which is this package's own, and then into the tables of an engine, Pebble, which brings it
+// to their files by and by. The folder has a file "format", the journal's *.journal, and the engine's.
 package db
 
 import (
@@ -15,6 +18,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/outrigger-mesh/outrigger/components"
 )
 
 // Durability is how safe a write is when Update answers.
@@ -35,61 +40,180 @@ type Options struct {
 	Logger *slog.Logger
 }
 
+func (o Options) withDefaults() Options {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// engine are the options of the engine. Its log is not used. The sizes bound what it takes while it serves: two tables of 4 MiB
+// in memory, one compaction at a time, of a few tables of 4 MiB; writing waits when it falls behind by twelve levels.
+func (o Options) engine(files vfs.FS, failed func(error), readOnly bool) *pebble.Options {
+	e := &pebble.Options{FS: files, FormatMajorVersion: engine, DisableWAL: true, ReadOnly: readOnly, Logger: logger{o.Logger, failed},
+		MemTableSize: 4 << 20, MemTableStopWritesThreshold: 2, CacheSize: 8 << 20, MaxOpenFiles: 256,
+		L0CompactionThreshold: 4, L0StopWritesThreshold: 12, LBaseMaxBytes: 32 << 20,
+		CompactionConcurrencyRange: func() (int, int) { return 1, 1 }}
+	for i := range e.TargetFileSizes {
+		e.TargetFileSizes[i] = 4 << 20
+	}
+	return e
+}
+
 // DB is one process's hold on the folder. Safe for concurrent use.
 type DB struct {
-	opts   Options
-	pebble *pebble.DB
-	wal    *walFS
-	clock  *steady
-	lastID atomic.Uint64
+	opts    Options
+	pebble  *pebble.DB
+	tables  *tableFS
+	journal *journal
+	clock   *steady
+	lastID  atomic.Uint64
+	room    room
 
 	queue   chan *update
-	end     context.CancelFunc
-	ended   context.Context
+	end     context.CancelCauseFunc
+	ended   context.Context // its cause says why nothing more is done
+	failed  chan struct{}   // closed when the engine has failed
+	fail    func(error)
 	writing sync.WaitGroup
+	tidying sync.WaitGroup
+	mu      sync.Mutex
+	flushed []uint64 // segments of the journal that are not needed any more
 	view    atomic.Pointer[snapshot]
 }
 
 // ErrClosed is what calls of a closed DB fail with.
 var ErrClosed = errors.New("the store is closed")
 
-// Open recovers what is in the folder, or makes it.
+// ReasonFailed is of calls of a store that the disk or the file system has failed.
+const ReasonFailed components.Reason = "STORE_FAILED"
+
+// Open recovers what is in the folder, or makes it. A store that is damaged, or that a later version wrote, is refused and not
+// touched: see Damage and ErrNewer.
 func Open(o Options) (*DB, error) {
-	if o.FS == nil {
-		o.FS = vfs.Default
+	o = o.withDefaults()
+	if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
 	}
-	d := &DB{opts: o, wal: newWALFS(o.FS), queue: make(chan *update, maxBatch)}
-	p, err := pebble.Open(o.Dir, &pebble.Options{
-		FS: d.wal, FormatMajorVersion: pebble.FormatWALSyncChunks, MemTableSize: 4 << 20,
-		Logger: quiet{o.Logger},
-	})
+	there, err := checkFormat(o.FS, o.Dir)
 	if err != nil {
+		return nil, err
+	}
+	var found replayed
+	if there {
+		found, err = survey(o, tablesAtOpen)
+	} else if found, err = replay(o.FS, o.Dir, 0); err == nil {
+		err = writeFormat(o.FS, o.Dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	d := newDB(o)
+	if err := d.open(found); err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
 	}
-	d.pebble = p
-	if err := d.recover(); err != nil {
-		return nil, errors.Join(err, p.Close())
+	return d, nil
+}
+
+func newDB(o Options) *DB {
+	d := &DB{opts: o, tables: &tableFS{FS: o.FS}, queue: make(chan *update, maxBatch), failed: make(chan struct{})}
+	d.ended, d.end = context.WithCancelCause(context.Background())
+	var once sync.Once
+	d.fail = func(why error) {
+		once.Do(func() {
+			o.Logger.Error("the store has failed and is opened again", "err", why)
+			d.end(components.WithReason(fmt.Errorf("%w: the store has failed: %w", components.ErrUnavailable, why), ReasonFailed))
+			close(d.failed)
+		})
 	}
-	d.ended, d.end = context.WithCancel(context.Background())
+	return d
+}
+
+func (d *DB) open(found replayed) (err error) {
+	if d.pebble, err = pebble.Open(d.opts.Dir, d.opts.engine(d.tables, d.fail, false)); err != nil {
+		return damaged(d.opts.Dir, err)
+	}
+	for _, payload := range found.payloads {
+		if err := d.redo(payload); err != nil {
+			return errors.Join(err, d.pebble.Close())
+		}
+	}
+	if err := d.recover(); err != nil {
+		return errors.Join(err, d.pebble.Close())
+	}
+	d.journal = &journal{fs: d.opts.FS, dir: d.opts.Dir, next: found.next, last: found.last, flush: d.pebble.Flush}
+	if n := len(found.numbers); n > 0 {
+		d.journal.number, d.journal.old = found.numbers[n-1], found.numbers[:n-1]
+	}
+	if len(found.payloads) == 0 {
+		d.journal.synced = d.journal.last
+	}
 	d.publish()
 	d.writing.Go(d.write)
-	return d, nil
+	return nil
+}
+
+func (d *DB) redo(payload []byte) error {
+	b := d.pebble.NewBatch()
+	if err := b.SetRepr(payload); err != nil {
+		return errors.Join(err, b.Close())
+	}
+	return errors.Join(b.Commit(pebble.NoSync), b.Close())
 }
 
 // Close waits for the updates that have begun and closes the files. Those that wait fail with ErrClosed.
 func (d *DB) Close() error {
-	d.end()
-	d.writing.Wait()
+	d.end(ErrClosed)
+	stopped := make(chan struct{})
+	go func() {
+		d.writing.Wait()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-d.failed: // the engine stands where it failed, and perhaps who writes with it; what it holds is lost to the process
+	}
+	d.tables.closing.Store(true)
 	d.view.Swap(nil).release()
-	return d.pebble.Close()
+	if d.hasFailed() {
+		return nil
+	}
+	d.tidying.Wait()
+	return errors.Join(d.journal.close(), d.pebble.Close())
 }
+
+// Failed closes when the store can do nothing more and has to be opened again.
+func (d *DB) Failed() <-chan struct{} { return d.failed }
+
+func (d *DB) hasFailed() bool {
+	select {
+	case <-d.failed:
+		return true
+	default:
+		return false
+	}
+}
+
+// over says why nothing more is done.
+func (d *DB) over() error { return context.Cause(d.ended) }
 
 // Now is the time by the store's clock: see Time.
 func (d *DB) Now() Time { return d.clock.now() }
 
-// quiet keeps what the engine says for those who debug it.
-type quiet struct{ log *slog.Logger }
+// logger keeps what the engine says for those who debug it.
+type logger struct {
+	log    *slog.Logger
+	failed func(error)
+}
 
-func (q quiet) Infof(format string, args ...any)  { q.log.Debug(fmt.Sprintf(format, args...)) }
-func (q quiet) Errorf(format string, args ...any) { q.log.Warn(fmt.Sprintf(format, args...)) }
-func (q quiet) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+func (l logger) Infof(format string, args ...any)  { l.log.Debug(fmt.Sprintf(format, args...)) }
+func (l logger) Errorf(format string, args ...any) { l.log.Warn(fmt.Sprintf(format, args...)) }
+
+// Fatalf is where the engine expects the process to end. Instead the store does: the goroutine must not go on, and waits for ever.
+func (l logger) Fatalf(format string, args ...any) {
+	l.failed(fmt.Errorf(format, args...))
+	select {}
+}

@@ -9,7 +9,7 @@ import (
 // Look shows see the value of a key, which is lent to it until it returns, and tells whether there is one.
 func (v *View) Look(key []byte, see func(value []byte)) (there bool, err error) {
 	if v.s == nil {
-		return false, ErrClosed
+		return false, v.err
 	}
 	return look(v.s, within(v.prefix, key), see)
 }

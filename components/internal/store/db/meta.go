@@ -1,26 +1,43 @@
 package db
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
 
 // The store's own keys. Those of a Space begin with its name, which has no byte below 0x20.
 var (
 	keyLastID = []byte("\x00id")
 	keyTime   = []byte("\x00time")
+	// keySequence has the number of the last commit in the tables.
+	keySequence = []byte("\x00seq")
 )
 
 // recover reads the store's own state.
 func (d *DB) recover() error {
-	v, ok, err := get(d.pebble, keyLastID)
+	last, err := number(d.pebble, keyLastID)
 	if err != nil {
 		return err
 	}
-	if ok && len(v) == 8 {
-		d.lastID.Store(binary.BigEndian.Uint64(v))
-	}
+	d.lastID.Store(last)
 	noted, _, err := get(d.pebble, keyTime)
 	if err != nil {
 		return err
 	}
 	d.clock = resume(d.opts.Clock, noted)
 	return nil
+}
+
+// number reads one; 0 if it was never written.
+func number(r pebble.Reader, key []byte) (uint64, error) {
+	v, there, err := get(r, key)
+	if err != nil || !there {
+		return 0, err
+	}
+	if len(v) != 8 {
+		return 0, fmt.Errorf("the store's own key %q has %d bytes", key, len(v))
+	}
+	return binary.BigEndian.Uint64(v), nil
 }

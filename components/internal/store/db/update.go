@@ -4,10 +4,15 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/outrigger-mesh/outrigger/components"
 )
 
 const (
@@ -21,55 +26,76 @@ type update struct {
 	prefix []byte
 	dur    Durability
 	fn     func(*Tx) error
+	taken  atomic.Bool // by the writer, or back by its caller
 	err    error
 	then   []func()
 	done   chan struct{}
 }
 
 // Update runs fn alone, on what all updates before it have written, and answers once what fn wrote is as safe as asked. When fn
-// fails nothing of it is written and its error is answered. fn must be quick and wait for nothing. If ctx ends before fn has
-// begun, it never begins; if it ends later, it is not known whether the update will be there.
+// fails nothing of it is written and its error is answered. fn must be quick and wait for nothing. If ctx is over before fn has
+// begun, it never begins; if it ends later, it is not known whether the update will be there. On a full disk it is
+// ErrExhausted with STORE_DISK_FULL, and nothing is written.
 func (s *Space) Update(ctx context.Context, dur Durability, fn func(*Tx) error) error {
 	d := s.d
 	u := &update{ctx: ctx, prefix: s.prefix, dur: dur, fn: fn, done: make(chan struct{})}
+	if d.ended.Err() != nil {
+		return d.over()
+	}
 	select {
 	case d.queue <- u:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-d.ended.Done():
-		return ErrClosed
+		return d.over()
 	}
 	select {
 	case <-u.done:
 		return u.err
 	case <-ctx.Done():
+		u.taken.Store(true)
 		return ctx.Err()
+	case <-d.failed:
+		if u.taken.Swap(true) {
+			return unknown(d.over())
+		}
+		return d.over()
 	}
 }
 
 // write is the one goroutine that writes.
 func (d *DB) write() {
-	for {
+	for d.ended.Err() == nil {
 		select {
 		case u := <-d.queue:
 			d.commit(u)
 		case <-d.ended.Done():
-			d.refuseRest()
-			return
 		}
 	}
-}
-
-func (d *DB) refuseRest() {
 	for {
 		select {
 		case u := <-d.queue:
-			u.err = ErrClosed
+			u.err = d.over()
 			close(u.done)
 		default:
 			return
 		}
 	}
+}
+
+// begins tells whether an update may begin. The time is looked at, too: after a process was frozen, the timers of what has
+// become too late meanwhile may not have run yet.
+func (u *update) begins() error {
+	if u.taken.Swap(true) {
+		return context.Canceled
+	}
+	if err := u.ctx.Err(); err != nil {
+		return err
+	}
+	if end, ok := u.ctx.Deadline(); ok && !time.Now().Before(end) {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // commit runs the updates that wait, beginning with first, and commits them together.
@@ -79,7 +105,7 @@ func (d *DB) commit(first *update) {
 	var group []*update
 	disk := false
 	for u := first; ; {
-		if u.err = u.ctx.Err(); u.err == nil {
+		if u.err = u.begins(); u.err == nil {
 			u.err = d.run(u, b)
 		}
 		group = append(group, u)
@@ -96,7 +122,9 @@ func (d *DB) commit(first *update) {
 	}
 	var err error
 	if b.Count() > 0 {
-		err = d.apply(b, disk)
+		if err = d.apply(b, disk); err == nil {
+			d.stats.count(len(group))
+		}
 	}
 	for _, u := range group {
 		if u.err == nil {
@@ -109,6 +137,9 @@ func (d *DB) commit(first *update) {
 		}
 		close(u.done)
 	}
+	if disk && err == nil && len(d.queue) == 0 {
+		d.journal.seal()
+	}
 }
 
 // run runs one update; what it wrote joins the batch if it succeeds.
@@ -118,6 +149,11 @@ func (d *DB) run(u *update, b *pebble.Batch) error {
 		return err
 	}
 	u.then = tx.then
+	if len(tx.writes) > 0 {
+		if err := d.full(tx.deletes()); err != nil {
+			return err
+		}
+	}
 	for _, w := range tx.writes {
 		var err error
 		if w.deleted {
@@ -133,18 +169,82 @@ func (d *DB) run(u *update, b *pebble.Batch) error {
 }
 
 func (d *DB) apply(b *pebble.Batch, disk bool) error {
-	if err := b.Set(keyLastID, binary.BigEndian.AppendUint64(nil, d.lastID.Load()), nil); err != nil {
+	j := d.journal
+	d.mu.Lock()
+	j.obsolete(d.flushed)
+	d.flushed = nil
+	d.mu.Unlock()
+	if err := j.ready(); err != nil {
+		return d.refused(err)
+	}
+	err := errors.Join(b.Set(keyLastID, binary.BigEndian.AppendUint64(nil, d.lastID.Load()), nil),
+		b.Set(keySequence, binary.BigEndian.AppendUint64(nil, j.next), nil), d.noteTime(b))
+	if err != nil {
 		return err
 	}
-	if err := d.noteTime(b); err != nil {
-		return err
+	if err := j.commit(b.Repr(), disk); err != nil {
+		return d.refused(err)
 	}
-	d.wal.sync(disk)
-	if err := b.Commit(pebble.Sync); err != nil {
+	if err := d.enter(b); err != nil {
 		return err
 	}
 	d.publish()
+	if len(j.old) > 0 {
+		d.tidy(j.old)
+		j.old = nil
+	}
 	return nil
+}
+
+// enter brings what is in the journal into the tables. Where the engine cannot, the store has to be opened again.
+func (d *DB) enter(b *pebble.Batch) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+		if err != nil {
+			d.fail(err)
+			err = unknown(d.over())
+		}
+	}()
+	return b.Commit(pebble.NoSync)
+}
+
+// refused is what callers are told of what the journal did not take.
+func (d *DB) refused(err error) error {
+	var maybe *unsynced
+	switch {
+	case errors.As(err, &maybe):
+		return unknown(err)
+	case noRoom(err):
+		return fullError(err)
+	}
+	return components.WithReason(fmt.Errorf("%w: %w", components.ErrUnavailable, err), ReasonFailed)
+}
+
+// ReasonOutcomeUnknown is of calls of which it is not known whether they were done.
+const ReasonOutcomeUnknown components.Reason = "STORE_OUTCOME_UNKNOWN"
+
+func unknown(why error) error {
+	return components.WithReason(fmt.Errorf("%w: it is not known whether this was done: %w", components.ErrUnavailable, why), ReasonOutcomeUnknown)
+}
+
+// tidy has the tables brought to the disk, after which the segments of the numbers are not needed any more.
+func (d *DB) tidy(numbers []uint64) {
+	flushed, err := d.pebble.AsyncFlush()
+	if err != nil {
+		d.opts.Logger.Warn("the tables cannot be brought to the disk", "err", err)
+		return
+	}
+	d.tidying.Go(func() {
+		select {
+		case <-flushed:
+			d.mu.Lock()
+			d.flushed = append(d.flushed, numbers...)
+			d.mu.Unlock()
+		case <-d.ended.Done():
+		}
+	})
 }
 
 // Tx is an update under way. It is not to be used outside of its function, nor concurrently. Values that go in are the
@@ -162,6 +262,16 @@ type Tx struct {
 type write struct {
 	key, value []byte
 	deleted    bool
+}
+
+// deletes tells whether it only deletes.
+func (t *Tx) deletes() bool {
+	for _, w := range t.writes {
+		if !w.deleted {
+			return false
+		}
+	}
+	return true
 }
 
 // Now is the time by the store's clock.

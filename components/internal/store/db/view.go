@@ -41,7 +41,7 @@ func (s *Space) View() *View {
 	for {
 		now := s.d.view.Load()
 		if now == nil {
-			return &View{err: ErrClosed}
+			return &View{err: s.d.over()}
 		}
 		for n := now.refs.Load(); n > 0; n = now.refs.Load() {
 			if now.refs.CompareAndSwap(n, n+1) {
@@ -65,7 +65,7 @@ func (v *View) Err() error { return v.err }
 // Get answers nil, false for a key that is absent.
 func (v *View) Get(key []byte) (value []byte, ok bool, err error) {
 	if v.s == nil {
-		return nil, false, ErrClosed
+		return nil, false, v.err
 	}
 	return get(v.s, within(v.prefix, key))
 }

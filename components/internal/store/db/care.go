@@ -1,0 +1,106 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/outrigger-mesh/outrigger/components"
+)
+
+// Size is what the files take and what the disk has left, in bytes.
+func (d *DB) Size() (used, free int64) {
+	names, err := d.opts.FS.List(d.opts.Dir)
+	if err != nil {
+		return 0, 0
+	}
+	for _, name := range names {
+		if info, err := d.opts.FS.Stat(d.opts.FS.PathJoin(d.opts.Dir, name)); err == nil { // it may just have gone
+			used += info.Size()
+		}
+	}
+	free, _ = d.look()
+	return used, free
+}
+
+// Compact writes the tables anew without what was deleted. Others go on meanwhile.
+func (d *DB) Compact(ctx context.Context) error {
+	if d.ended.Err() != nil {
+		return d.over()
+	}
+	return errors.Join(d.pebble.Flush(), d.pebble.Compact(ctx, []byte{0}, []byte{0xff}, false))
+}
+
+// Backup writes what is there now to a folder that is empty or absent, as a store that can be opened. Others go on meanwhile.
+func (d *DB) Backup(_ context.Context, to string) error {
+	if d.ended.Err() != nil {
+		return d.over()
+	}
+	files := d.opts.FS
+	if names, err := files.List(to); err == nil && len(names) > 0 {
+		return fmt.Errorf("%w: %s is not empty", components.ErrExists, to)
+	} else if err == nil {
+		if err := files.Remove(to); err != nil { // the engine makes it
+			return err
+		}
+	}
+	if err := d.pebble.Flush(); err != nil { // so that the tables are all there is, without a journal
+		return err
+	}
+	if err := d.pebble.Checkpoint(to); err != nil {
+		return fmt.Errorf("back up the store: %w", err)
+	}
+	if err := writeFormat(files, to); err != nil {
+		return err
+	}
+	return d.beginJournal(to)
+}
+
+// beginJournal gives a copy of the tables the journal that goes on where they end.
+func (d *DB) beginJournal(dir string) error {
+	o := Options{Dir: dir, FS: d.opts.FS}.withDefaults()
+	p, err := pebble.Open(dir, o.engine(&tableFS{FS: o.FS}, func(error) {}, true))
+	if err != nil {
+		return err
+	}
+	applied, err := number(p, keySequence)
+	if err = errors.Join(err, p.Close()); err != nil {
+		return err
+	}
+	j := &journal{fs: o.FS, dir: dir, next: applied + 1, last: applied, synced: applied}
+	return errors.Join(j.rotate(), j.close())
+}
+
+// Restore copies a backup to a folder that is empty or absent, once the backup was found whole.
+func Restore(files vfs.FS, from, to string) error {
+	if files == nil {
+		files = vfs.Default
+	}
+	if names, err := files.List(to); err == nil && len(names) > 0 {
+		return fmt.Errorf("%w: %s is not empty", components.ErrExists, to)
+	}
+	if there, err := checkFormat(files, from); err != nil {
+		return err
+	} else if !there {
+		return fmt.Errorf("%w: there is no store in %s", components.ErrNotFound, from)
+	}
+	if err := Verify(Options{Dir: from, FS: files}); err != nil {
+		return err
+	}
+	names, err := files.List(from)
+	if err != nil {
+		return err
+	}
+	if err := files.MkdirAll(to, 0o700); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := vfs.Copy(files, files.PathJoin(from, name), files.PathJoin(to, name)); err != nil {
+			return err
+		}
+	}
+	return syncDir(files, to)
+}

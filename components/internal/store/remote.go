@@ -1,0 +1,307 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/outrigger-mesh/outrigger/components"
+)
+
+// remote is the connection to the owner in another process.
+type remote struct {
+	owner Owner
+	conn  *grpc.ClientConn
+	lost  context.Context // ends with the connection
+	lose  context.CancelFunc
+
+	silence atomic.Pointer[silence] // the one that goes on, or is to come
+	pings   sync.WaitGroup
+}
+
+// silence is a time in which the owner does not answer.
+type silence struct {
+	began context.Context
+	begin context.CancelFunc
+}
+
+const (
+	pingEvery  = 300 * time.Millisecond
+	stuckAfter = time.Second
+	ownPause   = 50 * time.Millisecond // what a process that was frozen itself gets to see the answer that waits for it
+)
+
+var (
+	errNobody     = errors.New("nobody serves the store")
+	errConnection = errors.New("the connection to the store's owner broke")
+)
+
+// dial connects to the owner: errNobody if there is none yet.
+func dial(ctx context.Context, dir string) (*remote, error) {
+	path, done, err := socketPath(dir, socketName)
+	if err != nil {
+		return nil, explain(err)
+	}
+	defer done()
+	limit, cancel := context.WithTimeout(ctx, helloLimit)
+	defer cancel()
+	nc, err := (&net.Dialer{}).DialContext(limit, "unix", path)
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, errNobody
+	case limit.Err() != nil && ctx.Err() == nil:
+		return nil, stuck(readOwner(dir))
+	case err != nil:
+		return nil, explain(err)
+	}
+	r := &remote{owner: readOwner(dir)}
+	r.lost, r.lose = context.WithCancel(context.Background())
+	r.listen()
+	if r.conn, err = grpc.NewClient("passthrough:///store", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(once(&watched{nc, r.lose})),
+		grpc.WithIdleTimeout(0), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithSharedWriteBuffer(true),
+		grpc.WithInitialWindowSize(1<<20), grpc.WithInitialConnWindowSize(4<<20),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(frames{}), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage))); err != nil {
+		return nil, errors.Join(err, nc.Close())
+	}
+	if err := r.greet(limit); err != nil {
+		r.close()
+		if limit.Err() != nil && ctx.Err() == nil {
+			return nil, stuck(r.owner)
+		}
+		return nil, err
+	}
+	r.pings.Go(r.ping)
+	return r, nil
+}
+
+// once is a dialer for the one connection there is: another one would lead to another owner.
+func once(nc net.Conn) func(context.Context, string) (net.Conn, error) {
+	var taken atomic.Bool
+	return func(context.Context, string) (net.Conn, error) {
+		if taken.Swap(true) {
+			return nil, errConnection
+		}
+		return nc, nil
+	}
+}
+
+// watched tells of the end of a connection before gRPC does.
+type watched struct {
+	net.Conn
+	lose func()
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	if err != nil {
+		w.lose()
+	}
+	return n, err
+}
+
+func (w *watched) Write(b []byte) (int, error) {
+	n, err := w.Conn.Write(b)
+	if err != nil {
+		w.lose()
+	}
+	return n, err
+}
+
+func (r *remote) greet(ctx context.Context) error {
+	m, err := encode(hello{Protocol: protocol, PID: os.Getpid()})
+	if err != nil {
+		return err
+	}
+	var answer []byte
+	if err := r.conn.Invoke(ctx, prefix+helloName, &m, &answer); err != nil {
+		if r.lost.Err() != nil {
+			return errNobody
+		}
+		return err
+	}
+	var h hello
+	if err := decode(answer, &h); err != nil {
+		return err
+	}
+	if h.Protocol != protocol {
+		return unavailable(ReasonOtherVersion, "process %d owns the store and speaks version %d of the protocol, not %d: restart it with this version", h.PID, h.Protocol, protocol)
+	}
+	r.owner.PID = h.PID
+	return nil
+}
+
+// watch ends the session with the connection.
+func (r *remote) watch(s *session) { context.AfterFunc(r.lost, func() { s.stop(errLost) }) }
+
+func (r *remote) close() {
+	r.lose()
+	_ = r.conn.Close() // there is nothing on it that anybody waits for
+	r.pings.Wait()
+}
+
+func (r *remote) listen() {
+	s := &silence{}
+	s.began, s.begin = context.WithCancel(context.Background())
+	r.silence.Store(s)
+}
+
+func (r *remote) silent() bool { return r.silence.Load().began.Err() != nil }
+
+// ping asks the owner now and then whether it is there.
+func (r *remote) ping() {
+	m, _ := encode(struct{}{}) // an empty struct
+	for {
+		fell := r.silence.Load()
+		timer := time.AfterFunc(stuckAfter, func() { time.Sleep(ownPause); r.fall(fell) })
+		var answer []byte
+		err := r.conn.Invoke(r.lost, prefix+pingName, &m, &answer)
+		timer.Stop()
+		if err != nil && r.lost.Err() != nil {
+			return
+		}
+		r.listen()
+		select {
+		case <-r.lost.Done():
+			return
+		case <-time.After(pingEvery):
+		}
+	}
+}
+
+// fall begins a silence, if nothing was heard meanwhile.
+func (r *remote) fall(s *silence) {
+	if r.silence.Load() == s {
+		s.begin()
+	}
+}
+
+// await ends a call in a silence, when it is too late for it to be begun.
+func (r *remote) await(ctx context.Context, by time.Duration, cancel func(error)) (stop func() bool) {
+	return context.AfterFunc(r.silence.Load().began, func() {
+		select {
+		case <-time.After(by - uptime()):
+		case <-ctx.Done():
+			return
+		}
+		if r.silent() {
+			cancel(stuck(r.owner))
+			return
+		}
+		r.await(ctx, by, cancel)
+	})
+}
+
+// call makes a unary call. errNotBegun and errConnection are for the caller to act on.
+func (r *remote) call(ctx context.Context, name string, message []byte) (answer []byte, err error) {
+	if r.silent() {
+		return nil, stuck(r.owner)
+	}
+	by := uptime() + stuckAfter
+	limited, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer r.await(limited, by, cancel)()
+	err = r.conn.Invoke(r.headed(limited, ctx, by), prefix+name, &message, &answer)
+	return answer, r.failure(ctx, limited, err)
+}
+
+// headed adds to a context what the owner has to know of the caller's time.
+func (r *remote) headed(ctx, caller context.Context, by time.Duration) context.Context {
+	pairs := []string{beginHeader, strconv.FormatInt(int64(by), 10)}
+	if end, ok := caller.Deadline(); ok {
+		pairs = append(pairs, deadlineHeader, strconv.FormatInt(int64(uptime()+time.Until(end)), 10))
+	}
+	return metadata.NewOutgoingContext(ctx, metadata.Pairs(pairs...))
+}
+
+func (r *remote) failure(caller, limited context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case caller.Err() != nil:
+		return caller.Err()
+	case limited.Err() != nil:
+		return &halfDone{context.Cause(limited)}
+	case r.lost.Err() != nil:
+		return errConnection
+	case status.Code(err) == codes.DeadlineExceeded: // the transport's clock was ahead of the caller's
+		return context.DeadlineExceeded
+	case status.Code(err) == codes.ResourceExhausted:
+		return fmt.Errorf("%w: %s", components.ErrExhausted, status.Convert(err).Message())
+	}
+	return fmt.Errorf("%w: %w", components.ErrUnavailable, err)
+}
+
+// halfDone is the error of a call that was sent and may have begun.
+type halfDone struct{ error }
+
+func (h *halfDone) Unwrap() error { return h.error }
+
+// far is a Stream to another process.
+type far[In, Out any] struct {
+	grpc.ClientStream
+	r      *remote
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+}
+
+func openRemote[In, Out any](ctx context.Context, r *remote, name string) (Stream[In, Out], error) {
+	if r.silent() {
+		return nil, stuck(r.owner)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	stream, err := r.conn.NewStream(r.headed(ctx, ctx, uptime()+stuckAfter), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, prefix+name)
+	if err != nil {
+		err = r.failure(ctx, ctx, err)
+		cancel(nil)
+		return nil, err
+	}
+	return &far[In, Out]{stream, r, ctx, cancel}, nil
+}
+
+func (f *far[In, Out]) Send(m In) error {
+	b, err := encode(m)
+	if err != nil {
+		return err
+	}
+	return f.why(f.SendMsg(&b))
+}
+
+func (f *far[In, Out]) Recv() (m Out, err error) {
+	var b []byte
+	if err := f.RecvMsg(&b); err != nil {
+		return m, f.why(err)
+	}
+	if err = decode(b, &m); errors.Is(err, errNotBegun) {
+		err = errLost
+	}
+	return m, err
+}
+
+// why says why the stream ended.
+func (f *far[In, Out]) why(err error) error {
+	switch {
+	case err == nil, errors.Is(err, io.EOF):
+		return err
+	case f.ctx.Err() != nil:
+		return context.Cause(f.ctx)
+	case f.r.lost.Err() != nil:
+		return errLost
+	}
+	return f.r.failure(f.ctx, f.ctx, err)
+}
+
+func (f *far[In, Out]) Close() { f.cancel(errStreamClosed) }
