@@ -23,8 +23,8 @@ type Hold struct {
 // Event is what a holder is told.
 type Event int
 
-// What a holder is told, the first two with its lease: that it has the lock, once; of each heartbeat that it has renewed the
-// lease; and, be it before there is a lock, that Hold.Draining was closed.
+// What a holder is told, the first two with its lease: that it has the lock, once; of each heartbeat what the
+// lease is by now; and, be it before there is a lock, that Hold.Draining was closed.
 const (
 	Taken Event = iota + 1
 	Renewed
@@ -32,8 +32,8 @@ const (
 )
 
 // Hold takes a lock, keeps it while heartbeats come, and frees it when it returns: with nil once Heartbeats is closed, with Lost when
-// none came within the lease or the lock was lost otherwise, else with the cause of ctx's end. While the store is away
-// heartbeats are not answered, and the lease goes on.
+// none came within the lease or the lock was lost otherwise, else with the cause of ctx's end. A heartbeat that
+// comes while the store is away is answered with what is left of the lease.
 func (l *Lock) Hold(ctx context.Context, caller components.Caller, h Hold) (err error) {
 	key, r, err := h.checked(caller)
 	if err != nil {
@@ -129,7 +129,7 @@ func (k *keeper) keep(ctx context.Context, got Lease) error {
 			}
 			left, err := k.renew(ctx, got.Token, end)
 			if errors.Is(err, components.ErrUnavailable) {
-				continue
+				left, err = time.Until(end), nil // the lease goes on meanwhile, as it is
 			}
 			if err != nil {
 				return err

@@ -24,8 +24,10 @@ import (
 	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
 	configv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
+	lockv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/lock/v1"
 	registryv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/registry/v1"
 	secretv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/secret/v1"
+	sequencev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/sequence/v1"
 	statev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/state/v1"
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
 )
@@ -37,6 +39,7 @@ type world struct {
 	cache    map[string]*cachev1.GetResponse
 	config   map[string]*configv1.Item
 	services map[string]*registryv1.PublishRequest
+	locks    *locks
 	changed  chan struct{} // closed at each change
 	reloaded chan struct{} // closed at each reload
 	calls    []call
@@ -55,7 +58,7 @@ type call struct {
 
 func newWorld() *world {
 	return &world{cache: map[string]*cachev1.GetResponse{}, config: map[string]*configv1.Item{},
-		services: map[string]*registryv1.PublishRequest{}, changed: make(chan struct{}), reloaded: make(chan struct{})}
+		services: map[string]*registryv1.PublishRequest{}, locks: newLocks(), changed: make(chan struct{}), reloaded: make(chan struct{})}
 }
 
 // fake is a sidecar of that world.
@@ -84,6 +87,8 @@ func (w *world) listen(address string) (*fake, error) {
 	healthpb.RegisterHealthServer(f.server, health{w: w})
 	cachev1.RegisterCacheServer(f.server, cache{w: w})
 	statev1.RegisterStateServer(f.server, newState())
+	lockv1.RegisterLockServer(f.server, w.locks)
+	sequencev1.RegisterSequenceServer(f.server, &sequences{})
 	configv1.RegisterConfigServer(f.server, config{w: w})
 	secretv1.RegisterSecretServer(f.server, secret{})
 	registryv1.RegisterRegistryServer(f.server, registry{w: w})

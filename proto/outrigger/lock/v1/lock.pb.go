@@ -642,7 +642,7 @@ type HoldResponse_Held_ struct {
 }
 
 type HoldResponse_Renewed_ struct {
-	// Answers each heartbeat.
+	// Answers each heartbeat, in their order, with what is left of the lease: it is not renewed while the store is away.
 	Renewed *HoldResponse_Renewed `protobuf:"bytes,2,opt,name=renewed,proto3,oneof"`
 }
 

@@ -1,0 +1,117 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	lockv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/lock/v1"
+)
+
+// Acquire waits its turn for a lock, until ctx ends, and takes it. From then on the lock is kept by heartbeats, whatever becomes
+// of ctx, until Unlock; should this process end or freeze, others get the lock once the lease is over. A lease of 0 means 30 s.
+//
+// The wait outlasts a restart of the sidecar. When ctx ends it fails with context.Canceled or context.DeadlineExceeded, reason
+// LOCK_HELD.
+func (l *Lock) Acquire(ctx context.Context, name string, lease time.Duration) (*HeldLock, error) {
+	for pause := (backoff{}); ; {
+		h, err := l.hold(ctx, name, lease, true)
+		switch {
+		case err == nil:
+			return h, nil
+		case l.client.closed():
+			return nil, ErrClosed
+		case ctx.Err() != nil:
+			return nil, waitedInVain(ctx)
+		case !resumable(err):
+			return nil, err
+		}
+		d := pause.next()
+		l.client.log.DebugContext(ctx, "wait resumes", "capability", "lock", "op", "hold", "after", d, "err", err)
+		sleep(ctx, l.client.done, d) // that it was cut short shows in the next round
+	}
+}
+
+// TryAcquire is Acquire, but fails at once with ErrPrecondition, reason LOCK_HELD, when another owner has the lock.
+func (l *Lock) TryAcquire(ctx context.Context, name string, lease time.Duration) (*HeldLock, error) {
+	return l.hold(ctx, name, lease, false)
+}
+
+func waitedInVain(ctx context.Context) error {
+	code := codes.DeadlineExceeded
+	if ctx.Err() == context.Canceled {
+		code = codes.Canceled
+	}
+	return madeHere(code, ReasonLockHeld, "the lock did not become free in time", 0)
+}
+
+// hold takes a lock on a stream, which ends with ctx only as long as there is no lock.
+func (l *Lock) hold(ctx context.Context, name string, d time.Duration, wait bool) (*HeldLock, error) {
+	holding, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	h, err := l.take(holding, cancel, &lockv1.HoldRequest_Start{Component: l.component, Name: name, Lease: lease(d), Wait: wait})
+	if err == nil && !stop() { // ctx has ended just now
+		err = ctx.Err()
+	}
+	if err != nil {
+		cancel(err)
+		return nil, err
+	}
+	h.keep()
+	return h, nil
+}
+
+func (l *Lock) take(ctx context.Context, cancel context.CancelCauseFunc, start *lockv1.HoldRequest_Start) (*HeldLock, error) {
+	s, err := l.api.Hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h := &HeldLock{stream: s, ctx: ctx, cancel: cancel, fence: Fence{Component: l.component, Name: start.GetName()},
+		draining: make(chan struct{}), ended: make(chan struct{})}
+	sent := time.Now()
+	if err := s.Send(&lockv1.HoldRequest{Message: &lockv1.HoldRequest_Start_{Start: start}}); err != nil {
+		_, err = s.Recv() // that of Send does not say why
+		return nil, err
+	}
+	held, err := h.taken()
+	if err != nil {
+		return nil, err
+	}
+	h.fence.Token, h.lease = held.GetToken(), held.GetLease().AsDuration()
+	if h.end = sent.Add(h.lease); time.Since(sent) < h.lease/interval {
+		return h, nil
+	}
+	// The wait was long, and this process may have been frozen since the lock was given: only what begins from here on is known.
+	return h, h.confirm()
+}
+
+// taken reads up to the message that says that the lock is there.
+func (h *HeldLock) taken() (*lockv1.HoldResponse_Held, error) {
+	for {
+		m, err := h.stream.Recv()
+		if err != nil {
+			return nil, err
+		}
+		h.heard(m)
+		if held := m.GetHeld(); held != nil {
+			return held, nil
+		}
+	}
+}
+
+func (h *HeldLock) confirm() error {
+	if err := h.beat(); err != nil {
+		_, err = h.stream.Recv()
+		return err
+	}
+	for {
+		m, err := h.stream.Recv()
+		if err != nil {
+			return err
+		}
+		if h.heard(m) {
+			return nil
+		}
+	}
+}
