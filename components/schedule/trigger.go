@@ -78,8 +78,8 @@ func (t Trigger) cronTimes() (Times, error) {
 	if err != nil {
 		return Times{}, err
 	}
-	zone, err := time.LoadLocation(t.Zone)
-	if err != nil || t.Zone == "Local" { // which is no name of the data base, and not the same everywhere
+	zone, err := zoneOf(t.Zone)
+	if err != nil {
 		return Times{}, invalid("cron: there is no time zone %.64q in the IANA data base (such as Europe/Berlin)", t.Zone)
 	}
 	return Times{cron: cron, zone: zone}, nil

@@ -1,6 +1,29 @@
 package schedule
 
-import "time"
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// loaded are the zones that were asked for: to find one reads files.
+var loaded sync.Map
+
+var errLocal = errors.New("Local is not the same everywhere")
+
+func zoneOf(name string) (*time.Location, error) {
+	if z, ok := loaded.Load(name); ok {
+		return z.(*time.Location), nil
+	}
+	if name == "Local" {
+		return nil, errLocal
+	}
+	z, err := time.LoadLocation(name)
+	if err == nil {
+		loaded.Store(name, z)
+	}
+	return z, err
+}
 
 // horizon is how far ahead a table is looked through, in years: a whole cycle of the calendar.
 const horizon = 400

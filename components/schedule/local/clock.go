@@ -1,0 +1,69 @@
+package local
+
+import (
+	"sync"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+)
+
+const (
+	// believeAfter is how long the wall clock must have differed by the same before that is taken for right.
+	believeAfter = 10 * time.Minute
+	// slack is by how much the clocks may seem to differ because they are not read at once.
+	slack = 10 * time.Millisecond
+	// lookAgain is how often the wall clock is looked at, though no job is due by it: it may have been set.
+	lookAgain = 5 * time.Second
+)
+
+// source is where the clocks are read.
+type source interface {
+	Now() db.Time
+	Wall() time.Time
+}
+
+// clock tells the time of jobs that go by the wall clock: see Time in the package's comment.
+type clock struct {
+	source source
+
+	mu     sync.Mutex
+	base   time.Time // what the even clock showed
+	at     db.Time   // then
+	differ time.Duration
+	since  db.Time // when the clocks began to differ by that; only if they do
+}
+
+func newClock(s source) *clock {
+	c := &clock{source: s}
+	c.base, c.at = s.Wall().UTC(), s.Now()
+	return c
+}
+
+// now is the earlier of what the clocks show.
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wall, at := c.source.Wall().UTC().Round(0), c.source.Now()
+	even := c.base.Add(at.Sub(c.at))
+	differ := wall.Sub(even)
+	switch {
+	case differ.Abs() <= slack:
+		c.differ = 0
+	case (differ - c.differ).Abs() > slack:
+		c.differ, c.since = differ, at
+	case at.Sub(c.since) >= believeAfter:
+		c.base, c.at, c.differ = wall, at, 0
+		even = wall
+	}
+	if wall.Before(even) {
+		return wall
+	}
+	return even
+}
+
+// of is what the even clock shows at a time of the store's.
+func (c *clock) of(at db.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.base.Add(at.Sub(c.at))
+}

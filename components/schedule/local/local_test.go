@@ -1,0 +1,38 @@
+package local_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/schedule"
+	"github.com/outrigger-mesh/outrigger/components/schedule/local"
+	"github.com/outrigger-mesh/outrigger/components/schedule/scheduletest"
+)
+
+const skipAfter = 300 * time.Millisecond
+
+// backend is a store of its own.
+func backend(t *testing.T) scheduletest.Backend {
+	dir, shared := t.TempDir(), components.NewShared()
+	return scheduletest.Backend{SkipAfter: skipAfter, Open: func() schedule.Driver {
+		options, err := schedule.Drivers.Decode("local", func(o any) error {
+			o.(*local.Options).SkipAfter = skipAfter
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		env := components.Env{ID: components.ID{Capability: "schedule", Name: "default", Driver: "local"}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+			DataDir: dir, Shared: shared}
+		d, err := schedule.Drivers.Open(context.WithoutCancel(t.Context()), "local", env, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}}
+}
+
+func TestConformance(t *testing.T) { scheduletest.Run(t, backend) }
