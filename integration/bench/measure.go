@@ -67,9 +67,9 @@ type sidecar struct {
 
 var readyLine = regexp.MustCompile(`is ready: app \S+, grpc (\S+), http \S+, outbound \S+, inbound (\S+), admin (\S+), pid`)
 
-func startSidecar(o options, app string, port int) (*sidecar, error) {
-	args := []string{"run", "-app-id", app, "-data-dir", o.dir, "-app-protocol", "grpc", "-app-port", strconv.Itoa(port),
-		"-grpc-port", "0", "-http-port", "0", "-admin-port", "0", "-inbound-port", "0", "-outbound-port", "0"}
+func startSidecar(o options, app string, port int, more ...string) (*sidecar, error) {
+	args := append([]string{"run", "-app-id", app, "-data-dir", o.dir, "-app-protocol", "grpc", "-app-port", strconv.Itoa(port),
+		"-grpc-port", "0", "-http-port", "0", "-admin-port", "0", "-inbound-port", "0", "-outbound-port", "0"}, more...)
 	cmd := exec.Command(o.binary, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
@@ -204,4 +204,9 @@ func summary(name string, c int, all []sample) row {
 	return row{Name: name, C: c, CPU: pick(used, 0.5), CPULow: pick(used, 0.25), CPUHigh: pick(used, 0.75),
 		Ops: pick(func(s sample) float64 { return s.ops }, 0.5),
 		P50: pick(func(s sample) float64 { return s.p50 }, 0.5), P99: pick(func(s sample) float64 { return s.p99 }, 0.5)}
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -211,6 +212,9 @@ func caller(conn *grpc.ClientConn, kind string) (func() error, error) {
 	set := func() error {
 		_, err := items.Set(context.Background(), &cachev1.SetRequest{Key: "k", Value: value})
 		return err
+	}
+	if strings.HasPrefix(kind, "state-") {
+		return stateCaller(conn, kind, value)
 	}
 	switch kind {
 	case "get":
