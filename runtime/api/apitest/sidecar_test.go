@@ -18,7 +18,13 @@ import (
 	_ "github.com/outrigger-mesh/outrigger/components/cache/memory"
 	"github.com/outrigger-mesh/outrigger/components/config"
 	_ "github.com/outrigger-mesh/outrigger/components/config/file"
+	"github.com/outrigger-mesh/outrigger/components/lock"
+	_ "github.com/outrigger-mesh/outrigger/components/lock/local"
+	"github.com/outrigger-mesh/outrigger/components/pubsub"
+	_ "github.com/outrigger-mesh/outrigger/components/pubsub/local"
 	"github.com/outrigger-mesh/outrigger/components/secret"
+	"github.com/outrigger-mesh/outrigger/components/sequence"
+	_ "github.com/outrigger-mesh/outrigger/components/sequence/local"
 	"github.com/outrigger-mesh/outrigger/components/state"
 	_ "github.com/outrigger-mesh/outrigger/components/state/local"
 	"github.com/outrigger-mesh/outrigger/runtime/access"
@@ -78,11 +84,16 @@ func start(t testing.TB, options ...option) *sidecar {
 	s.caches = named[*cache.Cache]{"default": cache.New(plain), "counted": cache.New(slow)}
 	s.settings = component[config.Driver]("config", "default", "file", open(t, config.Drivers, "file"))
 	secrets := component[secret.Driver]("secret", "default", "fixed", fixed{"password": "hunter2"})
+	locks := component[lock.Driver]("lock", "default", "local", open(t, lock.Drivers, "local"))
+	sequences := component[sequence.Driver]("sequence", "default", "local", open(t, sequence.Drivers, "local"))
 	states := component[state.Driver]("state", "default", "local", open(t, state.Drivers, "local"))
+	events := component[pubsub.Driver]("pubsub", "default", "local", open(t, pubsub.Drivers, "local"))
 	o := server.Options{
 		Caller: app, Access: &access.Policy{Mode: access.SameUser, Token: access.NewToken("let me in")}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Services: native.Deps{Caches: s.caches, Configs: named[*config.Config]{"default": config.New(s.settings)},
-			Secrets: named[*secret.Secret]{"default": secret.New(secrets)}, States: named[*state.State]{"default": state.New(states)}, Naming: s.naming, Invoker: echo{}},
+			Secrets: named[*secret.Secret]{"default": secret.New(secrets)}, States: named[*state.State]{"default": state.New(states)},
+			Locks: named[*lock.Lock]{"default": lock.New(locks)}, Sequences: named[*sequence.Sequence]{"default": sequence.New(sequences)},
+			PubSubs: named[*pubsub.PubSub]{"default": pubsub.New(events, pubsub.Options{})}, Naming: s.naming, Invoker: echo{}},
 	}
 	for _, set := range options {
 		set(&o)
