@@ -41,7 +41,7 @@ type hello struct {
 const maxMessage = 64 << 20
 
 var (
-	encoding, _ = cbor.EncOptions{}.EncMode()
+	encoding, _ = cbor.EncOptions{Time: cbor.TimeRFC3339NanoUTC}.EncMode() // the default leaves out fractions of a second
 	decoding, _ = cbor.DecOptions{UTF8: cbor.UTF8DecodeInvalid, MaxArrayElements: 1 << 22, MaxMapPairs: 1 << 22}.DecMode()
 )
 

@@ -15,8 +15,11 @@ import (
 const skipAfter = 300 * time.Millisecond
 
 // backend is a store of its own.
-func backend(t *testing.T) scheduletest.Backend {
-	dir, shared := t.TempDir(), components.NewShared()
+func backend(t *testing.T) scheduletest.Backend { return process(t, t.TempDir()) }
+
+// process opens drivers on a folder as one process would.
+func process(t *testing.T, dir string) scheduletest.Backend {
+	shared := components.NewShared()
 	return scheduletest.Backend{SkipAfter: skipAfter, Open: func() schedule.Driver {
 		options, err := schedule.Drivers.Decode("local", func(o any) error {
 			o.(*local.Options).SkipAfter = skipAfter
@@ -36,3 +39,17 @@ func backend(t *testing.T) scheduletest.Backend {
 }
 
 func TestConformance(t *testing.T) { scheduletest.Run(t, backend) }
+
+// TestConformanceOfAClient has the store owned by somebody else, who is called over the socket.
+func TestConformanceOfAClient(t *testing.T) {
+	scheduletest.Run(t, func(t *testing.T) scheduletest.Backend {
+		dir := t.TempDir()
+		owner := process(t, dir).Open()
+		t.Cleanup(func() {
+			if err := owner.(components.Closer).Close(context.WithoutCancel(t.Context())); err != nil {
+				t.Error(err)
+			}
+		})
+		return process(t, dir)
+	})
+}
