@@ -46,7 +46,7 @@ func (s *sidecar) startAPI(context.Context) error {
 	a.Server, err = server.New(server.Options{Caller: s.app, Admin: s.sockets.admin.Addr().String(), Access: policy, Logger: s.log, Tracer: s.telemetry.Tracer,
 		MaxMessage: c.API.MaxMessageBytes, MaxInFlight: c.API.MaxInFlight,
 		Services: native.Deps{Caches: s.fronts.caches, Configs: s.fronts.configs, Secrets: s.fronts.secrets, States: s.fronts.states, PubSubs: s.fronts.pubsubs,
-			Locks: s.fronts.locks, Sequences: s.fronts.sequences,
+			Locks: s.fronts.locks, Sequences: s.fronts.sequences, Schedules: s.fronts.schedules,
 			Invoker: invoker, Draining: s.draining,
 			Naming: &naming{publisher: s.publisher, directory: s.directory, outbound: s.sockets.outbound.Addr().String()}}})
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/lock"
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
 	"github.com/outrigger-mesh/outrigger/components/registry"
+	"github.com/outrigger-mesh/outrigger/components/schedule"
 	"github.com/outrigger-mesh/outrigger/components/secret"
 	"github.com/outrigger-mesh/outrigger/components/sequence"
 	"github.com/outrigger-mesh/outrigger/components/state"
@@ -85,6 +86,7 @@ type fronts struct {
 	states     *host.Fronts[*state.State]
 	pubsubs    *host.Fronts[*pubsub.PubSub]
 	locks      *host.Fronts[*lock.Lock]
+	schedules  *host.Fronts[*schedule.Schedule]
 	sequences  *host.Fronts[*sequence.Sequence]
 	registries *host.Fronts[*registry.Registry]
 }
@@ -145,6 +147,7 @@ func newHost(t *telemetry.Telemetry, log *slog.Logger, dataDir string) (*host.Ho
 	f.pubsubs = host.Add(h, pubsub.Drivers, func(c *components.Component[pubsub.Driver]) *pubsub.PubSub { return pubsub.New(c, events) })
 	f.locks = host.Add(h, lock.Drivers, lock.New)
 	f.sequences = host.Add(h, sequence.Drivers, sequence.New)
+	f.schedules = host.Add(h, schedule.Drivers, func(c *components.Component[schedule.Driver]) *schedule.Schedule { return schedule.New(c, log) })
 	f.registries = host.Add(h, registry.Drivers, registry.New)
 	return h, f
 }

@@ -7,6 +7,7 @@ import (
 	_ "github.com/outrigger-mesh/outrigger/components/lock/local"
 	_ "github.com/outrigger-mesh/outrigger/components/pubsub/local"
 	_ "github.com/outrigger-mesh/outrigger/components/registry/file"
+	_ "github.com/outrigger-mesh/outrigger/components/schedule/local"
 	_ "github.com/outrigger-mesh/outrigger/components/secret/env"
 	_ "github.com/outrigger-mesh/outrigger/components/secret/file"
 	_ "github.com/outrigger-mesh/outrigger/components/sequence/local"

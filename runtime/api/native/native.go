@@ -12,6 +12,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/config"
 	"github.com/outrigger-mesh/outrigger/components/lock"
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
+	"github.com/outrigger-mesh/outrigger/components/schedule"
 	"github.com/outrigger-mesh/outrigger/components/secret"
 	"github.com/outrigger-mesh/outrigger/components/sequence"
 	"github.com/outrigger-mesh/outrigger/components/state"
@@ -21,6 +22,7 @@ import (
 	lockv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/lock/v1"
 	pubsubv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/pubsub/v1"
 	registryv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/registry/v1"
+	schedulev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/schedule/v1"
 	secretv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/secret/v1"
 	sequencev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/sequence/v1"
 	statev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/state/v1"
@@ -39,6 +41,7 @@ type Deps struct {
 	Locks     api.Components[*lock.Lock]
 	Sequences api.Components[*sequence.Sequence]
 	PubSubs   api.Components[*pubsub.PubSub]
+	Schedules api.Components[*schedule.Schedule]
 	Naming    Naming
 	Invoker   Invoker
 	// Draining ends when the sidecar begins to drain: streams that deliver say so then, and deliver nothing new; what they have
@@ -62,6 +65,9 @@ func Register(s grpc.ServiceRegistrar, d Deps) {
 	}
 	if d.PubSubs != nil {
 		pubsubv1.RegisterPubSubServer(s, &pubsubServer{pubsubs: d.PubSubs, draining: d.Draining})
+	}
+	if d.Schedules != nil {
+		schedulev1.RegisterScheduleServer(s, &scheduleServer{schedules: d.Schedules, draining: d.Draining})
 	}
 	if d.Locks != nil {
 		lockv1.RegisterLockServer(s, &lockServer{locks: d.Locks, draining: d.Draining})
