@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"sync"
 
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 	"github.com/outrigger-mesh/outrigger/runtime/telemetry"
@@ -24,7 +25,7 @@ func (g *Guard) Stream(op string, h grpc.StreamHandler) grpc.StreamHandler {
 			}
 			endSpan(span, err)
 			cancel(nil)
-			g.Budget.Leave(s.held)
+			s.hold(0, true)
 		}()
 		lookup := func(name string) string { return header(ctx, name) }
 		if err = admit(ctx, lookup); err != nil {
@@ -46,24 +47,39 @@ func (g *Guard) lasting(ctx context.Context) (context.Context, context.CancelCau
 	return ctx, func(cause error) { calm(); stop(); cancel(cause) }
 }
 
-// stream holds in the budget the last message that was received, until the next one or the end.
+// stream holds in the budget the last message that was received, until the next one or the end. A handler may have returned while
+// another goroutine of its own still receives.
 type stream struct {
 	grpc.ServerStream
-	g    *Guard
-	ctx  context.Context
+	g   *Guard
+	ctx context.Context
+
+	mu   sync.Mutex
 	held int64
+	over bool
+}
+
+// hold puts n bytes in the place of those that were held.
+func (s *stream) hold(n int64, over bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.g.Budget.Leave(s.held)
+	s.held, s.over = n, s.over || over
+	if s.over {
+		s.g.Budget.Leave(n)
+		s.held = 0
+	}
 }
 
 func (s *stream) Context() context.Context { return s.ctx }
 
 func (s *stream) RecvMsg(m any) error {
-	s.g.Budget.Leave(s.held)
-	s.held = 0
+	s.hold(0, false)
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
-	var err error
-	s.held, err = s.g.enter(m)
+	n, err := s.g.enter(m)
+	s.hold(n, false)
 	return err
 }
 
