@@ -25,6 +25,7 @@ import (
 	configv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
 	lockv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/lock/v1"
+	pubsubv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/pubsub/v1"
 	registryv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/registry/v1"
 	secretv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/secret/v1"
 	sequencev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/sequence/v1"
@@ -40,6 +41,7 @@ type world struct {
 	config   map[string]*configv1.Item
 	services map[string]*registryv1.PublishRequest
 	locks    *locks
+	events   *events
 	changed  chan struct{} // closed at each change
 	reloaded chan struct{} // closed at each reload
 	calls    []call
@@ -58,7 +60,7 @@ type call struct {
 
 func newWorld() *world {
 	return &world{cache: map[string]*cachev1.GetResponse{}, config: map[string]*configv1.Item{},
-		services: map[string]*registryv1.PublishRequest{}, locks: newLocks(), changed: make(chan struct{}), reloaded: make(chan struct{})}
+		services: map[string]*registryv1.PublishRequest{}, locks: newLocks(), events: newEvents(), changed: make(chan struct{}), reloaded: make(chan struct{})}
 }
 
 // fake is a sidecar of that world.
@@ -88,6 +90,7 @@ func (w *world) listen(address string) (*fake, error) {
 	cachev1.RegisterCacheServer(f.server, cache{w: w})
 	statev1.RegisterStateServer(f.server, newState())
 	lockv1.RegisterLockServer(f.server, w.locks)
+	pubsubv1.RegisterPubSubServer(f.server, w.events)
 	sequencev1.RegisterSequenceServer(f.server, &sequences{})
 	configv1.RegisterConfigServer(f.server, config{w: w})
 	secretv1.RegisterSecretServer(f.server, secret{})
