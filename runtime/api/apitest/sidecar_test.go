@@ -22,6 +22,8 @@ import (
 	_ "github.com/outrigger-mesh/outrigger/components/lock/local"
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
 	_ "github.com/outrigger-mesh/outrigger/components/pubsub/local"
+	"github.com/outrigger-mesh/outrigger/components/schedule"
+	_ "github.com/outrigger-mesh/outrigger/components/schedule/local"
 	"github.com/outrigger-mesh/outrigger/components/secret"
 	"github.com/outrigger-mesh/outrigger/components/sequence"
 	_ "github.com/outrigger-mesh/outrigger/components/sequence/local"
@@ -88,12 +90,15 @@ func start(t testing.TB, options ...option) *sidecar {
 	sequences := component[sequence.Driver]("sequence", "default", "local", open(t, sequence.Drivers, "local"))
 	states := component[state.Driver]("state", "default", "local", open(t, state.Drivers, "local"))
 	events := component[pubsub.Driver]("pubsub", "default", "local", open(t, pubsub.Drivers, "local"))
+	schedules := component[schedule.Driver]("schedule", "default", "local", open(t, schedule.Drivers, "local"))
 	o := server.Options{
 		Caller: app, Access: &access.Policy{Mode: access.SameUser, Token: access.NewToken("let me in")}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Services: native.Deps{Caches: s.caches, Configs: named[*config.Config]{"default": config.New(s.settings)},
 			Secrets: named[*secret.Secret]{"default": secret.New(secrets)}, States: named[*state.State]{"default": state.New(states)},
 			Locks: named[*lock.Lock]{"default": lock.New(locks)}, Sequences: named[*sequence.Sequence]{"default": sequence.New(sequences)},
-			PubSubs: named[*pubsub.PubSub]{"default": pubsub.New(events, pubsub.Options{})}, Naming: s.naming, Invoker: echo{}},
+			PubSubs:   named[*pubsub.PubSub]{"default": pubsub.New(events, pubsub.Options{})},
+			Schedules: named[*schedule.Schedule]{"default": schedule.New(schedules, nil)},
+			Naming:    s.naming, Invoker: echo{}},
 	}
 	for _, set := range options {
 		set(&o)
