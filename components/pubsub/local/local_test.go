@@ -16,8 +16,11 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // backend opens drivers on a folder of its own.
-func backend(t *testing.T) pubsubtest.Opener {
-	dir, shared := t.TempDir(), components.NewShared()
+func backend(t *testing.T) pubsubtest.Opener { return opener(t.TempDir()) }
+
+// opener makes drivers on one folder.
+func opener(dir string) pubsubtest.Opener {
+	shared := components.NewShared()
 	return func(t *testing.T, p pubsub.Policy) pubsub.Driver {
 		t.Helper()
 		o, _ := pubsub.Drivers.Defaults("local")
@@ -34,3 +37,17 @@ func backend(t *testing.T) pubsubtest.Opener {
 }
 
 func TestConformance(t *testing.T) { pubsubtest.Run(t, backend) }
+
+// TestConformanceOfAClient has the store owned by somebody else, who is called over the socket.
+func TestConformanceOfAClient(t *testing.T) {
+	pubsubtest.Run(t, func(t *testing.T) pubsubtest.Opener {
+		dir := t.TempDir()
+		owner := opener(dir)(t, pubsub.DefaultPolicy)
+		t.Cleanup(func() {
+			if err := owner.(components.Closer).Close(context.WithoutCancel(t.Context())); err != nil {
+				t.Error(err)
+			}
+		})
+		return opener(dir)
+	})
+}
