@@ -87,6 +87,10 @@ func Open(ctx context.Context, env components.Env, o Options) (state.Driver, err
 	if err != nil {
 		return nil, err
 	}
+	if err := link.Measure(env.Meter); err != nil {
+		link.Close()
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
 	return &driver{link: link, options: o, name: env.ID.Name + "/"}, nil
 }
 

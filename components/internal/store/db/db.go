@@ -72,6 +72,7 @@ type DB struct {
 	clock   *steady
 	lastID  atomic.Uint64
 	room    room
+	stats   Stats
 
 	queue   chan *update
 	end     context.CancelCauseFunc
