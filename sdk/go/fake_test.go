@@ -27,6 +27,7 @@ import (
 	lockv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/lock/v1"
 	pubsubv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/pubsub/v1"
 	registryv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/registry/v1"
+	schedulev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/schedule/v1"
 	secretv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/secret/v1"
 	sequencev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/sequence/v1"
 	statev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/state/v1"
@@ -42,6 +43,7 @@ type world struct {
 	services map[string]*registryv1.PublishRequest
 	locks    *locks
 	events   *events
+	jobs     *schedule
 	changed  chan struct{} // closed at each change
 	reloaded chan struct{} // closed at each reload
 	calls    []call
@@ -60,7 +62,7 @@ type call struct {
 
 func newWorld() *world {
 	return &world{cache: map[string]*cachev1.GetResponse{}, config: map[string]*configv1.Item{},
-		services: map[string]*registryv1.PublishRequest{}, locks: newLocks(), events: newEvents(), changed: make(chan struct{}), reloaded: make(chan struct{})}
+		services: map[string]*registryv1.PublishRequest{}, locks: newLocks(), events: newEvents(), jobs: newSchedule(), changed: make(chan struct{}), reloaded: make(chan struct{})}
 }
 
 // fake is a sidecar of that world.
@@ -91,6 +93,7 @@ func (w *world) listen(address string) (*fake, error) {
 	statev1.RegisterStateServer(f.server, newState())
 	lockv1.RegisterLockServer(f.server, w.locks)
 	pubsubv1.RegisterPubSubServer(f.server, w.events)
+	schedulev1.RegisterScheduleServer(f.server, w.jobs)
 	sequencev1.RegisterSequenceServer(f.server, &sequences{})
 	configv1.RegisterConfigServer(f.server, config{w: w})
 	secretv1.RegisterSecretServer(f.server, secret{})
