@@ -193,6 +193,9 @@ func load(args []string) error {
 			return err
 		}
 	}
+	if strings.HasPrefix(kind, deliverPrefix) {
+		return deliver(conns, kind, c, length)
+	}
 	calls := make([]func() error, c)
 	for i := range calls {
 		if calls[i], err = caller(conns[i%len(conns)], kind); err != nil {
@@ -215,6 +218,9 @@ func caller(conn *grpc.ClientConn, kind string) (func() error, error) {
 	}
 	if strings.HasPrefix(kind, "state-") {
 		return stateCaller(conn, kind, value)
+	}
+	if component, ok := strings.CutPrefix(kind, "publish-"); ok {
+		return publisher(conn, component, value), nil
 	}
 	switch kind {
 	case "get":
