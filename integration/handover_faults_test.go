@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,6 +57,22 @@ func (s *stuck) mend(t *testing.T) {
 	}
 }
 
+// goesOn asks what the new one would not answer yet.
+func goesOn(t *testing.T, s *harness.Sidecar) {
+	t.Helper()
+	fresh := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for range 50 {
+		res, err := fresh.Get("http://" + s.Admin + "/readyz/outbound")
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			t.Fatal(res.Status)
+		}
+	}
+}
+
 // TestReplacementThatFails kills it at any moment before it is ready, and has it fail by itself; each time the old one goes on.
 func TestReplacementThatFails(t *testing.T) {
 	all, clients := shop(t, 1, 1)
@@ -66,13 +83,19 @@ func TestReplacementThatFails(t *testing.T) {
 			s := i.replaceStuck(t)
 			if n == 0 {
 				s.asked(t, old)
+				goesOn(t, old)
 			}
 			time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
 			s.Kill()
 		}
 		o := old.Options
 		o.Args = []string{"-replace"}
-		for want, config := range map[string]string{"unknown driver": "cache: {a: {driver: no}}\n", "/no/such": "reload: {timeout: 300ms}\nsecret: {s: {driver: file, required: true, options: {dir: /no/such}}}\n"} {
+		faults := map[string]string{"unknown driver": "cache: {a: {driver: no}}\n",
+			"/no/such": "secret: {s: {driver: file, required: true, options: {dir: /no/such}}}\nreload: {timeout: 300ms}\n"}
+		if i.app != nil {
+			faults["could not be told of service"] = "registry: {default: {driver: file, options: {dir: /dev/null}}}\nreload: {timeout: 2s}\n"
+		}
+		for want, config := range faults {
 			o.Config = config
 			if _, err := harness.TryStart(t, o); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "exit status 2") {
 				t.Error(err)

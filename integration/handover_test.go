@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,6 +51,7 @@ func (i *instance) replaceAndWait(t *testing.T) {
 // caller is a client as plain as grpc-go makes them: no SDK, no waiting for ready, no retries but its own.
 type caller struct {
 	t             *testing.T
+	address       string
 	echo          echopb.EchoClient
 	stop          context.CancelFunc
 	calls, failed atomic.Int64
@@ -63,7 +65,7 @@ func dialCaller(t *testing.T, address string) *caller {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return &caller{t: t, echo: echopb.NewEchoClient(conn)}
+	return &caller{t: t, address: address, echo: echopb.NewEchoClient(conn)}
 }
 
 func toEcho(ctx context.Context) context.Context {
@@ -94,6 +96,22 @@ func (p *caller) load(perSecond int) {
 			p.count(p.stream())
 		}
 	})
+	for range 2 {
+		p.work.Go(func() { // a connection for each call, so that some are made at each moment
+			for ctx.Err() == nil {
+				p.count(once(p.address))
+			}
+		})
+	}
+}
+
+func once(address string) error {
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return (&caller{echo: echopb.NewEchoClient(conn)}).call()
 }
 
 // stream is one that takes half a second.
@@ -176,7 +194,15 @@ func TestReplaceUnderHTTP(t *testing.T) {
 }
 
 func shop(t *testing.T, callees, callers int) (all []*instance, clients []*caller) {
-	config := "registry: {default: {driver: file, options: {dir: " + t.TempDir() + "}}}\ncache: {default: {driver: memory}}\ndrain: {max: 20s}\n"
+	return shopIn(t, t.TempDir(), callees, callers)
+}
+
+func settings(registry string) string {
+	return "registry: {default: {driver: file, options: {dir: " + registry + "}}}\ncache: {default: {driver: memory}}\ndrain: {max: 20s}\n"
+}
+
+func shopIn(t *testing.T, registry string, callees, callers int) (all []*instance, clients []*caller) {
+	config := settings(registry)
 	for n := range callees {
 		all = append(all, startInstanceWith(t, "echo", fmt.Sprint(n), config))
 	}
@@ -247,29 +273,51 @@ func TestStreamOverAReplacement(t *testing.T) {
 
 // TestPublicationsPassOver: a watcher never sees the only instance missing, and what is published through either counts for both.
 func TestPublicationsPassOver(t *testing.T) {
-	all, clients := shop(t, 1, 1)
+	dir := t.TempDir()
+	all, clients := shopIn(t, dir, 1, 1)
 	callee, watcher := all[0], all[1].sidecar.Client()
 	ctx, stop := context.WithCancel(t.Context())
 	var watching sync.WaitGroup
-	watching.Go(func() {
-		for r, err := range watcher.Registry().Watch(ctx, client.Service{Name: "echo"}) {
-			if err == nil && len(r.Instances) != 1 {
-				t.Errorf("a watcher is told %v", r.Instances)
+	watch := func(name string) {
+		watching.Go(func() {
+			for r, err := range watcher.Registry().Watch(ctx, client.Service{Name: name}) {
+				if err == nil && len(r.Instances) != 1 {
+					t.Errorf("a watcher is told of %s: %v", name, r.Instances)
+				}
 			}
-		}
-	})
+		})
+	}
+	watch("echo")
 	publish := func(s *harness.Sidecar, name string) {
 		if _, err := s.Client().Registry().Publish(within(t, 10*time.Second), client.Publication{Service: client.Service{Name: name}, Port: callee.app.Port}); err != nil {
 			t.Error(err)
 		}
 	}
 	publish(callee.sidecar, "early")
-	next := callee.replaceStuck(t)
-	old := callee.sidecar
-	next.asked(t, old)
+	old, o := callee.sidecar, callee.sidecar.Options
+	folder := filepath.Join(t.TempDir(), "registry") // it leads nowhere first, and the new one cannot announce what it has read
+	if err := os.Symlink("/dev/null", folder); err != nil {
+		t.Fatal(err)
+	}
+	o.Args, o.Config = []string{"-replace"}, settings(folder)+"reload: {timeout: 1m}\n"
+	next, err := harness.Launch(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, 30*time.Second, func() error {
+		if !strings.Contains(next.Output(), "not told of the service") {
+			return errors.New(next.Output())
+		}
+		return nil
+	})
 	publish(old, "late")
-	next.mend(t)
-	callee.sidecar = next.Sidecar
+	(&pair{client: watcher}).published(t, "late", 1)
+	watch("late")
+	time.Sleep(500 * time.Millisecond)
+	if err := errors.Join(os.Symlink(dir, folder+".new"), os.Rename(folder+".new", folder), next.Ready()); err != nil {
+		t.Fatal(err)
+	}
+	callee.sidecar = next
 	publish(callee.sidecar, "new")
 	old.Wait(time.Minute)
 	time.Sleep(time.Second) // two checks of the registry

@@ -344,8 +344,13 @@ func (s *sidecar) catchUp(ctx context.Context) error {
 	s.log.Info("replacing the sidecar that runs", "pid", s.before.hello.PID, "version", s.before.hello.Version)
 	ctx, cancel := context.WithTimeout(ctx, s.config().Reload.Timeout)
 	defer cancel()
-	s.publisher.Refresh()
-	return s.publisher.Announced(ctx)
+	for range 2 { // once more for what was published while it waited
+		s.publisher.Refresh()
+		if err := s.publisher.Announced(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // takeOver begins to accept, and tells the sidecar that is replaced. That one may have gone: then there is nobody to be told.
@@ -366,10 +371,11 @@ func (s *sidecar) takeOver() {
 func (s *sidecar) follow(l *link) {
 	defer context.AfterFunc(s.bg, l.close)()
 	for {
+		s.publisher.Refresh()
 		l.within(followCheck)
 		_, err := l.receive()
-		s.publisher.Refresh()
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			s.publisher.Refresh()
 			return
 		}
 	}
