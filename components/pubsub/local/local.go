@@ -80,7 +80,10 @@ type driver struct {
 	component string
 }
 
-var _ components.Closer = (*driver)(nil)
+var (
+	_ components.Closer  = (*driver)(nil)
+	_ components.Checker = (*driver)(nil)
+)
 
 // Open joins the store. It must be closed, after its sessions.
 func Open(ctx context.Context, env components.Env, o Options) (pubsub.Driver, error) {
@@ -97,12 +100,17 @@ func (d *driver) Close(context.Context) error {
 	return nil
 }
 
+// Check tells whether the store would take a publication now.
+func (d *driver) Check(ctx context.Context) error { return d.link.Check(ctx) }
+
+// Policy implements pubsub.Driver.
 func (d *driver) Policy() pubsub.Policy { return d.opts.Delivery }
 
 func (d *driver) settings() settings {
 	return settings{Durability: d.opts.Durability, Retention: d.opts.Retention, RetentionBytes: int64(d.opts.RetentionBytes), Idempotency: d.opts.Idempotency}
 }
 
+// Publish implements pubsub.Driver.
 func (d *driver) Publish(ctx context.Context, events []pubsub.Publication) ([]pubsub.Result, error) {
 	in := publishIn{Component: d.component, Settings: d.settings(), Events: make([]publication, len(events))}
 	for i, e := range events {

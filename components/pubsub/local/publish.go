@@ -61,7 +61,7 @@ func storeAll(tx *db.Tx, rows []row, results []published, idempotency time.Durat
 	stored := map[*topic]*batch{}
 	failed := map[laneOf]bool{}
 	now := tx.Now()
-	wall := time.Now().UnixNano()
+	wall := rows[0].t.m.space.Wall().UnixNano()
 	for i := range rows {
 		r := &rows[i]
 		lane := laneOf{r.t, r.entry.event.OrderingKey}
