@@ -174,6 +174,19 @@ func TestRequiredComponentHoldsTheStart(t *testing.T) {
 	})
 }
 
+func TestWhatNoRepetitionMendsEndsTheStart(t *testing.T) {
+	for _, kind := range []error{components.ErrDamaged, components.ErrPrecondition, components.ErrUnsupported} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.b.set(fmt.Errorf("file x: %w", kind))
+			err := b.Start(t.Context(), conf(comp("a", "plain", "1")))
+			if !errors.Is(err, kind) || !strings.Contains(err.Error(), "file x") || !strings.Contains(err.Error(), "f.yaml:1:1") {
+				t.Errorf("got %v, want %v and the place", err, kind)
+			}
+		})
+	}
+}
+
 func TestUnknownNameListsThose(t *testing.T) {
 	b := newBench(t)
 	if err := b.Start(t.Context(), conf(comp("a", "plain", "1"), comp("b", "plain", "2"))); err != nil {

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"sync"
@@ -13,8 +14,8 @@ import (
 
 var errRemoved = components.WithReason(fmt.Errorf("%w: the component was taken out of the configuration", components.ErrUnavailable), components.ReasonReloaded)
 
-// Start opens the components of c. It fails if one that is required cannot be opened before ctx ends; the others are
-// tried again in the background.
+// Start opens the components of c. It fails if one that is required cannot be opened before ctx ends, or if the first attempt to
+// open one finds what another attempt will find, too, such as damaged data; the others are tried again in the background.
 func (h *Host) Start(ctx context.Context, c *config.Config) error {
 	h.reloading.Lock()
 	defer h.reloading.Unlock()
@@ -57,6 +58,9 @@ func (k *keeper) attempted(ctx context.Context, patience time.Duration) {
 
 // require waits for a component that the sidecar must not start without.
 func (k *keeper) require(ctx context.Context) error {
+	if err := k.hopeless(); err != nil {
+		return fmt.Errorf("%s: %s %q cannot be opened: %w", k.conf.Position, k.conf.Capability, k.conf.Name, err)
+	}
 	if !k.conf.Required {
 		return nil
 	}
@@ -79,6 +83,16 @@ func (k *keeper) require(ctx context.Context) error {
 			return fmt.Errorf("%s: required %s %q is not ready: %w", k.conf.Position, k.conf.Capability, k.conf.Name, why)
 		}
 	}
+}
+
+// hopeless is the error of an attempt to open it that will not succeed by being repeated.
+func (k *keeper) hopeless() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.current == nil && (errors.Is(k.err, components.ErrDamaged) || errors.Is(k.err, components.ErrPrecondition) || errors.Is(k.err, components.ErrUnsupported)) {
+		return k.err
+	}
+	return nil
 }
 
 // Reload makes the components those of c. One whose resolved options are unchanged goes on untouched. Each one that
