@@ -19,6 +19,8 @@ const (
 	maxUnsettledBytes = 32 << 20
 	// maxFetch is how many messages are asked for at once.
 	maxFetch = 1 << 10
+	// retryFit is how long a message that did not fit is not asked for.
+	retryFit = time.Second
 	// closeTime bounds how long the end of a stream may take.
 	closeTime = 5 * time.Second
 )
@@ -175,6 +177,7 @@ func (s *Stream) deliver(messages []Message) ([]Delivery, error) {
 			back = append(back, Settlement{Position: m.Position, Outcome: Returned})
 			if room.Messages > 0 {
 				s.least = max(s.least, size)
+				time.AfterFunc(retryFit, s.forgetLeast)
 			}
 			continue
 		}
@@ -186,6 +189,16 @@ func (s *Stream) deliver(messages []Message) ([]Delivery, error) {
 		return out, nil
 	}
 	return out, s.tell(back)
+}
+
+// forgetLeast has what did not fit tried for again: another stream may have taken it.
+func (s *Stream) forgetLeast() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.least > 0 {
+		s.least = 0
+		s.changed()
+	}
 }
 
 func (s *Stream) hold(m *Message, size int64, now time.Time) Delivery {
