@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -12,11 +13,18 @@ func TestDocsAreExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := os.ReadFile("example_test.go")
+	files, err := filepath.Glob("example*_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	examples := flat(string(source))
+	examples := ""
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		examples += flat(string(source))
+	}
 	parts := strings.Split(string(docs), "```go\n")[1:]
 	if len(parts) < 8 {
 		t.Fatalf("%d snippets", len(parts))
@@ -24,7 +32,7 @@ func TestDocsAreExamples(t *testing.T) {
 	for _, part := range parts {
 		snippet, _, closed := strings.Cut(part, "```")
 		if !closed || !strings.Contains(examples, flat(snippet)) {
-			t.Errorf("not in example_test.go:\n%s", snippet)
+			t.Errorf("in no example:\n%s", snippet)
 		}
 	}
 }
