@@ -14,6 +14,7 @@ import (
 type session struct {
 	stream  store.Stream[watchIn, watchOut]
 	sending sync.Mutex
+	silent  bool          // all has been said; under sending
 	done    chan struct{} // closed when the machine will say no more
 	err     error         // why, set before
 
@@ -48,10 +49,21 @@ func (d *driver) Watch(ctx context.Context, w schedule.Watching) (schedule.Sessi
 	return nil, s.err
 }
 
+// send says nothing once the session is being closed: then the machine takes back by itself what is left.
 func (s *session) send(in watchIn) error {
 	s.sending.Lock()
 	defer s.sending.Unlock()
+	if s.silent {
+		return nil
+	}
 	return s.stream.Send(in)
+}
+
+func (s *session) closeSend() error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	s.silent = true
+	return s.stream.CloseSend()
 }
 
 // read takes what the machine says until it ends. joined is closed when the session is there.
@@ -141,7 +153,7 @@ func (s *session) Settle(_ context.Context, all []schedule.Settlement) error {
 
 // Close lets the machine finish what it was told, and say so.
 func (s *session) Close(ctx context.Context) error {
-	err := s.stream.CloseSend()
+	err := s.closeSend()
 	select {
 	case <-s.done:
 	case <-ctx.Done():

@@ -169,7 +169,7 @@ func listPages(s *suite) {
 		s.create(j)
 	}
 	var seen []string
-	for after := ""; ; {
+	for after := ""; len(seen) < 20; {
 		jobs, err := s.driver.List(s.Context(), app, after, 3)
 		if err != nil || len(jobs) > 3 {
 			s.Fatalf("%d jobs on a page of 3, %v", len(jobs), err)

@@ -91,7 +91,7 @@ func until(s *suite) {
 	j.Until, j.Missed = time.Now().Add(200*time.Millisecond), schedule.All
 	s.create(j)
 	n := 0
-	for {
+	for n < 10 {
 		all := w.within(max(s.Calm, 500*time.Millisecond), plenty)
 		if len(all) == 0 {
 			break
@@ -174,11 +174,11 @@ func allBounded(s *suite) {
 }
 
 func skipNobody(s *suite) {
-	j := job("j", schedule.Trigger{At: time.Now().Add(10 * time.Millisecond)})
+	j := job("j", schedule.Trigger{At: time.Now().Add(s.Calm * 2)}) // one that is past when it is created would fire
 	j.Missed = schedule.Skip
 	s.create(j)
 	s.create(job("k", j.Trigger))
-	time.Sleep(s.SkipAfter + s.Calm)
+	time.Sleep(s.Calm*2 + s.SkipAfter + s.Calm)
 	w := s.watch(s.driver, "")
 	if f := w.handle(); f.Job.Name != app+"k" {
 		s.Errorf("a firing of %q comes, to be skipped", f.Job.Name)
