@@ -250,3 +250,18 @@ func TestRetentionByBytes(t *testing.T) {
 	publish(t, d, publication("next", ""))
 	want(t, fetch(t, slow, 1)[0], "next", 1)
 }
+
+// TestWhatIsSettledTooLateComesAgain has the store notice a deadline by a settlement that comes after it.
+func TestWhatIsSettledTooLateComesAgain(t *testing.T) {
+	var c clock
+	d := timed(t, &c)(options())
+	s := subscribe(t, d, "g")
+	publish(t, d, publication("1", ""))
+	had := fetch(t, s, 1)[0]
+	c.forward(time.Minute)
+	if err := s.Settle(t.Context(), []pubsub.Settlement{{Position: had.Position}}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond) // so that it is not overtaken
+	want(t, fetch(t, s, 1)[0], "1", 2)
+}
