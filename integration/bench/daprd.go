@@ -20,11 +20,12 @@ import (
 // daprdModule is a module of its own, so that what daprd is made of is no part of ours.
 const daprdModule = "integration/bench/dapr"
 
-var errNoDaprd = errors.New("it is not built: make bench does that")
+// errNoDaprd is why there is nothing to compare with.
+var errNoDaprd = errors.New("no daprd")
 
 // daprdBinary is daprd in the cache folder (OUTRIGGER_CACHE, else outrigger in the user's cache folder), made anew when its
 // module or Go has changed.
-func daprdBinary(build bool) (string, error) {
+func daprdBinary() (string, error) {
 	cache := os.Getenv("OUTRIGGER_CACHE")
 	if cache == "" {
 		user, err := os.UserCacheDir()
@@ -50,9 +51,6 @@ func daprdBinary(build bool) (string, error) {
 	if was, err := os.ReadFile(stampFile); err == nil && string(was) == stamp {
 		return binary, nil
 	}
-	if !build {
-		return "", errNoDaprd
-	}
 	fmt.Println("building daprd, which takes some minutes the first time")
 	if err := os.RemoveAll(dir); err != nil {
 		return "", err
@@ -61,7 +59,7 @@ func daprdBinary(build bool) (string, error) {
 		"github.com/dapr/dapr/cmd/daprd")
 	cmd.Dir, cmd.Env = daprdModule, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w, but failed: %w\n%s", errNoDaprd, err, out)
+		return "", fmt.Errorf("%w: building it: %w\n%s", errNoDaprd, err, out)
 	}
 	return binary, os.WriteFile(stampFile, []byte(stamp), 0o644)
 }
@@ -84,7 +82,10 @@ const (
 // startDaprd starts daprd by itself: no placement, no scheduler, no application port, no metrics, and only
 // warnings in its log.
 func startDaprd(o options) (*daprd, error) {
-	binary, err := daprdBinary(o.peers)
+	if !o.peers {
+		return nil, fmt.Errorf("%w: only -peers builds it, as make bench does", errNoDaprd)
+	}
+	binary, err := daprdBinary()
 	if err != nil {
 		return nil, err
 	}

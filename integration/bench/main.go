@@ -28,11 +28,11 @@ func main() {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 7, "rounds of each kind")
 	flag.DurationVar(&o.length, "length", 2*time.Second, "of one measurement")
-	flag.StringVar(&o.only, "only", "", "parts whose name has this: cache, state, pubsub, invoke, idle")
+	flag.StringVar(&o.only, "only", "", "parts whose name has this: cache, state, pubsub, pubsub-daprd, invoke, idle")
 	flag.StringVar(&o.binary, "binary", "bin/outrigger", "the sidecar")
 	flag.StringVar(&o.out, "o", "bench.json", "where the rows go")
 	flag.Float64Var(&o.slack, "gate", 0, "exit 1 when a target is missed by more than this factor; 0: only report")
-	flag.BoolVar(&o.peers, "peers", false, "build the peers that are missing: daprd, which takes some minutes")
+	flag.BoolVar(&o.peers, "peers", false, "measure also against peers that are built first: daprd, which takes some minutes once")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
