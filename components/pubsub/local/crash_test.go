@@ -265,3 +265,24 @@ func TestWhatIsSettledTooLateComesAgain(t *testing.T) {
 	time.Sleep(200 * time.Millisecond) // so that it is not overtaken
 	want(t, fetch(t, s, 1)[0], "1", 2)
 }
+
+// TestTheEndOfAStreamKeepsWhatWasSettled has the owner of the store killed right after it.
+func TestTheEndOfAStreamKeepsWhatWasSettled(t *testing.T) {
+	dir := t.TempDir()
+	d := opener(dir)(t, pubsub.DefaultPolicy)
+	t.Cleanup(func() { _ = d.(components.Closer).Close(context.Background()) })
+	s := subscribe(t, d, "g")
+	publish(t, d, publication("1", ""))
+	if err := s.Settle(t.Context(), []pubsub.Settlement{{Position: fetch(t, s, 1)[0].Position}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	copied := t.TempDir()
+	copyFiles(t, copied, dir)
+	after := opener(copied)(t, pubsub.DefaultPolicy)
+	t.Cleanup(func() { _ = after.(components.Closer).Close(context.Background()) })
+	publish(t, after, publication("2", ""))
+	want(t, fetch(t, subscribe(t, after, "g"), 1)[0], "2", 1)
+}
