@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -50,11 +51,11 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// engine are the options of the engine. Its log is not used. The sizes bound what it takes while it serves: two tables of 4 MiB
-// in memory, one compaction at a time, of a few tables of 4 MiB; writing waits when it falls behind by twelve levels.
-func (o Options) engine(files vfs.FS, failed func(error), readOnly bool) *pebble.Options {
-	e := &pebble.Options{FS: files, FormatMajorVersion: engine, DisableWAL: true, ReadOnly: readOnly, Logger: logger{o.Logger, failed},
-		MemTableSize: 4 << 20, MemTableStopWritesThreshold: 2, CacheSize: 8 << 20, MaxOpenFiles: 256,
+// engine are the options of the engine. Its log is not used. The sizes bound what it takes while it serves: tables of 4 MiB
+// in memory, eight at most, and one compaction at a time, of a few tables of 4 MiB; writing waits when it falls behind by twelve levels.
+func (o Options) engine(files vfs.FS, log logger, readOnly bool) *pebble.Options {
+	e := &pebble.Options{FS: files, FormatMajorVersion: engine, DisableWAL: true, ReadOnly: readOnly, Logger: log,
+		MemTableSize: 4 << 20, MemTableStopWritesThreshold: 8, CacheSize: 8 << 20, MaxOpenFiles: 256,
 		L0CompactionThreshold: 4, L0StopWritesThreshold: 12, LBaseMaxBytes: 32 << 20,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 }}
 	for i := range e.TargetFileSizes {
@@ -65,14 +66,15 @@ func (o Options) engine(files vfs.FS, failed func(error), readOnly bool) *pebble
 
 // DB is one process's hold on the folder. Safe for concurrent use.
 type DB struct {
-	opts    Options
-	pebble  *pebble.DB
-	tables  *tableFS
-	journal *journal
-	clock   *steady
-	lastID  atomic.Uint64
-	room    room
-	stats   Stats
+	opts     Options
+	pebble   *pebble.DB
+	tables   *tableFS
+	journal  *journal
+	clock    *steady
+	lastID   atomic.Uint64
+	reserved uint64 // ids up to here are, on the disk, taken for given out; of the goroutine that writes
+	room     room
+	stats    Stats
 
 	queue   chan *update
 	end     context.CancelCauseFunc
@@ -83,6 +85,7 @@ type DB struct {
 	tidying sync.WaitGroup
 	mu      sync.Mutex
 	flushed []uint64 // segments of the journal that are not needed any more
+	close   func() error
 	view    atomic.Pointer[snapshot]
 }
 
@@ -122,6 +125,7 @@ func Open(o Options) (*DB, error) {
 func newDB(o Options) *DB {
 	d := &DB{opts: o, tables: &tableFS{FS: o.FS}, queue: make(chan *update, maxBatch), failed: make(chan struct{})}
 	d.ended, d.end = context.WithCancelCause(context.Background())
+	d.close = sync.OnceValue(d.shut)
 	var once sync.Once
 	d.fail = func(why error) {
 		once.Do(func() {
@@ -134,8 +138,8 @@ func newDB(o Options) *DB {
 }
 
 func (d *DB) open(found replayed) (err error) {
-	if d.pebble, err = pebble.Open(d.opts.Dir, d.opts.engine(d.tables, d.fail, false)); err != nil {
-		return damaged(d.opts.Dir, err)
+	if d.pebble, err = d.opts.openEngine(d.tables, d.fail, false); err != nil {
+		return err
 	}
 	for _, payload := range found.payloads {
 		if err := d.redo(payload); err != nil {
@@ -157,6 +161,20 @@ func (d *DB) open(found replayed) (err error) {
 	return nil
 }
 
+// openEngine makes an error of what the engine would end the process for.
+func (o Options) openEngine(files vfs.FS, failed func(error), readOnly bool) (p *pebble.DB, err error) {
+	log := logger{o.Logger, failed, new(atomic.Bool)}
+	log.opening.Store(true)
+	defer log.opening.Store(false)
+	defer func() {
+		if fatal := recover(); fatal != nil {
+			err = fmt.Errorf("the engine cannot open the store: %v", fatal)
+		}
+	}()
+	p, err = pebble.Open(o.Dir, o.engine(files, log, readOnly))
+	return p, damaged(o.Dir, err)
+}
+
 func (d *DB) redo(payload []byte) error {
 	b := d.pebble.NewBatch()
 	if err := b.SetRepr(payload); err != nil {
@@ -165,8 +183,11 @@ func (d *DB) redo(payload []byte) error {
 	return errors.Join(b.Commit(pebble.NoSync), b.Close())
 }
 
-// Close waits for the updates that have begun and closes the files. Those that wait fail with ErrClosed.
-func (d *DB) Close() error {
+// Close waits for the updates that have begun and closes the files. Those that wait fail with ErrClosed. It may be called more
+// than once.
+func (d *DB) Close() error { return d.close() }
+
+func (d *DB) shut() error {
 	d.end(ErrClosed)
 	stopped := make(chan struct{})
 	go func() {
@@ -206,15 +227,21 @@ func (d *DB) Now() Time { return d.clock.now() }
 
 // logger keeps what the engine says for those who debug it.
 type logger struct {
-	log    *slog.Logger
-	failed func(error)
+	log     *slog.Logger
+	failed  func(error)
+	opening *atomic.Bool
 }
 
 func (l logger) Infof(format string, args ...any)  { l.log.Debug(fmt.Sprintf(format, args...)) }
 func (l logger) Errorf(format string, args ...any) { l.log.Warn(fmt.Sprintf(format, args...)) }
 
-// Fatalf is where the engine expects the process to end. Instead the store does: the goroutine must not go on, and waits for ever.
+// Fatalf is where the engine expects the process to end. Instead the store does, and the goroutine of the engine's that cannot
+// go on: the locks that it holds are let go, so that what others have begun to read comes to an end.
 func (l logger) Fatalf(format string, args ...any) {
-	l.failed(fmt.Errorf(format, args...))
-	select {}
+	err := fmt.Errorf(format, args...)
+	if l.opening.Load() {
+		panic(err) // it is not the engine's goroutine
+	}
+	l.failed(err)
+	runtime.Goexit()
 }

@@ -77,3 +77,33 @@ func TestAnUpdateThatFailsLeavesNothing(t *testing.T) {
 		t.Errorf("there: %v, error %v", ok, err)
 	}
 }
+
+func TestIDsGrowThoughPowerIsLost(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	var greatest uint64
+	for range 5 {
+		d := open(t, fs)
+		var given []uint64
+		for range 2000 {
+			err := d.Space("test").Update(context.Background(), db.OS, func(tx *db.Tx) error {
+				given = append(given, tx.NextID())
+				tx.Set([]byte("k"), nil)
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, id := range given {
+			if id <= greatest {
+				t.Fatalf("%d was given after %d", id, greatest)
+			}
+			greatest = id
+		}
+		lost := fs.CrashClone(vfs.CrashCloneCfg{}) // nothing of what was not synced
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		fs = lost
+	}
+}

@@ -9,7 +9,7 @@ import (
 
 // The store's own keys. Those of a Space begin with its name, which has no byte below 0x20.
 var (
-	keyLastID = []byte("\x00id")
+	keyLastID = []byte("\x00id") // that may have been given out
 	keyTime   = []byte("\x00time")
 	// keySequence has the number of the last commit in the tables.
 	keySequence = []byte("\x00seq")
@@ -22,12 +22,27 @@ func (d *DB) recover() error {
 		return err
 	}
 	d.lastID.Store(last)
+	d.reserved = last
 	noted, _, err := get(d.pebble, keyTime)
 	if err != nil {
 		return err
 	}
 	d.clock = resume(d.opts.Clock, noted)
 	return nil
+}
+
+// idsAhead is how many are reserved at once.
+const idsAhead = 1024
+
+// reserveIDs adds to a commit, if need be, up to which number ids may have been given out from now on, and answers it. Such a commit
+// goes to the disk, or else the loss of power could give an id again.
+func (d *DB) reserveIDs(b *pebble.Batch) (reserved uint64, err error) {
+	last := d.lastID.Load()
+	if last <= d.reserved {
+		return d.reserved, nil
+	}
+	reserved = last + idsAhead
+	return reserved, b.Set(keyLastID, binary.BigEndian.AppendUint64(nil, reserved), nil)
 }
 
 // number reads one; 0 if it was never written.

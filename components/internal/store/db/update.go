@@ -29,6 +29,7 @@ type update struct {
 	taken  atomic.Bool // by the writer, or back by its caller
 	err    error
 	then   []func()
+	last   []func()
 	done   chan struct{}
 }
 
@@ -135,6 +136,9 @@ func (d *DB) commit(first *update) {
 				then()
 			}
 		}
+		for _, last := range u.last {
+			last()
+		}
 		close(u.done)
 	}
 	if disk && err == nil && len(d.queue) == 0 {
@@ -145,6 +149,7 @@ func (d *DB) commit(first *update) {
 // run runs one update; what it wrote joins the batch if it succeeds.
 func (d *DB) run(u *update, b *pebble.Batch) error {
 	tx := &Tx{d: d, prefix: u.prefix, all: b}
+	defer func() { u.last = tx.last }()
 	if err := errors.Join(u.fn(tx), tx.failed); err != nil {
 		return err
 	}
@@ -177,14 +182,14 @@ func (d *DB) apply(b *pebble.Batch, disk bool) error {
 	if err := j.ready(); err != nil {
 		return d.refused(err)
 	}
-	err := errors.Join(b.Set(keyLastID, binary.BigEndian.AppendUint64(nil, d.lastID.Load()), nil),
-		b.Set(keySequence, binary.BigEndian.AppendUint64(nil, j.next), nil), d.noteTime(b))
-	if err != nil {
+	reserved, err := d.reserveIDs(b)
+	if err = errors.Join(err, b.Set(keySequence, binary.BigEndian.AppendUint64(nil, j.next), nil), d.noteTime(b)); err != nil {
 		return err
 	}
-	if err := j.commit(b.Repr(), disk); err != nil {
+	if err := j.commit(b.Repr(), disk || reserved != d.reserved); err != nil {
 		return d.refused(err)
 	}
+	d.reserved = reserved
 	if err := d.enter(b); err != nil {
 		return err
 	}
@@ -257,6 +262,7 @@ type Tx struct {
 	writes []write // in order
 	index  map[string]int
 	then   []func()
+	last   []func()
 }
 
 type write struct {
@@ -283,6 +289,9 @@ func (t *Tx) NextID() uint64 { return t.d.lastID.Add(1) }
 // Then has fn run when the update is as safe as was asked, before Update answers, on the goroutine that writes: fn must be
 // quick. Those of several updates run in the order of the updates.
 func (t *Tx) Then(fn func()) { t.then = append(t.then, fn) }
+
+// Finally has fn run before Update answers, after what Then was given, also when nothing was written after all.
+func (t *Tx) Finally(fn func()) { t.last = append(t.last, fn) }
 
 // Get answers nil, false for a key that is absent.
 func (t *Tx) Get(key []byte) (value []byte, ok bool, err error) {
