@@ -1,0 +1,212 @@
+// Package local keeps configuration in the local store: one durable folder that all sidecars of a machine with the same data folder
+// share, and nothing else to install.
+//
+// # Records
+//
+// In the store's space "config", under C/NAMESPACE/KEY, C being the component's name: the byte 1, for the format, and a map of CBOR,
+// see record.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/config"
+	"github.com/outrigger-mesh/outrigger/components/internal/store"
+	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+)
+
+func init() {
+	components.Register(config.Drivers, "local", Options{Durability: string(db.Disk)}, Open)
+}
+
+// Options of the driver.
+type Options struct {
+	Durability string `yaml:"durability" doc:"when a write is acknowledged: disk, once it is synced; os, once the system has it, which a loss of power may undo"`
+}
+
+// Validate implements components.Validator.
+func (o Options) Validate() error {
+	if o.Durability != string(db.Disk) && o.Durability != string(db.OS) {
+		return fmt.Errorf("durability is disk or os, not %q", o.Durability)
+	}
+	return nil
+}
+
+// Guarantees implements components.Describer.
+func (Options) Guarantees() string {
+	return `- Shared by the sidecars of a machine that have the same data folder. One of them has the files open and serves the others; when it goes another takes over.
+- An acknowledged write is on the disk, and survives the loss of power; with ` + "`durability: os`" + ` it survives the end of any process, but not that of the machine.
+- Reads see every write that was acknowledged before they began. A write with a version happens only at that version, in one step.
+- A version never comes back: not after a delete or a restart, and not when an older copy of the store is restored.
+- A watch is told of a change as soon as it is safe, and goes on by itself when another process takes the store over; then it is told all that is there.`
+}
+
+// driver asks the machine of the store, wherever that is.
+type driver struct {
+	link    *store.Link
+	options Options
+	name    string // of the component, and a slash
+	ended   context.Context
+	end     context.CancelFunc
+}
+
+var (
+	_ config.Setter      = (*driver)(nil)
+	_ config.Deleter     = (*driver)(nil)
+	_ components.Closer  = (*driver)(nil)
+	_ components.Checker = (*driver)(nil)
+)
+
+// Open joins the store. It must be closed.
+func Open(ctx context.Context, env components.Env, o Options) (config.Driver, error) {
+	link, err := store.Join(ctx, env)
+	if err != nil {
+		return nil, err
+	}
+	d := &driver{link: link, options: o, name: env.ID.Name + "/"}
+	d.ended, d.end = context.WithCancel(context.Background())
+	return d, nil
+}
+
+// Close leaves the store, and ends the watches.
+func (d *driver) Close(context.Context) error {
+	d.end()
+	d.link.Close()
+	return nil
+}
+
+// Check tells whether the store would serve.
+func (d *driver) Check(ctx context.Context) error { return d.link.Check(ctx) }
+
+func (d *driver) Get(ctx context.Context, key string) (config.Item, error) {
+	out, err := getCall.Call(ctx, d.link, keyIn{d.name + key})
+	if err == nil && len(out.Items) == 0 {
+		err = components.ErrNotFound
+	}
+	if err != nil {
+		return config.Item{}, err
+	}
+	return d.own(out.Items)[0], nil
+}
+
+// own are items by the keys that the driver's callers know.
+func (d *driver) own(items []config.Item) []config.Item {
+	for i := range items {
+		items[i].Key = items[i].Key[len(d.name):]
+	}
+	return items
+}
+
+func (d *driver) List(ctx context.Context, prefix, after string, limit int) ([]config.Item, error) {
+	in := listIn{Prefix: d.name + prefix, Limit: limit}
+	if after != "" {
+		in.After = d.name + after
+	}
+	out, err := listCall.Call(ctx, d.link, in)
+	return d.own(out.Items), err
+}
+
+func (d *driver) Set(ctx context.Context, item config.Item, ifVersion string) (version string, err error) {
+	item.Key = d.name + item.Key
+	return setCall.Call(ctx, d.link, setIn{item, ifVersion, d.options.Durability})
+}
+
+func (d *driver) Delete(ctx context.Context, key string) error {
+	_, err := deleteCall.Call(ctx, d.link, deleteIn{d.name + key, d.options.Durability})
+	return err
+}
+
+const (
+	firstPause = 20 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// Watch begins anew, with the whole state, whenever the owner of the store has changed.
+func (d *driver) Watch(ctx context.Context, sel config.Selection, report func([]config.Change, bool) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(d.ended, func() { cancel(fmt.Errorf("%w: the component is closed", components.ErrUnavailable)) })()
+	f := &follower{driver: d, report: report}
+	in := watchIn{Keys: d.named(sel.Keys), Prefixes: d.named(sel.Prefixes)}
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		err := f.follow(ctx, in)
+		switch {
+		case f.failed != nil:
+			return f.failed
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !f.begun || !errors.Is(err, components.ErrUnavailable):
+			return err
+		case f.progress:
+			pause = firstPause
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (d *driver) named(all []string) []string {
+	full := make([]string, len(all))
+	for i, s := range all {
+		full[i] = d.name + s
+	}
+	return full
+}
+
+// follower is what one Watch has come to.
+type follower struct {
+	driver   *driver
+	report   func([]config.Change, bool) error
+	begun    bool  // a whole state was reported
+	progress bool  // by this stream
+	failed   error // of report
+}
+
+// follow reports what one stream tells until it ends.
+func (f *follower) follow(ctx context.Context, in watchIn) error {
+	f.progress = false
+	stream, err := watchCall.Open(ctx, f.driver.link)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	if err := stream.Send(in); err != nil {
+		_, err := stream.Recv()
+		return err
+	}
+	var whole []config.Change
+	for {
+		out, err := stream.Recv()
+		if err != nil {
+			return fmt.Errorf("%w: the watch has ended: %w", components.ErrUnavailable, err)
+		}
+		changes := f.changes(out)
+		if out.Initial {
+			if whole = append(whole, changes...); out.More {
+				continue
+			}
+			changes, whole = whole, nil
+		}
+		if f.failed = f.report(changes, out.Initial); f.failed != nil {
+			return f.failed
+		}
+		f.begun, f.progress = true, true
+	}
+}
+
+func (f *follower) changes(out watchOut) []config.Change {
+	changes := make([]config.Change, 0, len(out.Items)+len(out.Gone))
+	for _, item := range f.driver.own(out.Items) {
+		changes = append(changes, config.Change{Key: item.Key, Item: item})
+	}
+	for _, key := range out.Gone {
+		changes = append(changes, config.Change{Key: key[len(f.driver.name):], Deleted: true})
+	}
+	return changes
+}
