@@ -27,14 +27,17 @@ integration: build ## black box: the binary and its peers over public protocols;
 	$(GO) build -o bin/suite ./integration/suite
 	bin/suite $(if $(ONLY),-only '$(ONLY)',)
 
+crash-fs: ## cut the power on a disk that forgets what was not synced; SEED=n repeats a run, RUNS=n runs it n times (20)
+	@$(GO) test -count=$(or $(RUNS),20) -v -run "^TestPowerCuts" ./components/all
+
 h2spec: ## run h2spec's cases against the relay
 	$(GO) build -modfile=tools/go.mod -o bin/h2spec github.com/summerwind/h2spec/cmd/h2spec
 	OUTRIGGER_H2SPEC=$(CURDIR)/bin/h2spec $(GO) test -count=1 -tags h2spec -run TestH2Spec -v ./runtime/mesh/grpcproxy
 
-bench: build ## measure against the limit and the peers at hand; writes bench.json; ONLY=name runs one part
-	$(GO) run ./integration/bench $(if $(ONLY),-only '$(ONLY)',)
+bench: build ## measure against the limit and the peers at hand, daprd built first; writes bench.json; ONLY=name runs one part
+	$(GO) run ./integration/bench -peers $(if $(ONLY),-only '$(ONLY)',)
 
-bench-gate: build ## a short bench that fails when a target is missed by more than half
+bench-gate: build ## a short bench, without daprd, that fails when a target is missed by more than half
 	$(GO) run ./integration/bench -rounds 3 -length 1s -gate 1.5 -o /dev/null
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)
@@ -57,5 +60,5 @@ lint: ## gofmt and vet
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-.PHONY: all build run demo test race mutants integration h2spec bench bench-gate fuzz gen gen-check lint help
+.PHONY: all build run demo test race mutants integration crash-fs h2spec bench bench-gate fuzz gen gen-check lint help
 .DEFAULT_GOAL := all

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -62,7 +61,7 @@ func (d *DB) Backup(_ context.Context, to string) error {
 // beginJournal gives a copy of the tables the journal that goes on where they end.
 func (d *DB) beginJournal(dir string) error {
 	o := Options{Dir: dir, FS: d.opts.FS}.withDefaults()
-	p, err := pebble.Open(dir, o.engine(&tableFS{FS: o.FS}, func(error) {}, true))
+	p, err := o.openEngine(&tableFS{FS: o.FS}, func(error) {}, true)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/outrigger-mesh/outrigger/components"
 )
 
 // format is the version of what is in the folder: of the journal's records, of the store's own keys, and of the engine's files.
@@ -21,8 +23,8 @@ const (
 	engine      = pebble.FormatWALSyncChunks
 )
 
-// ErrNewer is of a store that a later version has written. Nothing of it is touched.
-var ErrNewer = errors.New("the store was written by a later version of outrigger")
+// ErrNewer is of a store that a later version has written. Nothing of it is touched. It is a components.ErrPrecondition.
+var ErrNewer = fmt.Errorf("%w: the store was written by a later version of outrigger", components.ErrPrecondition)
 
 // checkFormat tells whether there is a store that can be read; a folder without one is none.
 func checkFormat(files vfs.FS, dir string) (there bool, err error) {

@@ -36,14 +36,15 @@ func survey(o Options, bytes int64) (replayed, error) {
 	if err := checkManifest(o.FS, o.Dir); err != nil {
 		return replayed{}, err
 	}
-	if err := checkTables(o.FS, o.Dir, bytes); err != nil {
+	p, err := o.openEngine(&tableFS{FS: o.FS}, func(error) {}, true)
+	if err != nil {
 		return replayed{}, err
 	}
-	p, err := pebble.Open(o.Dir, o.engine(&tableFS{FS: o.FS}, func(error) {}, true))
-	if err != nil {
-		return replayed{}, damaged(o.Dir, err)
+	applied := uint64(0)
+	err = checkTables(o.FS, o.Dir, p, bytes)
+	if err == nil {
+		applied, err = number(p, keySequence)
 	}
-	applied, err := number(p, keySequence)
 	if err = errors.Join(err, p.Close()); err != nil {
 		return replayed{}, damaged(o.Dir, err)
 	}
@@ -51,6 +52,9 @@ func survey(o Options, bytes int64) (replayed, error) {
 }
 
 func damaged(file string, err error) error {
+	if d := (*Damage)(nil); errors.As(err, &d) {
+		return err
+	}
 	if pebble.IsCorruptionError(err) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrNotExist) {
 		return &Damage{File: file, Offset: -1, Err: err}
 	}
@@ -112,20 +116,23 @@ func chunkAfter(data []byte, from int) bool {
 	return false
 }
 
-func checkTables(files vfs.FS, dir string, bytes int64) error {
-	names, err := files.List(dir)
+// checkTables reads the tables of the list. Others may be there that were not finished, or are no longer needed.
+func checkTables(files vfs.FS, dir string, p *pebble.DB, bytes int64) error {
+	levels, err := p.SSTables()
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if !strings.HasSuffix(name, ".sst") || bytes <= 0 {
-			continue
+	for _, level := range levels {
+		for _, table := range level {
+			if bytes <= 0 {
+				return nil
+			}
+			n, err := checkTable(files, files.PathJoin(dir, fmt.Sprintf("%06d.sst", table.FileNum)))
+			if err != nil {
+				return err
+			}
+			bytes -= n
 		}
-		n, err := checkTable(files, files.PathJoin(dir, name))
-		if err != nil {
-			return err
-		}
-		bytes -= n
 	}
 	return nil
 }
