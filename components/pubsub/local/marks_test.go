@@ -46,3 +46,17 @@ func TestMarksAreASet(t *testing.T) {
 		}
 	}
 }
+
+// TestGapsCountAsSettled is about sequences that were never given, and events that retention has removed.
+func TestGapsCountAsSettled(t *testing.T) {
+	g := &group{marks: newMarks(2), read: 2, ahead: []*entry{{seq: 7}, {seq: 9}}}
+	g.passed(7)
+	g.marks.set(7)
+	if g.marks.low != 7 || g.read != 7 {
+		t.Errorf("all up to %d is settled, and up to %d was looked at; want 7", g.marks.low, g.read)
+	}
+	g.passed(9) // and is not settled
+	if g.marks.low != 8 || g.marks.has(9) {
+		t.Errorf("all up to %d is settled, want 8", g.marks.low)
+	}
+}
