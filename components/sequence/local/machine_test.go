@@ -1,0 +1,123 @@
+package local_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"math"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/store"
+	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+	"github.com/outrigger-mesh/outrigger/components/sequence"
+	"github.com/outrigger-mesh/outrigger/components/sequence/local"
+)
+
+// run opens the store on a file system, and a driver on it.
+func run(t *testing.T, fs vfs.FS) (d sequence.Driver, space *db.Space, stop func()) {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	files, err := db.Open(db.Options{Dir: "store", FS: fs, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := components.Env{ID: components.ID{Name: "default"}, Logger: log, Shared: components.NewShared()}
+	link, err := store.Lend(context.Background(), env, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err = local.Open(context.Background(), env, local.Options{Ahead: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, files.Space("sequence"), func() {
+		if err := d.(components.Closer).Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		link.Close()
+		if err := files.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestNoNumberIsGivenTwiceThoughPowerIsLost(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	var mu sync.Mutex
+	given := map[int64]bool{}
+	for range 10 {
+		d, _, stop := run(t, fs)
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				for range 30 {
+					first, err := d.Next(t.Context(), "k", 2)
+					if err != nil {
+						t.Error(err)
+					}
+					mu.Lock()
+					if given[first] || given[first+1] {
+						t.Errorf("%d was given again", first)
+					}
+					given[first], given[first+1] = true, true
+					mu.Unlock()
+				}
+			})
+		}
+		all.Wait()
+		lost := fs.CrashClone(vfs.CrashCloneCfg{}) // nothing of what was not synced
+		stop()
+		fs = lost
+	}
+}
+
+func TestTheEndOfTheNumbers(t *testing.T) {
+	d, space, stop := run(t, vfs.NewMem())
+	defer stop()
+	err := space.Update(t.Context(), db.Disk, func(tx *db.Tx) error {
+		tx.Set([]byte("default/k"), binary.BigEndian.AppendUint64([]byte{1}, math.MaxInt64-25))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last int64
+	for _, n := range []int64{5, 26, 19, 2, 1, 1} {
+		first, err := d.Next(t.Context(), "k", n)
+		fits := n <= math.MaxInt64-max(last, math.MaxInt64-25)
+		var detail *components.Detail
+		switch {
+		case fits && (err != nil || first <= last):
+			t.Errorf("%d numbers after %d: %d, %v", n, last, first, err)
+		case !fits && (!errors.Is(err, components.ErrExhausted) || !errors.As(err, &detail) || detail.Reason != sequence.ReasonExhausted):
+			t.Errorf("%d numbers after %d: %d, %v; want SEQUENCE_EXHAUSTED", n, last, first, err)
+		case fits:
+			last = first + n - 1
+		}
+	}
+	if last != math.MaxInt64 {
+		t.Errorf("the last number was %d", last)
+	}
+}
+
+func TestRecordsThatAreNone(t *testing.T) {
+	d, space, stop := run(t, vfs.NewMem())
+	defer stop()
+	for _, record := range [][]byte{{}, {1}, {2, 0, 0, 0, 0, 0, 0, 0, 1}, {1, 0xff, 0, 0, 0, 0, 0, 0, 0}} {
+		err := space.Update(t.Context(), db.Disk, func(tx *db.Tx) error {
+			tx.Set([]byte("default/k"), record)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first, err := d.Next(t.Context(), "k", 1); !errors.Is(err, components.ErrDamaged) {
+			t.Errorf("%x: %d, %v", record, first, err)
+		}
+	}
+}
