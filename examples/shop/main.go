@@ -1,7 +1,7 @@
-// Command shop is the example's three applications, and a customer of theirs. Each expects a sidecar beside it, started before or
+// Command shop is the example's four applications, and a customer of theirs. Each expects a sidecar beside it, started before or
 // after it, and finds it as every user of the SDK does: by the environment.
 //
-//	shop orders|stock|payments [-listen HOST:PORT] [-name NAME]
+//	shop orders|stock|payments|shipping [-listen HOST:PORT] [-name NAME]
 //	shop buy ITEM QUANTITY
 package main
 
@@ -18,7 +18,7 @@ import (
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
 )
 
-const usage = `usage: shop orders|stock|payments [-listen HOST:PORT] [-name NAME]
+const usage = `usage: shop orders|stock|payments|shipping [-listen HOST:PORT] [-name NAME]
        shop buy ITEM QUANTITY`
 
 // options are the flags of all.
@@ -29,7 +29,7 @@ type options struct {
 }
 
 var applications = map[string]func(ctx context.Context, sidecar *client.Client, o options) error{
-	"orders": serveOrders, "stock": serveStock, "payments": servePayments, "buy": buy,
+	"orders": serveOrders, "stock": serveStock, "payments": servePayments, "shipping": serveShipping, "buy": buy,
 }
 
 func main() {

@@ -3,14 +3,17 @@ package main
 import (
 	"context"
 	"errors"
+	"log"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/outrigger-mesh/outrigger/examples/shop/orders"
 	"github.com/outrigger-mesh/outrigger/examples/shop/payments"
+	"github.com/outrigger-mesh/outrigger/examples/shop/shipping"
 	"github.com/outrigger-mesh/outrigger/examples/shop/shoppb"
 	"github.com/outrigger-mesh/outrigger/examples/shop/stock"
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
@@ -26,13 +29,7 @@ func serveOrders(ctx context.Context, sidecar *client.Client, o options) error {
 		return err
 	}
 	counter := orders.New(sidecar)
-	followed := make(chan error, 1)
-	go func() { followed <- counter.FollowDiscount(ctx) }()
-	err = serveGRPC(ctx, ln, func(r grpc.ServiceRegistrar) { shoppb.RegisterOrdersServer(r, counter) })
-	if watch := <-followed; !errors.Is(watch, context.Canceled) {
-		return errors.Join(err, watch)
-	}
-	return err
+	return serveGRPC(ctx, ln, counter.FollowDiscount, func(r grpc.ServiceRegistrar) { shoppb.RegisterOrdersServer(r, counter) })
 }
 
 // serveStock picks its port and tells the sidecar, so that two of them never clash.
@@ -45,7 +42,22 @@ func serveStock(ctx context.Context, sidecar *client.Client, o options) error {
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	return serveGRPC(ctx, ln, func(r grpc.ServiceRegistrar) { shoppb.RegisterStockServer(r, stock.New(o.name)) })
+	shelf := stock.New(o.name, stock.NewOffice(sidecar))
+	return serveGRPC(ctx, ln, shelf.KeepHours, func(r grpc.ServiceRegistrar) { shoppb.RegisterStockServer(r, shelf) })
+}
+
+// serveShipping serves nobody: it has nothing to listen on, and works when its sidecar has something to do.
+func serveShipping(ctx context.Context, sidecar *client.Client, _ options) error {
+	log.Printf("serving on no port, pid %d", os.Getpid())
+	return unlessTold(ctx, shipping.Pack(ctx, sidecar))
+}
+
+// unlessTold is the error of what works until ctx ends.
+func unlessTold(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 func servePayments(ctx context.Context, sidecar *client.Client, o options) error {
@@ -70,18 +82,27 @@ func servePayments(ctx context.Context, sidecar *client.Client, o options) error
 	return server.Shutdown(ctx)
 }
 
-func serveGRPC(ctx context.Context, ln net.Listener, register func(grpc.ServiceRegistrar)) error {
+// serveGRPC serves, and works beside it, until ctx ends or one of the two fails.
+func serveGRPC(ctx context.Context, ln net.Listener, work func(context.Context) error, register func(grpc.ServiceRegistrar)) error {
 	server := grpc.NewServer()
 	register(server)
+	told := ctx
+	ctx, stop := context.WithCancel(told)
+	worked := make(chan error, 1)
+	go func() {
+		defer stop()
+		worked <- unlessTold(told, work(ctx))
+	}()
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ln) }()
 	select {
 	case err := <-done:
-		return err
+		stop()
+		return errors.Join(err, <-worked)
 	case <-ctx.Done():
 	}
 	late := time.AfterFunc(lastWords, server.Stop) // watchers stay as long as they are let
 	defer late.Stop()
 	server.GracefulStop()
-	return nil
+	return <-worked
 }

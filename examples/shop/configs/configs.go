@@ -3,7 +3,7 @@ package configs
 
 import "embed"
 
-// FS has one file for each sidecar: orders.yaml, payments.yaml, stock.yaml and till.yaml.
+// FS has one file for each sidecar: orders.yaml, payments.yaml, shipping.yaml, stock.yaml, shelf-2.yaml and till.yaml.
 //
 //go:embed *.yaml
 var FS embed.FS

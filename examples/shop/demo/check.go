@@ -25,7 +25,7 @@ type scene struct {
 }
 
 func scenes() []scene {
-	return []scene{opening, selling, caching, settings, refusing, streaming, restarting, spreading, closing}
+	return []scene{opening, selling, caching, settings, refusing, streaming, telling, restarting, spreading, stocktaking, outliving, closing}
 }
 
 // patience is how long a check waits for what it expects.
@@ -73,6 +73,10 @@ func (r *runner) check(ctx context.Context, s *shop, c check) {
 	}
 	fmt.Fprintf(r.out, "  %s  %-22s %s\n", verdict, c.name, c.what)
 	fmt.Fprintf(r.out, "          expected: %s\n          seen:     %s\n", indent(expected), indent(seen))
+	if s.besides != "" {
+		fmt.Fprintf(r.out, "          besides:  %s\n", indent(s.besides))
+		s.besides = ""
+	}
 }
 
 func (r *runner) try(ctx context.Context, s *shop, c check, limit time.Duration) (expected, seen string) {

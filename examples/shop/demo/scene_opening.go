@@ -20,11 +20,11 @@ var opening = scene{"The shop opens", []check{
 	{"app-before-sidecar", "orders: the application starts first, and serves when its sidecar is there", appFirst, func(_ context.Context, s *shop) error {
 		return s.edit("orders.yaml", "id: orders", "id: ordres") // the sidecar is another application's
 	}},
-	{"app-beside-sidecar", "stock: the sidecar starts its application (outrigger run ... -- shop stock)", appBeside, func(_ context.Context, s *shop) error {
+	{"app-beside-sidecar", "stock and shipping: the sidecar starts its application (outrigger run ... -- shop stock)", appBeside, func(_ context.Context, s *shop) error {
 		s.misled["stock"] = "nowhere" // it cannot listen there, and ends
 		return nil
 	}},
-	{"sidecars-ready", "four sidecars are ready, each asked at its admin port", allReady, func(ctx context.Context, s *shop) error {
+	{"sidecars-ready", "five sidecars are ready, each asked at its admin port", allReady, func(ctx context.Context, s *shop) error {
 		s.paymentsApp.stop(ctx, time.Second)
 		_, err := s.payments.ready(ctx, http.StatusServiceUnavailable)
 		return err
@@ -52,7 +52,7 @@ func sidecarFirst(ctx context.Context, s *shop) (expected, seen string, err erro
 		return "", "", err
 	}
 	expected = fmt.Sprintf("alone: not ready: the application does not answer on port %d; with it: ready", s.paymentsPort)
-	s.payments = s.newSidecar("payments", "payments", "d", fmt.Sprintf("-app-port=%d", s.paymentsPort))
+	s.payments = s.newSidecar("payments", "payments", fmt.Sprintf("-app-port=%d", s.paymentsPort))
 	if err := s.payments.start(ctx); err != nil {
 		return expected, "", err
 	}
@@ -60,7 +60,7 @@ func sidecarFirst(ctx context.Context, s *shop) (expected, seen string, err erro
 	if err != nil {
 		return expected, "", err
 	}
-	if s.paymentsApp, err = s.app("payments", "payments", "d", s.listening("payments", s.paymentsPort)...); err != nil {
+	if s.paymentsApp, err = s.app("payments", "payments", s.listening("payments", s.paymentsPort)...); err != nil {
 		return expected, "", err
 	}
 	if _, err := s.payments.ready(ctx, http.StatusOK); err != nil {
@@ -74,7 +74,7 @@ func appFirst(ctx context.Context, s *shop) (expected, seen string, err error) {
 	if s.ordersPort, err = freePort(); err != nil {
 		return expected, "", err
 	}
-	if s.ordersApp, err = s.app("orders", "orders", "d", s.listening("orders", s.ordersPort)...); err != nil {
+	if s.ordersApp, err = s.app("orders", "orders", s.listening("orders", s.ordersPort)...); err != nil {
 		return expected, "", err
 	}
 	if _, err := s.ordersApp.line(ctx, "orders: waiting for the sidecar"); err != nil {
@@ -84,7 +84,7 @@ func appFirst(ctx context.Context, s *shop) (expected, seen string, err error) {
 	if nc, err := net.Dial("tcp", address(s.ordersPort)); err == nil {
 		return expected, seen + ", and serves", nc.Close()
 	}
-	s.orders = s.newSidecar("orders", "orders", "d", fmt.Sprintf("-app-port=%d", s.ordersPort))
+	s.orders = s.newSidecar("orders", "orders", fmt.Sprintf("-app-port=%d", s.ordersPort))
 	if err := s.orders.start(ctx); err != nil {
 		return expected, seen, err
 	}
@@ -96,26 +96,38 @@ func appFirst(ctx context.Context, s *shop) (expected, seen string, err error) {
 }
 
 func appBeside(ctx context.Context, s *shop) (expected, seen string, err error) {
-	s.stock = s.newSidecar("stock", "stock", "d", append([]string{"--", s.bin + "/shop", "stock"}, s.listening("stock", 0)...)...)
-	expected = "the application runs and has picked a port"
+	s.stock = s.newSidecar("stock", "stock", append([]string{"--", s.bin + "/shop", "stock"}, s.listening("stock", 0)...)...)
+	s.shipping = s.newSidecar("shipping", "shipping", "--", s.bin+"/shop", "shipping")
+	expected = "stock runs and has picked a port; shipping runs and needs none"
 	if err := s.stock.start(ctx); err != nil {
 		return expected, "", err
 	}
 	if _, err := s.stock.line(ctx, "stock: serving on 127.0.0.1:"); err != nil {
 		return expected, "", err
 	}
-	return expected, expected, nil
+	if s.clerk, err = s.meet(ctx, s.stock); err != nil {
+		return expected, "", err
+	}
+	seen = "stock runs and has picked a port"
+	if err := s.shipping.start(ctx); err != nil {
+		return expected, seen, err
+	}
+	if _, err := s.shipping.line(ctx, "shipping: serving on no port"); err != nil {
+		return expected, seen, err
+	}
+	s.parcels, err = s.meet(ctx, s.shipping)
+	return expected, seen + "; shipping runs and needs none", err
 }
 
 func allReady(ctx context.Context, s *shop) (expected, seen string, err error) {
-	s.till = s.newSidecar("till", "till", "d")
+	s.till = s.newSidecar("till", "till")
 	if err := s.till.start(ctx); err != nil {
 		return "a sidecar for the till", "", err
 	}
 	if s.customer, err = s.meet(ctx, s.till); err != nil {
 		return "a sidecar for the till", "", err
 	}
-	for _, c := range []*sidecar{s.orders, s.stock, s.payments, s.till} {
+	for _, c := range []*sidecar{s.orders, s.stock, s.payments, s.shipping, s.till} {
 		expected += c.app + " 200, "
 		status, text, err := c.get(ctx, "/readyz")
 		for err == nil && status != http.StatusOK && pause(ctx) == nil {

@@ -27,11 +27,7 @@ var spreading = scene{"A second shelf is opened", []check{
 
 func spread(ctx context.Context, s *shop) (expected, seen string, err error) {
 	expected = "shelf-1, shelf-2"
-	s.shelf2 = s.newSidecar("shelf-2", "stock", "d2")
-	if err := s.shelf2.start(ctx); err != nil {
-		return expected, "", err
-	}
-	if s.shelf2App, err = s.app("shelf-2", "stock", "d2", "-name=shelf-2"); err != nil {
+	if err := s.secondShelf(ctx); err != nil {
 		return expected, "", err
 	}
 	shelves := map[string]bool{}
@@ -46,6 +42,23 @@ func spread(ctx context.Context, s *shop) (expected, seen string, err error) {
 		}
 	}
 	return expected, strings.Join(slices.Sorted(maps.Keys(shelves)), ", "), nil
+}
+
+// secondShelf opens it if it is not open.
+func (s *shop) secondShelf(ctx context.Context) (err error) {
+	if s.shelf2 == nil {
+		s.shelf2 = s.newSidecar("shelf-2", "stock")
+		if s.shelf2App, err = s.app("shelf-2", "stock", "-name=shelf-2"); err != nil {
+			return err
+		}
+	}
+	if s.shelf2.process == nil || !s.shelf2.running() {
+		if err := s.shelf2.start(ctx); err != nil {
+			return err
+		}
+	}
+	_, err = s.shelf2App.line(ctx, "stock: serving on")
+	return err
 }
 
 func rolling(ctx context.Context, s *shop) (expected, seen string, err error) {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -31,21 +32,27 @@ type shop struct {
 	stock     *sidecar
 	shelf2    *sidecar // of the second shelf
 	payments  *sidecar
+	shipping  *sidecar
 	till      *sidecar
 
 	ordersApp, paymentsApp, shelf2App *process
 	ordersPort, paymentsPort          int
 
 	customer *client.Client   // the till's sidecar
-	counter  *client.Client   // the sidecar of orders, for a look into its cache
+	counter  *client.Client   // the sidecar of orders, for a look into its cache and its book
+	parcels  *client.Client   // the sidecar of shipping, for a look at its parcels
+	clerk    *client.Client   // the sidecar of stock, for a look into its ledger
 	door     *grpc.ClientConn // orders itself, as somebody from outside the mesh calls it
 	sold     int64            // cents
+	besides  string           // what the check that runs tells of itself, of which nothing certain is expected
+	crowd    *crowd           // the customers who were there when the owner of the store ended
 
 	// What a sabotage may change; each is right as it is made.
 	misled        map[string]string // program arguments by application
 	discountFile  string
 	traceparent   string
 	callTime      time.Duration // of a call that will take for ever
+	frost         syscall.Signal
 	watchTime     time.Duration
 	deliveries    []int32
 	meanwhile     context.CancelFunc
@@ -59,7 +66,7 @@ func openShop(bin string) (*shop, error) {
 		return nil, err
 	}
 	s := &shop{bin: bin, dir: dir, misled: map[string]string{}, discountFile: "settings/shop/discount",
-		traceparent: "00-5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a-1b1b1b1b1b1b1b1b-00", callTime: 500 * time.Millisecond, watchTime: patience, deliveries: []int32{20, 20, 20, 20, 20}}
+		traceparent: "00-5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a-1b1b1b1b1b1b1b1b-00", callTime: 500 * time.Millisecond, frost: syscall.SIGSTOP, watchTime: patience, deliveries: []int32{20, 20, 20, 20, 20}}
 	err = errors.Join(s.write("secrets/receipt-key", receiptKey), os.MkdirAll(s.path("log"), 0o700))
 	names, _ := fs.Glob(shopfiles.FS, "*.yaml")
 	for _, name := range names {
@@ -117,10 +124,20 @@ func (s *shop) environment() []string {
 	return append(env, "SHOP_DIR="+s.dir)
 }
 
-// app starts an application by itself. It finds its sidecar by the data folder and its id.
-func (s *shop) app(title, name, dataDir string, args ...string) (*process, error) {
-	return s.run(title+" app", []string{"OUTRIGGER_APP_ID=" + name, "OUTRIGGER_APP_NAMESPACE=shop", "OUTRIGGER_DATA_DIR=" + s.path(dataDir)},
-		"shop", append([]string{name}, args...)...)
+// dataDir is shared by all sidecars, and so is the store in it.
+const dataDir = "d"
+
+// socket is where a sidecar serves its application.
+func (s *shop) socket(title string) string { return s.path(dataDir + "/run/shop/" + title + ".sock") }
+
+// app starts an application by itself. It finds its sidecar by the data folder and its id, or by the socket where there is another
+// sidecar with that id.
+func (s *shop) app(title, name string, args ...string) (*process, error) {
+	env := []string{"OUTRIGGER_APP_ID=" + name, "OUTRIGGER_APP_NAMESPACE=shop", "OUTRIGGER_DATA_DIR=" + s.path(dataDir)}
+	if title != name {
+		env = []string{"OUTRIGGER_SOCKET=" + s.socket(title)}
+	}
+	return s.run(title+" app", env, "shop", append([]string{name}, args...)...)
 }
 
 // meet connects the demo to a sidecar.
@@ -167,7 +184,7 @@ func (s *shop) endMeanwhile() {
 
 // closeDoors ends the demo's own connections.
 func (s *shop) closeDoors() {
-	for _, c := range []*client.Client{s.customer, s.counter} {
+	for _, c := range []*client.Client{s.customer, s.counter, s.parcels, s.clerk} {
 		if c != nil {
 			_ = c.Close() // it can be closed more than once
 		}

@@ -19,24 +19,22 @@ type sidecar struct {
 	title    string
 	config   string // file in the shop's folder
 	app      string
-	dataDir  string
 	args     []string
 	socket   string
 	ports    map[string]string // HOST:PORT by door, as it printed them
 }
 
 // newSidecar is not started. Every port is 0: each door gets one that is free.
-func (s *shop) newSidecar(title, app, dataDir string, args ...string) *sidecar {
-	return &sidecar{shop: s, title: title + " sidecar", config: title + ".yaml", app: app, dataDir: dataDir,
-		socket: s.path(dataDir + "/run/shop/" + app + ".sock"),
-		args:   append([]string{"-grpc-port=0", "-http-port=0", "-admin-port=0", "-inbound-port=0", "-outbound-port=0"}, args...)}
+func (s *shop) newSidecar(title, app string, args ...string) *sidecar {
+	return &sidecar{shop: s, title: title + " sidecar", config: title + ".yaml", app: app, socket: s.socket(title),
+		args: append([]string{"-grpc-port=0", "-http-port=0", "-admin-port=0", "-inbound-port=0", "-outbound-port=0"}, args...)}
 }
 
 var doors = regexp.MustCompile(`(grpc|http|outbound|inbound|admin) (127\.0\.0\.1:\d+)`)
 
 // start runs it and waits until it says where its doors are.
 func (c *sidecar) start(ctx context.Context) (err error) {
-	args := append([]string{"run", "-config", c.shop.path(c.config), "-data-dir", c.shop.path(c.dataDir)}, c.args...)
+	args := append([]string{"run", "-config", c.shop.path(c.config), "-data-dir", c.shop.path(dataDir)}, c.args...)
 	if c.process, err = c.shop.run(c.title, nil, "outrigger", args...); err != nil {
 		return err
 	}

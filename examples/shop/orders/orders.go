@@ -1,5 +1,6 @@
 // Package orders is the shop's counter. It asks the shelf for a price (and keeps it in the cache for a while), takes the goods,
-// has the customer pay, and lets others watch. What it needs of other applications and of the middleware it gets from its sidecar.
+// has the customer pay, writes the order into its book, makes it known, and lets others watch. What it needs of other applications and
+// of the middleware it gets from its sidecar.
 package orders
 
 import (
@@ -28,13 +29,13 @@ type Server struct {
 	stock    shoppb.StockClient
 	prices   *client.Cache
 	discount atomic.Int32 // in percent
-	number   atomic.Int64
+	book     book
 	watchers watchers
 }
 
 // New opens the counter.
 func New(sidecar *client.Client) *Server {
-	return &Server{sidecar: sidecar, stock: shoppb.NewStockClient(sidecar.Conn("stock")), prices: sidecar.Cache("prices")}
+	return &Server{sidecar: sidecar, stock: shoppb.NewStockClient(sidecar.Conn("stock")), prices: sidecar.Cache("prices"), book: newBook(sidecar)}
 }
 
 // Place sells something. Errors of the other services go to the customer as they are.
@@ -47,11 +48,18 @@ func (s *Server) Place(ctx context.Context, in *shoppb.PlaceRequest) (*shoppb.Or
 	if err != nil {
 		return nil, err
 	}
+	number, err := s.book.number(ctx)
+	if err != nil {
+		return nil, err
+	}
 	discount := s.discount.Load()
-	o := &shoppb.Order{Number: s.number.Add(1), Item: in.GetItem(), Quantity: in.GetQuantity(), Discount: discount,
+	o := &shoppb.Order{Number: number, Customer: in.GetCustomer(), Item: in.GetItem(), Quantity: in.GetQuantity(), Discount: discount,
 		Cents: price * int64(in.GetQuantity()) * int64(100-discount) / 100, Shelf: taken.GetShelf()}
 	if o.Receipt, err = s.pay(ctx, o); err != nil {
 		return nil, s.unpaid(ctx, o, err)
+	}
+	if err := s.book.enter(ctx, o); err != nil {
+		return nil, err
 	}
 	s.watchers.tell(o)
 	return o, nil

@@ -22,9 +22,11 @@ const (
 )
 
 type PlaceRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Item          string                 `protobuf:"bytes,1,opt,name=item,proto3" json:"item,omitempty"`
-	Quantity      int32                  `protobuf:"varint,2,opt,name=quantity,proto3" json:"quantity,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Item     string                 `protobuf:"bytes,1,opt,name=item,proto3" json:"item,omitempty"`
+	Quantity int32                  `protobuf:"varint,2,opt,name=quantity,proto3" json:"quantity,omitempty"`
+	// A customer's orders are dealt with one after the other; may be empty.
+	Customer      string `protobuf:"bytes,3,opt,name=customer,proto3" json:"customer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -73,6 +75,13 @@ func (x *PlaceRequest) GetQuantity() int32 {
 	return 0
 }
 
+func (x *PlaceRequest) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
+}
+
 type Order struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Number   int64                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
@@ -84,6 +93,7 @@ type Order struct {
 	// The shelf that the goods were on.
 	Shelf         string   `protobuf:"bytes,6,opt,name=shelf,proto3" json:"shelf,omitempty"`
 	Receipt       *Receipt `protobuf:"bytes,7,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Customer      string   `protobuf:"bytes,8,opt,name=customer,proto3" json:"customer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -165,6 +175,13 @@ func (x *Order) GetReceipt() *Receipt {
 		return x.Receipt
 	}
 	return nil
+}
+
+func (x *Order) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
 }
 
 // Receipt is what the payment service answers.
@@ -713,15 +730,106 @@ func (x *Shelf) GetGivenUp() int32 {
 	return 0
 }
 
+type Clerk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Clerk) Reset() {
+	*x = Clerk{}
+	mi := &file_shop_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Clerk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Clerk) ProtoMessage() {}
+
+func (x *Clerk) ProtoReflect() protoreflect.Message {
+	mi := &file_shop_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Clerk.ProtoReflect.Descriptor instead.
+func (*Clerk) Descriptor() ([]byte, []int) {
+	return file_shop_proto_rawDescGZIP(), []int{13}
+}
+
+type Stocktaking struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who has the ledger: greater than all that have had it before.
+	Token uint64 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
+	// What was written into it, in the second answer.
+	Entry         string `protobuf:"bytes,2,opt,name=entry,proto3" json:"entry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stocktaking) Reset() {
+	*x = Stocktaking{}
+	mi := &file_shop_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stocktaking) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stocktaking) ProtoMessage() {}
+
+func (x *Stocktaking) ProtoReflect() protoreflect.Message {
+	mi := &file_shop_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stocktaking.ProtoReflect.Descriptor instead.
+func (*Stocktaking) Descriptor() ([]byte, []int) {
+	return file_shop_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Stocktaking) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *Stocktaking) GetEntry() string {
+	if x != nil {
+		return x.Entry
+	}
+	return ""
+}
+
 var File_shop_proto protoreflect.FileDescriptor
 
 const file_shop_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"shop.proto\x12\ashop.v1\">\n" +
+	"shop.proto\x12\ashop.v1\"Z\n" +
 	"\fPlaceRequest\x12\x12\n" +
 	"\x04item\x18\x01 \x01(\tR\x04item\x12\x1a\n" +
-	"\bquantity\x18\x02 \x01(\x05R\bquantity\"\xc3\x01\n" +
+	"\bquantity\x18\x02 \x01(\x05R\bquantity\x12\x1a\n" +
+	"\bcustomer\x18\x03 \x01(\tR\bcustomer\"\xdf\x01\n" +
 	"\x05Order\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12\x12\n" +
 	"\x04item\x18\x02 \x01(\tR\x04item\x12\x1a\n" +
@@ -729,7 +837,8 @@ const file_shop_proto_rawDesc = "" +
 	"\x05cents\x18\x04 \x01(\x03R\x05cents\x12\x1a\n" +
 	"\bdiscount\x18\x05 \x01(\x05R\bdiscount\x12\x14\n" +
 	"\x05shelf\x18\x06 \x01(\tR\x05shelf\x12*\n" +
-	"\areceipt\x18\a \x01(\v2\x10.shop.v1.ReceiptR\areceipt\"B\n" +
+	"\areceipt\x18\a \x01(\v2\x10.shop.v1.ReceiptR\areceipt\x12\x1a\n" +
+	"\bcustomer\x18\b \x01(\tR\bcustomer\"B\n" +
 	"\aReceipt\x12\x1c\n" +
 	"\tsignature\x18\x01 \x01(\tR\tsignature\x12\x19\n" +
 	"\btrace_id\x18\x02 \x01(\tR\atraceId\"\x14\n" +
@@ -765,15 +874,20 @@ const file_shop_proto_rawDesc = "" +
 	"\bgiven_up\x18\x04 \x01(\x05R\agivenUp\x1a7\n" +
 	"\tLeftEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x012v\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"\a\n" +
+	"\x05Clerk\"9\n" +
+	"\vStocktaking\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\x04R\x05token\x12\x14\n" +
+	"\x05entry\x18\x02 \x01(\tR\x05entry2v\n" +
 	"\x06Orders\x12.\n" +
 	"\x05Place\x12\x15.shop.v1.PlaceRequest\x1a\x0e.shop.v1.Order\x12<\n" +
-	"\vWatchOrders\x12\x1b.shop.v1.WatchOrdersRequest\x1a\x0e.shop.v1.Order0\x012\xd9\x01\n" +
+	"\vWatchOrders\x12\x1b.shop.v1.WatchOrdersRequest\x1a\x0e.shop.v1.Order0\x012\x90\x02\n" +
 	"\x05Stock\x123\n" +
 	"\x05Price\x12\x15.shop.v1.PriceRequest\x1a\x13.shop.v1.PriceReply\x120\n" +
 	"\x04Take\x12\x14.shop.v1.TakeRequest\x1a\x12.shop.v1.TakeReply\x125\n" +
 	"\aRestock\x12\x11.shop.v1.Delivery\x1a\x15.shop.v1.RestockReply(\x01\x122\n" +
-	"\aInspect\x12\x17.shop.v1.InspectRequest\x1a\x0e.shop.v1.ShelfB:Z8github.com/outrigger-mesh/outrigger/examples/shop/shoppbb\x06proto3"
+	"\aInspect\x12\x17.shop.v1.InspectRequest\x1a\x0e.shop.v1.Shelf\x125\n" +
+	"\tTakeStock\x12\x0e.shop.v1.Clerk\x1a\x14.shop.v1.Stocktaking(\x010\x01B:Z8github.com/outrigger-mesh/outrigger/examples/shop/shoppbb\x06proto3"
 
 var (
 	file_shop_proto_rawDescOnce sync.Once
@@ -787,7 +901,7 @@ func file_shop_proto_rawDescGZIP() []byte {
 	return file_shop_proto_rawDescData
 }
 
-var file_shop_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_shop_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_shop_proto_goTypes = []any{
 	(*PlaceRequest)(nil),       // 0: shop.v1.PlaceRequest
 	(*Order)(nil),              // 1: shop.v1.Order
@@ -802,25 +916,29 @@ var file_shop_proto_goTypes = []any{
 	(*RestockReply)(nil),       // 10: shop.v1.RestockReply
 	(*InspectRequest)(nil),     // 11: shop.v1.InspectRequest
 	(*Shelf)(nil),              // 12: shop.v1.Shelf
-	nil,                        // 13: shop.v1.Shelf.LeftEntry
+	(*Clerk)(nil),              // 13: shop.v1.Clerk
+	(*Stocktaking)(nil),        // 14: shop.v1.Stocktaking
+	nil,                        // 15: shop.v1.Shelf.LeftEntry
 }
 var file_shop_proto_depIdxs = []int32{
 	2,  // 0: shop.v1.Order.receipt:type_name -> shop.v1.Receipt
-	13, // 1: shop.v1.Shelf.left:type_name -> shop.v1.Shelf.LeftEntry
+	15, // 1: shop.v1.Shelf.left:type_name -> shop.v1.Shelf.LeftEntry
 	0,  // 2: shop.v1.Orders.Place:input_type -> shop.v1.PlaceRequest
 	3,  // 3: shop.v1.Orders.WatchOrders:input_type -> shop.v1.WatchOrdersRequest
 	4,  // 4: shop.v1.Stock.Price:input_type -> shop.v1.PriceRequest
 	6,  // 5: shop.v1.Stock.Take:input_type -> shop.v1.TakeRequest
 	9,  // 6: shop.v1.Stock.Restock:input_type -> shop.v1.Delivery
 	11, // 7: shop.v1.Stock.Inspect:input_type -> shop.v1.InspectRequest
-	1,  // 8: shop.v1.Orders.Place:output_type -> shop.v1.Order
-	1,  // 9: shop.v1.Orders.WatchOrders:output_type -> shop.v1.Order
-	5,  // 10: shop.v1.Stock.Price:output_type -> shop.v1.PriceReply
-	7,  // 11: shop.v1.Stock.Take:output_type -> shop.v1.TakeReply
-	10, // 12: shop.v1.Stock.Restock:output_type -> shop.v1.RestockReply
-	12, // 13: shop.v1.Stock.Inspect:output_type -> shop.v1.Shelf
-	8,  // [8:14] is the sub-list for method output_type
-	2,  // [2:8] is the sub-list for method input_type
+	13, // 8: shop.v1.Stock.TakeStock:input_type -> shop.v1.Clerk
+	1,  // 9: shop.v1.Orders.Place:output_type -> shop.v1.Order
+	1,  // 10: shop.v1.Orders.WatchOrders:output_type -> shop.v1.Order
+	5,  // 11: shop.v1.Stock.Price:output_type -> shop.v1.PriceReply
+	7,  // 12: shop.v1.Stock.Take:output_type -> shop.v1.TakeReply
+	10, // 13: shop.v1.Stock.Restock:output_type -> shop.v1.RestockReply
+	12, // 14: shop.v1.Stock.Inspect:output_type -> shop.v1.Shelf
+	14, // 15: shop.v1.Stock.TakeStock:output_type -> shop.v1.Stocktaking
+	9,  // [9:16] is the sub-list for method output_type
+	2,  // [2:9] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
 	2,  // [2:2] is the sub-list for extension extendee
 	0,  // [0:2] is the sub-list for field type_name
@@ -837,7 +955,7 @@ func file_shop_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shop_proto_rawDesc), len(file_shop_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

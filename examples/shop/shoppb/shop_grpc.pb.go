@@ -29,7 +29,8 @@ const (
 //
 // Orders is the shop's counter.
 type OrdersClient interface {
-	// Place sells something: the goods are taken off a shelf, then the customer pays.
+	// Place sells something: the goods are taken off a shelf, then the customer pays. What is answered is written down and made
+	// known: it is not lost, whatever ends afterwards.
 	Place(ctx context.Context, in *PlaceRequest, opts ...grpc.CallOption) (*Order, error)
 	// WatchOrders sends each order that is placed from now on, and ends only when the caller ends it.
 	WatchOrders(ctx context.Context, in *WatchOrdersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Order], error)
@@ -78,7 +79,8 @@ type Orders_WatchOrdersClient = grpc.ServerStreamingClient[Order]
 //
 // Orders is the shop's counter.
 type OrdersServer interface {
-	// Place sells something: the goods are taken off a shelf, then the customer pays.
+	// Place sells something: the goods are taken off a shelf, then the customer pays. What is answered is written down and made
+	// known: it is not lost, whatever ends afterwards.
 	Place(context.Context, *PlaceRequest) (*Order, error)
 	// WatchOrders sends each order that is placed from now on, and ends only when the caller ends it.
 	WatchOrders(*WatchOrdersRequest, grpc.ServerStreamingServer[Order]) error
@@ -171,10 +173,11 @@ var Orders_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	Stock_Price_FullMethodName   = "/shop.v1.Stock/Price"
-	Stock_Take_FullMethodName    = "/shop.v1.Stock/Take"
-	Stock_Restock_FullMethodName = "/shop.v1.Stock/Restock"
-	Stock_Inspect_FullMethodName = "/shop.v1.Stock/Inspect"
+	Stock_Price_FullMethodName     = "/shop.v1.Stock/Price"
+	Stock_Take_FullMethodName      = "/shop.v1.Stock/Take"
+	Stock_Restock_FullMethodName   = "/shop.v1.Stock/Restock"
+	Stock_Inspect_FullMethodName   = "/shop.v1.Stock/Inspect"
+	Stock_TakeStock_FullMethodName = "/shop.v1.Stock/TakeStock"
 )
 
 // StockClient is the client API for Stock service.
@@ -190,6 +193,9 @@ type StockClient interface {
 	Restock(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[Delivery, RestockReply], error)
 	// Inspect tells what is on the shelf, and what it was asked.
 	Inspect(ctx context.Context, in *InspectRequest, opts ...grpc.CallOption) (*Shelf, error)
+	// TakeStock lets a clerk count the shelf and write that into the ledger, of which the stock has one for all its shelves. The
+	// clerk's first message asks for the ledger, the second says that all is counted; each is answered when it is done.
+	TakeStock(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Clerk, Stocktaking], error)
 }
 
 type stockClient struct {
@@ -243,6 +249,19 @@ func (c *stockClient) Inspect(ctx context.Context, in *InspectRequest, opts ...g
 	return out, nil
 }
 
+func (c *stockClient) TakeStock(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Clerk, Stocktaking], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Stock_ServiceDesc.Streams[1], Stock_TakeStock_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[Clerk, Stocktaking]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Stock_TakeStockClient = grpc.BidiStreamingClient[Clerk, Stocktaking]
+
 // StockServer is the server API for Stock service.
 // All implementations must embed UnimplementedStockServer
 // for forward compatibility.
@@ -256,6 +275,9 @@ type StockServer interface {
 	Restock(grpc.ClientStreamingServer[Delivery, RestockReply]) error
 	// Inspect tells what is on the shelf, and what it was asked.
 	Inspect(context.Context, *InspectRequest) (*Shelf, error)
+	// TakeStock lets a clerk count the shelf and write that into the ledger, of which the stock has one for all its shelves. The
+	// clerk's first message asks for the ledger, the second says that all is counted; each is answered when it is done.
+	TakeStock(grpc.BidiStreamingServer[Clerk, Stocktaking]) error
 	mustEmbedUnimplementedStockServer()
 }
 
@@ -277,6 +299,9 @@ func (UnimplementedStockServer) Restock(grpc.ClientStreamingServer[Delivery, Res
 }
 func (UnimplementedStockServer) Inspect(context.Context, *InspectRequest) (*Shelf, error) {
 	return nil, status.Error(codes.Unimplemented, "method Inspect not implemented")
+}
+func (UnimplementedStockServer) TakeStock(grpc.BidiStreamingServer[Clerk, Stocktaking]) error {
+	return status.Error(codes.Unimplemented, "method TakeStock not implemented")
 }
 func (UnimplementedStockServer) mustEmbedUnimplementedStockServer() {}
 func (UnimplementedStockServer) testEmbeddedByValue()               {}
@@ -360,6 +385,13 @@ func _Stock_Inspect_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Stock_TakeStock_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(StockServer).TakeStock(&grpc.GenericServerStream[Clerk, Stocktaking]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Stock_TakeStockServer = grpc.BidiStreamingServer[Clerk, Stocktaking]
+
 // Stock_ServiceDesc is the grpc.ServiceDesc for Stock service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -384,6 +416,12 @@ var Stock_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Restock",
 			Handler:       _Stock_Restock_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "TakeStock",
+			Handler:       _Stock_TakeStock_Handler,
+			ServerStreams: true,
 			ClientStreams: true,
 		},
 	},

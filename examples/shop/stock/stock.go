@@ -1,5 +1,5 @@
-// Package stock is a shelf of goods: it knows prices, hands goods out and takes deliveries in. It is plain gRPC; that it is
-// called through sidecars it does not notice.
+// Package stock is a shelf of goods: it knows prices, hands goods out and takes deliveries in. That is plain gRPC; that it is
+// called through sidecars it does not notice. The ledger, which all shelves write into by turns, it has of its sidecar.
 package stock
 
 import (
@@ -26,6 +26,7 @@ type Server struct {
 
 	name   string
 	prices map[string]int64 // in cents; never changed
+	office Office
 
 	mu             sync.Mutex
 	left           map[string]int32
@@ -33,9 +34,9 @@ type Server struct {
 	givenUp        int32
 }
 
-// New fills a shelf.
-func New(name string) *Server {
-	return &Server{name: name,
+// New fills a shelf. Without an office it cannot take stock.
+func New(name string, office Office) *Server {
+	return &Server{name: name, office: office,
 		prices: map[string]int64{"apple": 90, "pear": 120, "plum": 45, "quince": 250, "ring": 1_000_000},
 		left:   map[string]int32{"apple": 1000, "pear": 1000, "plum": 1000, "quince": 7, "ring": 1}}
 }

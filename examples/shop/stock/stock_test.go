@@ -13,7 +13,7 @@ import (
 )
 
 func TestTakeIsAllOrNothing(t *testing.T) {
-	s := stock.New("shelf")
+	s := stock.New("shelf", stock.Office{})
 	for _, test := range []struct {
 		quantity int32
 		code     codes.Code
@@ -34,7 +34,7 @@ func TestTakeIsAllOrNothing(t *testing.T) {
 }
 
 func TestOutOfStockSaysSoToPrograms(t *testing.T) {
-	_, err := stock.New("shelf").Take(t.Context(), &shoppb.TakeRequest{Item: "quince", Quantity: 8})
+	_, err := stock.New("shelf", stock.Office{}).Take(t.Context(), &shoppb.TakeRequest{Item: "quince", Quantity: 8})
 	details := status.Convert(err).Details()
 	if len(details) != 1 {
 		t.Fatalf("%v: details %v", err, details)
@@ -45,7 +45,7 @@ func TestOutOfStockSaysSoToPrograms(t *testing.T) {
 }
 
 func TestAPriceNobodyKnowsEndsWithItsCaller(t *testing.T) {
-	s := stock.New("shelf")
+	s := stock.New("shelf", stock.Office{})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	_, err := s.Price(ctx, &shoppb.PriceRequest{Item: stock.Piano})
