@@ -9,23 +9,32 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 )
 
 func main() {
-	only := flag.String("only", "", "run only tests whose name matches this regular expression")
+	only := flag.String("only", "", "run only tests whose names match these regular expressions, one for each level between slashes, in capitals or not")
 	timeout := flag.Duration("timeout", 30*time.Minute, "of each package")
 	flag.Parse()
 	packages := flag.Args()
 	if len(packages) == 0 {
 		packages = []string{"./integration/..."}
 	}
-	args := append([]string{"test", "-json", "-count=1", "-timeout", timeout.String(), "-run", *only}, packages...)
+	args := append([]string{"test", "-json", "-count=1", "-timeout", timeout.String(), "-run", anyCase(*only)}, packages...)
 	code, err := run(exec.Command("go", args...), os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "suite:", err)
 	}
 	os.Exit(code)
+}
+
+// anyCase lets the name of a suite be written as one reads it aloud.
+func anyCase(pattern string) string {
+	if pattern == "" {
+		return ""
+	}
+	return "(?i)" + strings.ReplaceAll(pattern, "/", "/(?i)")
 }
 
 // run shows the output of a go test -json, and then the count of its tests.
