@@ -241,6 +241,27 @@ func (c *Component[D]) Stream(ctx context.Context, op string) (Call[D], context.
 	return call, ctx, nil
 }
 
+// Glance starts a call that does not wait, and so takes no place; false if there is no driver or ctx is over. It is ended with
+// EndGlance.
+func (c *Component[D]) Glance(ctx context.Context, op string) (call Call[D], ok bool) {
+	if ctx.Err() != nil {
+		return call, false
+	}
+	g := c.acquire()
+	if g == nil {
+		return call, false
+	}
+	return Call[D]{Driver: g.driver, c: c, g: g, ctx: ctx, op: op, start: time.Now()}, true
+}
+
+// EndGlance ends a call that Glance began. Only one that was of use is observed: after the others a call that may wait follows.
+func (k *Call[D]) EndGlance(ofUse bool) {
+	k.g.release()
+	if ofUse {
+		k.finish(nil)
+	}
+}
+
 func (c *Component[D]) acquire() *generation[D] {
 	for {
 		g := c.current.Load()

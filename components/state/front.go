@@ -34,6 +34,26 @@ func (s *State) Get(ctx context.Context, caller components.Caller, key string) (
 	return call.Driver.Get(ctx, stored)
 }
 
+// Peek is Get where nothing may wait, such as on the reader of a connection: false if the driver would have to, or if Get would fail.
+func (s *State) Peek(ctx context.Context, caller components.Caller, key string) (item Item, ok bool) {
+	call, ok := s.component.Glance(ctx, "get")
+	if !ok {
+		return Item{}, false
+	}
+	d, ok := call.Driver.(Peeker)
+	if ok {
+		var stored string
+		var err error
+		if stored, err = caller.StoredKey(key); err == nil {
+			item, ok = d.Peek(ctx, stored)
+		} else {
+			ok = false
+		}
+	}
+	call.EndGlance(ok)
+	return item, ok
+}
+
 // Set stores an item and answers its version. It fails with ErrConflict or ErrExists when the condition does not hold, and with
 // ErrPrecondition, reason STALE_FENCE, when the fence is older than one that was seen. The item is only lent: value and
 // metadata may be overwritten once Set has returned.

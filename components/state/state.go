@@ -143,6 +143,12 @@ type Driver interface {
 	List(ctx context.Context, prefix, after string, limit int, values bool) (entries []Entry, more bool, err error)
 }
 
+// Peeker is a driver that has some items at hand. Peek answers what Get would answer at that moment, and does not wait; false if it
+// cannot, and for whatever Get would fail for.
+type Peeker interface {
+	Peek(ctx context.Context, key string) (Item, bool)
+}
+
 // ManyGetter is a driver that can get many items in one round trip: a Result for each key, in order, duplicates included. The
 // results need no Key. It fails with TooMuch when they come to more than ManyBytes.
 type ManyGetter interface {

@@ -1,6 +1,8 @@
 // Package local keeps state in the local store: one durable folder that all sidecars of a machine with the same data folder
 // share, and nothing else to install.
 //
+// What was read of late is in the memory of the process that owns the store, up to 32 MiB of it.
+//
 // # Records
 //
 // In the store's space "state", C being the component's name:
@@ -77,6 +79,7 @@ type driver struct {
 
 var (
 	_ state.ManyGetter   = (*driver)(nil)
+	_ state.Peeker       = (*driver)(nil)
 	_ components.Closer  = (*driver)(nil)
 	_ components.Checker = (*driver)(nil)
 )

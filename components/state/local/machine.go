@@ -18,12 +18,13 @@ type machine struct {
 	space   *db.Space
 	log     *slog.Logger
 	salt    uint32 // of the versions it gives: see the package comment
+	hot     *hot
 	sweeper sync.WaitGroup
 }
 
 // openMachine has nothing to recover: all that it knows is in the store.
 func openMachine(ctx context.Context, space *db.Space, log *slog.Logger) (store.Machine, error) {
-	m := &machine{space: space, log: log, salt: rand.Uint32()}
+	m := &machine{space: space, log: log, salt: rand.Uint32(), hot: newHot()}
 	m.sweeper.Go(func() { m.sweep(ctx) })
 	return m, nil
 }
@@ -32,16 +33,36 @@ func (m *machine) Close() { m.sweeper.Wait() }
 
 func (m *machine) Handlers(mux *store.Mux) {
 	getCall.Handle(mux, m.get)
+	peekCall.Handle(mux, m.peek)
 	getManyCall.Handle(mux, m.getMany)
 	listCall.Handle(mux, m.list)
 	transactCall.Handle(mux, m.transact)
 	repeatCall.Handle(mux, m.transact)
 }
 
+// get looks into what is hot first.
 func (m *machine) get(_ context.Context, in getIn) (found, error) {
+	shard := m.hot.shard(in.Key)
+	record, seen := shard.get(in.Key)
+	if record != nil {
+		return m.live(record, true)
+	}
 	v := m.space.View()
 	defer v.Close()
-	return m.find(v, in.Key)
+	f, err := m.find(v, in.Key)
+	if f.Record != nil {
+		shard.fill(in.Key, f.Record, seen)
+	}
+	return f, err
+}
+
+// peek answers what is hot and nothing else. It does not wait.
+func (m *machine) peek(_ context.Context, in getIn) (found, error) {
+	record, _ := m.hot.shard(in.Key).get(in.Key)
+	if record == nil {
+		return found{}, nil
+	}
+	return m.live(record, true)
 }
 
 // find answers a copy of a record that has not expired.

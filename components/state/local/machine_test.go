@@ -44,7 +44,7 @@ func own(t *testing.T, fs vfs.FS, c *clocks) *owner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{space: d.Space("state"), log: slog.New(slog.NewTextHandler(t.Output(), nil)), salt: 7}
+	m := &machine{space: d.Space("state"), log: slog.New(slog.NewTextHandler(t.Output(), nil)), salt: 7, hot: newHot()}
 	o := &owner{machine: m, driver: &driver{options: Options{Durability: "disk", Idempotency: time.Hour, Barriers: 2 * time.Hour, Fences: 3 * time.Hour}, name: "default/"}, clocks: c, fs: fs}
 	o.close = func() {
 		if err := d.Close(); err != nil {

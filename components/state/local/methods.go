@@ -15,6 +15,7 @@ import (
 // The calls of the machine. One with an idempotency key may be made again.
 var (
 	getCall      = store.Unary[getIn, found]{Name: "state/get", Safe: true}
+	peekCall     = store.Unary[getIn, found]{Name: "state/peek", Safe: true}
 	getManyCall  = store.Unary[getManyIn, getManyOut]{Name: "state/get_many", Safe: true}
 	listCall     = store.Unary[listIn, listOut]{Name: "state/list", Safe: true}
 	transactCall = store.Unary[transactIn, transactOut]{Name: "state/transact"}
@@ -101,6 +102,16 @@ func (d *driver) Get(ctx context.Context, key string) (state.Item, error) {
 		return state.Item{}, err
 	}
 	return out.item()
+}
+
+// Peek implements state.Peeker.
+func (d *driver) Peek(ctx context.Context, key string) (state.Item, bool) {
+	out, asked, err := peekCall.Here(ctx, d.link, getIn{d.key(items, key)})
+	if !asked || err != nil || out.Record == nil {
+		return state.Item{}, false
+	}
+	item, err := out.item()
+	return item, err == nil
 }
 
 func (f found) item() (state.Item, error) {

@@ -13,7 +13,7 @@ import (
 func (m *machine) transact(ctx context.Context, in transactIn) (transactOut, error) {
 	var out transactOut
 	err := m.space.Update(ctx, in.Durability, func(tx *db.Tx) (err error) {
-		w := work{Tx: tx, now: tx.Now(), salt: m.salt}
+		w := work{Tx: tx, now: tx.Now(), machine: m}
 		out, err = w.do(&in)
 		return err
 	})
@@ -26,8 +26,9 @@ func (m *machine) transact(ctx context.Context, in transactIn) (transactOut, err
 // work is a transaction under way.
 type work struct {
 	*db.Tx
-	now  db.Time
-	salt uint32
+	now     db.Time
+	machine *machine
+	touched []*hotShard
 }
 
 func (w *work) do(in *transactIn) (out transactOut, err error) {
@@ -193,9 +194,12 @@ func (w *work) apply(operations []operation) (versions []string, err error) {
 		if err := op.holds(o); err != nil {
 			return nil, blame(i, err)
 		}
+		if op.Kind != state.Check {
+			w.touch(op.Key)
+		}
 		switch op.Kind {
 		case state.Set:
-			h := head{deadline(w.now, op.TTL), w.NextID(), w.salt}
+			h := head{deadline(w.now, op.TTL), w.NextID(), w.machine.salt}
 			w.write(op.Key, op.Record, h, o)
 			versions[i] = h.version()
 		case state.Delete:
@@ -204,6 +208,19 @@ func (w *work) apply(operations []operation) (versions []string, err error) {
 		}
 	}
 	return versions, nil
+}
+
+// touch keeps what is hot from answering for an item that is being written.
+func (w *work) touch(key []byte) {
+	shard := w.machine.hot.shard(key)
+	shard.touch(key)
+	if w.touched = append(w.touched, shard); len(w.touched) == 1 {
+		w.Finally(func() {
+			for _, s := range w.touched {
+				s.settle()
+			}
+		})
+	}
 }
 
 // holds checks the operation's condition.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/state"
@@ -88,6 +89,34 @@ var sharing = []test{
 			t.Errorf("%+v, version was %q", got, version)
 		}
 		again.missing(t, "gone")
+	}},
+	{"PeeksWhatGetWouldAnswer", func(t *testing.T, f *fixture) {
+		d, ok := f.driver.(state.Peeker)
+		if !ok {
+			t.Logf("%T does not peek", f.driver)
+			return
+		}
+		for i := range 20 {
+			f.put(t, "k", state.Item{Value: []byte(fmt.Sprint(i)), TTL: time.Hour, Metadata: map[string]string{"m": "1"}})
+			for range 3 {
+				if got, ok := f.Peek(t.Context(), f.caller, "k"); ok && (string(got.Value) != fmt.Sprint(i) || got.TTL <= 0 || got.Metadata["m"] != "1") {
+					t.Fatalf("peeked %+v, of round %d", got, i)
+				}
+				f.holds(t, "k", fmt.Sprint(i))
+			}
+		}
+		if got, ok := f.Peek(t.Context(), components.Caller{Namespace: "other", App: f.caller.App}, "k"); ok {
+			t.Errorf("another application peeked %q", got.Value)
+		}
+		f.delete(t, "k")
+		if got, ok := d.Peek(t.Context(), f.caller.Namespace+"/"+f.caller.App+"/k"); ok {
+			t.Errorf("peeked %q, which was deleted", got.Value)
+		}
+		f.put(t, "k", state.Item{TTL: f.TTL})
+		f.awaitMissing(t, "k")
+		if _, ok := f.Peek(t.Context(), f.caller, "k"); ok {
+			t.Error("peeked what has expired")
+		}
 	}},
 	{"EndedContext", func(t *testing.T, f *fixture) {
 		f.put(t, "k", text("v"))

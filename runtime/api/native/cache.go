@@ -7,18 +7,20 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/cache"
 	pb "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
+	statev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/state/v1"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/api/fastgrpc"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// Inline tells of a method whether it may begin on a connection's reader: those that ask cacheServer.open.
+// Inline tells of a method whether it may begin on a connection's reader: those that ask cacheServer.open, and State's Get.
 func Inline(method string) bool { return inline[method] }
 
 var inline = map[string]bool{
 	pb.Cache_Get_FullMethodName: true, pb.Cache_Set_FullMethodName: true, pb.Cache_Delete_FullMethodName: true,
 	pb.Cache_Exists_FullMethodName: true, pb.Cache_Touch_FullMethodName: true, pb.Cache_Increment_FullMethodName: true,
+	statev1.State_Get_FullMethodName: true,
 }
 
 type cacheServer struct {

@@ -9,6 +9,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/state"
 	pb "github.com/outrigger-mesh/outrigger/proto/outrigger/state/v1"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
+	"github.com/outrigger-mesh/outrigger/runtime/api/fastgrpc"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 )
@@ -22,6 +23,13 @@ func (s *stateServer) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetRespon
 	c, who, err := open(ctx, s.states, in.GetComponent())
 	if err != nil {
 		return nil, err
+	}
+	if !fastgrpc.MayWait(ctx) { // first on the connection's reader: most items that are asked for are in memory
+		item, ok := c.Peek(ctx, who, in.GetKey())
+		if !ok {
+			return nil, fastgrpc.ErrWouldBlock
+		}
+		return stateItem(item), nil
 	}
 	item, err := c.Get(ctx, who, in.GetKey())
 	if err != nil {
