@@ -184,7 +184,7 @@ func (n *node) session(ctx context.Context, limit time.Time) (*session, error) {
 func (n *node) set(s *session, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err != nil && (n.err == nil || n.err.Error() != err.Error()) {
+	if err != nil && !errors.Is(err, db.ErrClosed) && (n.err == nil || n.err.Error() != err.Error()) {
 		n.log.Warn("the store cannot be reached", "err", err)
 	}
 	n.current, n.err = s, err

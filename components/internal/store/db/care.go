@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -12,17 +13,33 @@ import (
 
 // Size is what the files take and what the disk has left, in bytes.
 func (d *DB) Size() (used, free int64) {
-	names, err := d.opts.FS.List(d.opts.Dir)
+	used, _ = size(d.opts.FS, d.opts.Dir)
+	free, _ = d.look()
+	return used, free
+}
+
+// Size is that of the files in a folder of the machine, and what its disk has left.
+func Size(dir string) (used, free int64, err error) {
+	if used, err = size(vfs.Default, dir); errors.Is(err, fs.ErrNotExist) {
+		return 0, 0, missing(dir)
+	} else if err != nil {
+		return 0, 0, err
+	}
+	u, err := vfs.Default.GetDiskUsage(dir)
+	return used, int64(u.AvailBytes), err
+}
+
+func size(files vfs.FS, dir string) (used int64, err error) {
+	names, err := files.List(dir)
 	if err != nil {
-		return 0, 0
+		return 0, err
 	}
 	for _, name := range names {
-		if info, err := d.opts.FS.Stat(d.opts.FS.PathJoin(d.opts.Dir, name)); err == nil { // it may just have gone
+		if info, err := files.Stat(files.PathJoin(dir, name)); err == nil { // it may just have gone
 			used += info.Size()
 		}
 	}
-	free, _ = d.look()
-	return used, free
+	return used, nil
 }
 
 // Compact writes the tables anew without what was deleted. Others go on meanwhile.
@@ -80,11 +97,6 @@ func Restore(files vfs.FS, from, to string) error {
 	}
 	if names, err := files.List(to); err == nil && len(names) > 0 {
 		return fmt.Errorf("%w: %s is not empty", components.ErrExists, to)
-	}
-	if there, err := checkFormat(files, from); err != nil {
-		return err
-	} else if !there {
-		return fmt.Errorf("%w: there is no store in %s", components.ErrNotFound, from)
 	}
 	if err := Verify(Options{Dir: from, FS: files}); err != nil {
 		return err

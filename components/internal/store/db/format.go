@@ -32,6 +32,9 @@ func checkFormat(files vfs.FS, dir string) (there bool, err error) {
 	data, err := readFile(files, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		names, err := files.List(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
 		if err != nil {
 			return false, err
 		}

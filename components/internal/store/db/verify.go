@@ -14,17 +14,26 @@ import (
 	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/outrigger-mesh/outrigger/components"
 )
 
 // Verify reads everything in a folder that nobody has open, and changes nothing. Its error is a *Damage for what cannot be read.
 func Verify(o Options) error {
 	o = o.withDefaults()
 	there, err := checkFormat(o.FS, o.Dir)
-	if err != nil || !there {
+	if err == nil && !there {
+		err = missing(o.Dir)
+	}
+	if err != nil {
 		return err
 	}
 	_, err = survey(o, 1<<62)
 	return err
+}
+
+func missing(dir string) error {
+	return fmt.Errorf("%w: there is no store in %s", components.ErrNotFound, dir)
 }
 
 // tablesAtOpen is how much of the tables is read to the last byte before the store is opened.
@@ -67,10 +76,7 @@ func checkManifest(files vfs.FS, dir string) error {
 	if err != nil {
 		return damaged(dir, err)
 	}
-	path := d.ManifestFilename
-	if !strings.HasPrefix(path, dir) {
-		path = files.PathJoin(dir, path)
-	}
+	path := files.PathJoin(dir, files.PathBase(d.ManifestFilename))
 	f, err := files.Open(path)
 	if err != nil {
 		return &Damage{File: path, Offset: -1, Err: err}
