@@ -17,8 +17,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // folder opens drivers on one folder, as the sidecars of a machine do.
 func folder(t *testing.T, durability string) func(t *testing.T) lock.Driver {
-	t.Helper()
-	env := components.Env{ID: components.ID{Name: "default"}, Logger: slog.New(slog.DiscardHandler), DataDir: t.TempDir(), Shared: components.NewShared()}
+	return process(t.TempDir(), durability)
+}
+
+// process opens drivers on a folder, as one sidecar does.
+func process(dir, durability string) func(t *testing.T) lock.Driver {
+	env := components.Env{ID: components.ID{Name: "default"}, Logger: slog.New(slog.DiscardHandler), DataDir: dir, Shared: components.NewShared()}
 	return func(t *testing.T) lock.Driver {
 		t.Helper()
 		d, err := local.Open(context.Background(), env, local.Options{Durability: durability})
@@ -33,4 +37,16 @@ func TestConformance(t *testing.T) {
 	for _, durability := range []string{"disk", "os"} {
 		t.Run(durability, func(t *testing.T) { locktest.Run(t, folder(t, durability)) })
 	}
+}
+
+// TestConformanceOfAClient has the store owned by somebody else, who is called over the socket.
+func TestConformanceOfAClient(t *testing.T) {
+	dir := t.TempDir()
+	owner := process(dir, "os")(t)
+	t.Cleanup(func() { // the tests of the suite run until then
+		if err := owner.(components.Closer).Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	locktest.Run(t, process(dir, "os"))
 }

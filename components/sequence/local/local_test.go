@@ -17,8 +17,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // folder opens drivers on one folder, as the sidecars of a machine do.
 func folder(t *testing.T, ahead int64) func(t *testing.T) sequence.Driver {
-	t.Helper()
-	env := components.Env{ID: components.ID{Name: "default"}, Logger: slog.New(slog.DiscardHandler), DataDir: t.TempDir(), Shared: components.NewShared()}
+	return process(t.TempDir(), ahead)
+}
+
+// process opens drivers on a folder, as one sidecar does.
+func process(dir string, ahead int64) func(t *testing.T) sequence.Driver {
+	env := components.Env{ID: components.ID{Name: "default"}, Logger: slog.New(slog.DiscardHandler), DataDir: dir, Shared: components.NewShared()}
 	return func(t *testing.T) sequence.Driver {
 		t.Helper()
 		d, err := local.Open(context.Background(), env, local.Options{Ahead: ahead})
@@ -33,4 +37,16 @@ func TestConformance(t *testing.T) {
 	for name, ahead := range map[string]int64{"none ahead": 0, "default": 1000} {
 		t.Run(name, func(t *testing.T) { sequencetest.Run(t, folder(t, ahead)) })
 	}
+}
+
+// TestConformanceOfAClient has the store owned by somebody else, who is called over the socket.
+func TestConformanceOfAClient(t *testing.T) {
+	dir := t.TempDir()
+	owner := process(dir, 1000)(t)
+	t.Cleanup(func() { // the tests of the suite run until then
+		if err := owner.(components.Closer).Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	sequencetest.Run(t, process(dir, 1000))
 }
