@@ -26,7 +26,8 @@ type fake struct {
 	news    chan struct{}
 	said    []string // settlements
 	letters []pubsub.Publication
-	fail    error // of Publish
+	fail    error         // of Publish
+	stuck   chan struct{} // that Publish waits for, if there is one
 	closed  bool
 }
 
@@ -53,6 +54,9 @@ func (f *fake) Policy() pubsub.Policy {
 }
 
 func (f *fake) Publish(_ context.Context, all []pubsub.Publication) ([]pubsub.Result, error) {
+	if f.stuck != nil {
+		<-f.stuck
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {
@@ -284,5 +288,31 @@ func TestHeldIsBounded(t *testing.T) {
 		if some := <-news; len(some) != 1 {
 			t.Errorf("%d came for one that was settled", len(some))
 		}
+	})
+}
+
+// TestDeadlinesHoldWhileTheBackEndIsStuck has nobody look at the clock but the settlement itself.
+func TestDeadlinesHoldWhileTheBackEndIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake("a", "b")
+		f.stuck = make(chan struct{})
+		s, _ := open(t, f)
+		grant(t, s, 2, 0)
+		some, err := s.Next()
+		if err != nil || len(some) != 2 {
+			t.Fatal(some, err)
+		}
+		if err := s.Reject(some[0].ID, ""); err != nil { // its dead letter is stuck
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if err := s.Ack(some[1].ID); err != nil {
+			t.Fatal(err)
+		}
+		if f.settled() != "b:1:0s" {
+			t.Errorf("settled was %q, want that b comes again", f.settled())
+		}
+		close(f.stuck)
+		s.Close()
 	})
 }

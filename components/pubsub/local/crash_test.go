@@ -286,3 +286,25 @@ func TestTheEndOfAStreamKeepsWhatWasSettled(t *testing.T) {
 	publish(t, after, publication("2", ""))
 	want(t, fetch(t, subscribe(t, after, "g"), 1)[0], "2", 1)
 }
+
+// TestWhatIsOnItsWayIsNoAttempt ends sessions while messages are on their way to them.
+func TestWhatIsOnItsWayIsNoAttempt(t *testing.T) {
+	d := opener(t.TempDir())(t, pubsub.DefaultPolicy)
+	t.Cleanup(func() { _ = d.(components.Closer).Close(context.Background()) })
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for i := range 100 {
+		publish(t, d, publication(strconv.Itoa(i), ""))
+		s := subscribe(t, d, "g")
+		if some, _ := s.Fetch(over, pubsub.Room{Messages: 1000, Bytes: 1 << 20}); len(some) > 0 {
+			t.Fatal("something was fetched at once")
+		}
+		time.Sleep(time.Duration(i) * 10 * time.Microsecond)
+		if err := s.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range fetch(t, subscribe(t, d, "g"), 100) {
+		want(t, m, string(m.Event.Data), 1)
+	}
+}

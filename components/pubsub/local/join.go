@@ -79,7 +79,7 @@ func (m *member) hear(in up) {
 	for _, s := range in.Settled {
 		m.settle(s, now)
 	}
-	if in.Received != 0 {
+	if in.Last {
 		m.received = in.Received
 	}
 	g.mu.Unlock()

@@ -157,7 +157,7 @@ func (s *session) send() {
 		in, closing := s.next, s.closing
 		s.next = up{}
 		s.mu.Unlock()
-		if in.Pause || in.Messages != 0 || in.Bytes != 0 || in.Received != 0 || len(in.Settled) > 0 {
+		if in.Pause || in.Messages != 0 || in.Bytes != 0 || in.Last || len(in.Settled) > 0 {
 			if s.stream.Send(in) != nil {
 				return // receive tells why
 			}
@@ -193,7 +193,7 @@ func (s *session) receive() {
 func (s *session) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.giveBack()
-	s.closing, s.next.Received = true, max(s.last, 1)
+	s.closing, s.next.Last, s.next.Received = true, true, s.last
 	s.mu.Unlock()
 	nudge(s.say)
 	stop := context.AfterFunc(ctx, s.cancel)

@@ -53,7 +53,8 @@ type up struct {
 	Messages int  // more room
 	Bytes    int64
 	Settled  []settled
-	Received uint64 // with the last that is said: up to this serial deliveries have come
+	Last     bool   // nothing will be said any more
+	Received uint64 // with the last: up to this serial deliveries have come
 }
 
 type start struct {
