@@ -4,9 +4,11 @@ package all
 import (
 	_ "github.com/outrigger-mesh/outrigger/components/cache/memory"
 	_ "github.com/outrigger-mesh/outrigger/components/config/file"
+	_ "github.com/outrigger-mesh/outrigger/components/config/local"
 	_ "github.com/outrigger-mesh/outrigger/components/lock/local"
 	_ "github.com/outrigger-mesh/outrigger/components/pubsub/local"
 	_ "github.com/outrigger-mesh/outrigger/components/registry/file"
+	_ "github.com/outrigger-mesh/outrigger/components/registry/local"
 	_ "github.com/outrigger-mesh/outrigger/components/schedule/local"
 	_ "github.com/outrigger-mesh/outrigger/components/secret/env"
 	_ "github.com/outrigger-mesh/outrigger/components/secret/file"
