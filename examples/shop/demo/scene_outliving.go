@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -53,7 +51,8 @@ func (s *shop) gather(ctx context.Context) *crowd {
 	for _, customer := range regulars {
 		c.all.Go(func() {
 			for !isClosed(c.done) && ctx.Err() == nil {
-				c.note(customer)(s.orderFor(ctx, customer))
+				number, err := s.orderFor(ctx, customer)
+				c.note(customer, number, err)
 				time.Sleep(between)
 			}
 		})
@@ -62,45 +61,51 @@ func (s *shop) gather(ctx context.Context) *crowd {
 }
 
 // note takes down what a customer got.
-func (c *crowd) note(customer string) func(number int64, err error) {
-	return func(number int64, err error) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if err != nil {
-			c.refused++
-			return
-		}
-		now := time.Now()
-		c.longest, c.last = max(c.longest, now.Sub(c.last)), now
-		c.orders[customer] = append(c.orders[customer], number)
-		c.placed++
+func (c *crowd) note(customer string, number int64, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		c.refused++
+		return
 	}
+	now := time.Now()
+	c.longest, c.last = max(c.longest, now.Sub(c.last)), now
+	c.orders[customer] = append(c.orders[customer], number)
+	c.placed++
+}
+
+func (c *crowd) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.placed
 }
 
 // more waits until n more orders are acknowledged.
 func (c *crowd) more(ctx context.Context, n int) error {
-	count := func() int { c.mu.Lock(); defer c.mu.Unlock(); return c.placed }
-	for enough := count() + n; count() < enough; {
+	for wanted := c.count() + n; c.count() < wanted; {
 		if err := pause(ctx); err != nil {
-			return fmt.Errorf("%d orders are placed, %d more are waited for: %w", count(), enough-count(), err)
+			return fmt.Errorf("%d orders are placed, %d more are waited for: %w", c.count(), wanted-c.count(), err)
 		}
 	}
 	return nil
 }
 
-// owner is the sidecar that has the store's files open: it has its pid in the file "owner".
-func (s *shop) owner() (*sidecar, error) {
-	text, err := os.ReadFile(s.path(dataDir + "/store/owner"))
+// owner is the sidecar that has the store's files open, as an operator finds it.
+func (s *shop) owner(ctx context.Context) (*sidecar, error) {
+	text, err := s.outrigger(ctx, "store", "status", "-data-dir", s.path(dataDir), "-o", "json")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("outrigger store status: %s: %w", text, err)
 	}
-	pid, _, _ := strings.Cut(string(text), " ")
+	var status struct{ PID int }
+	if err := json.Unmarshal([]byte(text), &status); err != nil {
+		return nil, fmt.Errorf("outrigger store status: %q: %w", text, err)
+	}
 	for _, c := range []*sidecar{s.orders, s.stock, s.shipping, s.shelf2} {
-		if c != nil && c.running() && fmt.Sprint(c.cmd.Process.Pid) == pid {
+		if c != nil && c.running() && c.cmd.Process.Pid == status.PID {
 			return c, nil
 		}
 	}
-	return nil, fmt.Errorf("process %s owns the store, which is no sidecar of the shop", pid)
+	return nil, fmt.Errorf("process %d owns the store, which is no sidecar of the shop", status.PID)
 }
 
 func ownerKilled(ctx context.Context, s *shop) (expected, seen string, err error) {
@@ -109,7 +114,7 @@ func ownerKilled(ctx context.Context, s *shop) (expected, seen string, err error
 	err = c.more(ctx, enough)
 	var before, after *sidecar
 	if err == nil {
-		before, err = s.owner()
+		before, err = s.owner(ctx)
 	}
 	if err == nil {
 		before.kill()
@@ -124,7 +129,7 @@ func ownerKilled(ctx context.Context, s *shop) (expected, seen string, err error
 	if err != nil {
 		return expected, "", err
 	}
-	if after, err = s.owner(); err != nil {
+	if after, err = s.owner(ctx); err != nil {
 		return expected, "", err
 	}
 	s.besides = fmt.Sprintf("%s owned the store, %s owns it now; the longest time without an order: %d ms; customers who had to order again: %d",

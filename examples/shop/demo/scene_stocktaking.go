@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -46,17 +47,16 @@ func clerkAt(ctx context.Context, p *process) (counting, *grpc.ClientConn, error
 		return nil, nil, err
 	}
 	clerk, err := shoppb.NewStockClient(conn).TakeStock(ctx)
-	if err == nil {
-		err = clerk.Send(&shoppb.Clerk{})
+	if err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
 	}
-	return clerk, conn, err
+	_ = clerk.Send(&shoppb.Clerk{}) // why it failed is told when receiving
+	return clerk, conn, nil
 }
 
 // counted tells the shelf that all is counted, and answers what was written.
 func counted(clerk counting) (string, error) {
-	if err := clerk.Send(&shoppb.Clerk{}); err != nil {
-		return "", err
-	}
+	_ = clerk.Send(&shoppb.Clerk{}) // as before
 	done, err := clerk.Recv()
 	return done.GetEntry(), err
 }
