@@ -36,7 +36,7 @@ func delivered(o options) ([]row, error) {
 			kind{name: against, target: d.grpc, call: "deliver:daprd:1", pids: []int{d.pid()}},
 			kind{name: "deliver-daprd-bulk", target: d.grpc, call: many("daprd"), pids: []int{d.pid()}, against: against})
 	case errors.Is(err, errNoDaprd):
-		fmt.Println("daprd is not measured, for comparison: about 3000 events/s in memory on two cores, as reported for it:", err)
+		fmt.Println("daprd is not measured (in other runs, on two cores, it delivered about 3000 events/s from memory):", err)
 		o.concurrences = []int{16}
 	default:
 		return nil, fmt.Errorf("daprd: %w", err)

@@ -55,8 +55,10 @@ func (b *daprBus) subscribe(ctx context.Context, got func([]byte), ended func(er
 	if err := s.SendMsg(raw(field(nil, 1, daprName(b.topic)))); err != nil {
 		return err
 	}
-	if event, err := daprEvent(s); err != nil || event != nil { // the first message says that it has begun
-		return errors.Join(fmt.Errorf("subscription: %d bytes came first", len(event)), err)
+	if event, err := daprEvent(s); err != nil {
+		return err
+	} else if event != nil {
+		return errors.New("an event came before the message that the subscription has begun")
 	}
 	go func() {
 		for {

@@ -48,8 +48,10 @@ func (b *ownBus) subscribe(ctx context.Context, got func([]byte), ended func(err
 	if err != nil {
 		return err
 	}
-	if first, err := s.Recv(); err != nil || first.GetStarted() == nil {
-		return fmt.Errorf("subscription: %v came first: %w", first, err)
+	if first, err := s.Recv(); err != nil {
+		return err
+	} else if first.GetStarted() == nil {
+		return fmt.Errorf("not Started, but %v", first)
 	}
 	var a acks
 	wake := make(chan struct{}, 1)
