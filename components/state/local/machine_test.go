@@ -184,6 +184,26 @@ func TestSweepTakesTheRoomOfWhatHasExpired(t *testing.T) {
 	}
 }
 
+func TestSweepLeavesWhatWasWrittenMeanwhile(t *testing.T) {
+	o := start(t)
+	o.put(t, "a", time.Minute)
+	o.put(t, "b", time.Minute)
+	o.put(t, "c", time.Minute)
+	o.clocks.pass(time.Minute)
+	due, err := o.due()
+	if err != nil || len(due) != 3 {
+		t.Fatalf("%d are due, %v", len(due), err)
+	}
+	o.put(t, "a", 0)
+	o.put(t, "b", time.Minute)
+	if err := o.remove(t.Context(), due); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := o.left(t, "a"), o.left(t, "b"); a != 0 || b != time.Minute || o.records(t) != 3 {
+		t.Errorf("%s and %s are left, %d records", a, b, o.records(t))
+	}
+}
+
 func TestHowLongRecordsAreKept(t *testing.T) {
 	o := start(t)
 	key := ops(setOf("k", 0))

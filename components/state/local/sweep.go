@@ -41,7 +41,13 @@ func (m *machine) sweepSome(ctx context.Context) (more bool, err error) {
 	if err != nil || len(due) == 0 {
 		return false, err
 	}
-	err = m.space.Update(ctx, db.OS, func(tx *db.Tx) error {
+	err = m.remove(ctx, due)
+	return err == nil && len(due) == sweepStep, err
+}
+
+// remove removes what the entries of the index lead to, but for what was written anew meanwhile.
+func (m *machine) remove(ctx context.Context, due [][]byte) error {
+	return m.space.Update(ctx, db.OS, func(tx *db.Tx) error {
 		w := work{Tx: tx, now: tx.Now()}
 		for _, entry := range due {
 			at, key := db.Time(binary.BigEndian.Uint64(entry[1:])), entry[9:]
@@ -56,7 +62,6 @@ func (m *machine) sweepSome(ctx context.Context) (more bool, err error) {
 		}
 		return nil
 	})
-	return err == nil && len(due) == sweepStep, err
 }
 
 // due are the first entries of the index whose time has come.
