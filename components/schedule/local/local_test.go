@@ -2,6 +2,7 @@ package local_test
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -28,14 +29,17 @@ func process(t *testing.T, dir string) scheduletest.Backend {
 		if err != nil {
 			t.Fatal(err)
 		}
-		env := components.Env{ID: components.ID{Capability: "schedule", Name: "default", Driver: "local"}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-			DataDir: dir, Shared: shared}
-		d, err := schedule.Drivers.Open(context.WithoutCancel(t.Context()), "local", env, options)
+		d, err := schedule.Drivers.Open(context.WithoutCancel(t.Context()), "local", env(dir, shared, t.Output()), options)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return d
 	}}
+}
+
+func env(dir string, shared *components.Shared, log io.Writer) components.Env {
+	return components.Env{ID: components.ID{Capability: "schedule", Name: "default", Driver: "local"}, Logger: slog.New(slog.NewTextHandler(log, nil)),
+		DataDir: dir, Shared: shared}
 }
 
 func TestConformance(t *testing.T) { scheduletest.Run(t, backend) }
