@@ -28,7 +28,7 @@ func main() {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 7, "rounds of each kind")
 	flag.DurationVar(&o.length, "length", 2*time.Second, "of one measurement")
-	flag.StringVar(&o.only, "only", "", "parts whose name has this: cache, state, pubsub, pubsub-daprd, invoke, idle")
+	flag.StringVar(&o.only, "only", "", "parts whose name has this: cache, state, lock, pubsub, pubsub-daprd, invoke, idle")
 	flag.StringVar(&o.binary, "binary", "bin/outrigger", "the sidecar")
 	flag.StringVar(&o.out, "o", "bench.json", "where the rows go")
 	flag.Float64Var(&o.slack, "gate", 0, "exit 1 when a target is missed by more than this factor; 0: only report")
@@ -65,7 +65,7 @@ func run(o options) error {
 	for _, part := range []struct {
 		name string
 		run  func(options) ([]row, error)
-	}{{"idle", idle}, {"cache", cache}, {"state", state}, {"pubsub", events}, {"pubsub-daprd", delivered}, {"invoke", invoke}} {
+	}{{"idle", idle}, {"cache", cache}, {"state", state}, {"lock", lock}, {"pubsub", events}, {"pubsub-daprd", delivered}, {"invoke", invoke}} {
 		if !strings.Contains(part.name, o.only) {
 			continue
 		}

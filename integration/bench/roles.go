@@ -222,6 +222,9 @@ func caller(conn *grpc.ClientConn, kind string) (func() error, error) {
 	if component, ok := strings.CutPrefix(kind, "publish-"); ok {
 		return publisher(conn, component, value), nil
 	}
+	if call := lockCaller(conn, kind); call != nil {
+		return call, nil
+	}
 	switch kind {
 	case "get":
 		return func() error {
