@@ -24,8 +24,7 @@ func unavailable(reason components.Reason, text string, args ...any) error {
 }
 
 var (
-	errLost    = unavailable(ReasonOwnerLost, "the process that owned the store has gone, and another takes over")
-	errUnknown = unavailable(ReasonOutcomeUnknown, "the process that owned the store went during the call: it is not known whether it was done")
+	errLost = unavailable(ReasonOwnerLost, "the process that owned the store has gone, and another takes over")
 	// errNotBegun is of calls that the owner did not begin, so that they can be made again.
 	errNotBegun = errors.New("the store did not begin this call")
 )

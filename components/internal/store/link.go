@@ -71,7 +71,7 @@ func (l *Link) attempt(ctx context.Context, safe bool, call func(*session) error
 		case !gone || ctx.Err() != nil || !lost(err):
 			return err
 		case !safe:
-			return errUnknown
+			return unavailable(ReasonOutcomeUnknown, "the process that owned the store went during the call: it is not known whether it was done: %w", err)
 		}
 		if limit.IsZero() {
 			limit = time.Now().Add(patience)

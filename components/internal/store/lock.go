@@ -36,7 +36,7 @@ func takeLock(dir string) (*lock, error) {
 	}
 	held, err := folder.TryLock(f)
 	if err == nil && held {
-		err = proveLock(path)
+		err = proveLock(path, folder.TryLock)
 	}
 	if err == nil && held {
 		err = write(f, fmt.Sprintf("%d %s\n", os.Getpid(), time.Now().UTC().Format(time.RFC3339Nano)))
@@ -58,13 +58,13 @@ func write(f *os.File, text string) error {
 func (l *lock) free() { _ = l.f.Close() } // nothing was written that matters
 
 // proveLock finds out whether a lock that is held keeps others away: on some network file systems it does not.
-func proveLock(path string) error {
+func proveLock(path string, try func(*os.File) (bool, error)) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return explain(err)
 	}
 	defer f.Close()
-	if again, err := folder.TryLock(f); err != nil || !again {
+	if again, err := try(f); err != nil || !again {
 		return err
 	}
 	return components.WithReason(fmt.Errorf("%w: the file system of %s does not lock: two processes could write to the store at once; "+

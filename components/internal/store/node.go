@@ -64,7 +64,7 @@ func lentNode(d *db.DB, log *slog.Logger) (*node, error) {
 	n := &node{log: log, current: s, changed: make(chan struct{}), ended: make(chan struct{})}
 	n.stop = func() {
 		s.finish(errLost)
-		s.calls.Wait()
+		s.wait()
 		m.close()
 		close(n.ended)
 	}
@@ -146,10 +146,10 @@ func (n *node) enter(ctx context.Context) (*session, error) {
 func (n *node) leave(s *session) {
 	if s.remote != nil {
 		s.remote.close()
-		s.calls.Wait()
+		s.wait()
 		return
 	}
-	s.calls.Wait()
+	s.wait()
 	s.machines.leave()
 }
 

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
@@ -55,7 +57,7 @@ func (s *session) failed() <-chan struct{} {
 	return s.machines.db.Failed()
 }
 
-// serve answers other processes until stop is called, which waits for nothing.
+// serve answers other processes until stop is called, which lets what was answered get there.
 func (s *session) serve(dir string) (stop func(), err error) {
 	ln, err := listen(dir)
 	if err != nil {
@@ -70,7 +72,9 @@ func (s *session) serve(dir string) (stop func(), err error) {
 		_ = srv.Serve(ln) // it ends when it is stopped
 	}()
 	return func() {
-		srv.Stop()
+		timer := time.AfterFunc(finishTime, srv.Stop)
+		srv.GracefulStop() // the last answers are on their way
+		timer.Stop()
 		<-done
 	}, nil
 }
@@ -78,53 +82,83 @@ func (s *session) serve(dir string) (stop func(), err error) {
 // handle answers one call or stream of another process.
 func (s *session) handle(_ any, stream grpc.ServerStream) error {
 	full, _ := grpc.MethodFromServerStream(stream)
-	ctx, cancel := context.WithCancelCause(stream.Context())
-	defer cancel(nil)
-	answer, err := s.dispatch(ctx, cancel, full[len(prefix):], stream)
-	if err != nil {
-		answer = encodeError(err)
+	name := full[len(prefix):]
+	h, known := s.machines.mux.methods[name]
+	switch {
+	case name == helloName:
+		return answer(stream, hello{protocol, os.Getpid()}, nil)
+	case name == pingName:
+		return answer(stream, struct{}{}, nil)
+	case !known:
+		return answer(stream, nil, noMethod(name))
+	case h.call != nil:
+		return s.handleCall(h, stream)
 	}
-	if answer == nil {
-		return nil
-	}
-	return stream.SendMsg(&answer)
+	return s.handleStream(h, stream)
 }
 
-func (s *session) dispatch(ctx context.Context, cancel context.CancelCauseFunc, name string, stream grpc.ServerStream) ([]byte, error) {
-	switch name {
-	case helloName:
-		return encode(hello{protocol, os.Getpid()})
-	case pingName:
-		return encode(struct{}{})
+func answer(stream grpc.ServerStream, v any, err error) error {
+	var b []byte
+	if err == nil {
+		b, err = encode(v)
 	}
-	h, ok := s.machines.mux.methods[name]
-	if !ok {
-		return nil, noMethod(name)
+	if err != nil {
+		b = encodeError(err)
 	}
+	return stream.SendMsg(&b)
+}
+
+func (s *session) handleCall(h method, stream grpc.ServerStream) error {
 	var message []byte
-	if h.call != nil {
-		if err := stream.RecvMsg(&message); err != nil {
-			return nil, err
-		}
+	if err := stream.RecvMsg(&message); err != nil {
+		return err
 	}
+	ctx, cancel := within(stream.Context())
+	defer cancel()
 	if tooLate(ctx) || !s.begin() {
-		return nil, errNotBegun
+		return answer(stream, nil, errNotBegun)
 	}
 	defer s.end()
-	if until, ok := moment(ctx, deadlineHeader); ok { // what gRPC says of it is counted from when this process read it
-		var stop context.CancelFunc
-		ctx, stop = context.WithTimeout(ctx, until-uptime())
-		defer stop()
+	defer context.AfterFunc(s.patient, cancel)()
+	out, err := h.call(ctx, message)
+	if err != nil {
+		out = encodeError(err)
 	}
-	if h.call != nil {
-		return h.call(ctx, message)
+	return stream.SendMsg(&out)
+}
+
+// handleStream ends with the handler, and before it when the owner stops serving: the handler may wait for a message, and
+// sees only then that none will come.
+func (s *session) handleStream(h method, stream grpc.ServerStream) error {
+	ctx, cancel := within(stream.Context())
+	if tooLate(ctx) || !s.begin() {
+		cancel()
+		return answer(stream, nil, errNotBegun)
 	}
-	defer context.AfterFunc(s.serving, func() { cancel(errLost) })()
-	err := h.stream(ctx, stream)
-	if err != nil && s.serving.Err() != nil {
-		err = errLost
+	ended := make(chan error, 1)
+	go func() {
+		defer s.end()
+		defer cancel()
+		ended <- h.stream(ctx, stream)
+	}()
+	select {
+	case <-s.serving.Done():
+		cancel()
+		return status.Error(codes.Aborted, "the owner of the store gives it up")
+	case err := <-ended:
+		if err != nil {
+			return answer(stream, nil, err)
+		}
+		return nil
 	}
-	return nil, err
+}
+
+// within is a context that ends at the caller's deadline: what gRPC says of that is counted from when this process read it.
+func within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if until, ok := moment(ctx, deadlineHeader); ok {
+		return context.WithTimeout(ctx, until-uptime())
+	}
+	return context.WithCancel(ctx)
 }
 
 func tooLate(ctx context.Context) bool {

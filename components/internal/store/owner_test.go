@@ -1,7 +1,10 @@
 package store_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -10,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store"
 )
 
@@ -204,4 +208,88 @@ func TestFrozenOwnerThatIsKilledIsFollowed(t *testing.T) {
 	c.kill(o)
 	rest.await(t, "acked", from)
 	c.settle()
+}
+
+func TestErrorsPassBetweenProcesses(t *testing.T) {
+	c := newCrowd(t, 1)
+	l := join(t, c.dir) // a client of the one there is
+	_, err := fail.Call(t.Context(), l, entry{"a"})
+	outer := (*components.Detail)(nil)
+	if !errors.Is(err, components.ErrExhausted) || errors.Is(err, components.ErrUnavailable) || !errors.As(err, &outer) || outer.Metadata["operation"] != "3" {
+		t.Fatalf("got %#v", err)
+	}
+	inner := (*components.Detail)(nil)
+	if !errors.As(outer.Err, &inner) || inner.Reason != "TOO_MANY" || inner.Metadata["limit"] != "entries" || err.Error() != "adding: exhausted: too many" {
+		t.Errorf("below it: %v", outer.Err)
+	}
+	if _, err := read.Call(t.Context(), l, entry{"absent"}); err != components.ErrNotFound {
+		t.Errorf("what has no more to say: %v", err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := linger.Call(short, l, wait{time.Minute}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a call whose time is over: %v", err)
+	}
+}
+
+func TestStreamsBetweenProcesses(t *testing.T) {
+	c := newCrowd(t, 1)
+	l := join(t, c.dir)
+	s, err := echo.Open(t.Context(), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, key := range []string{"a", "bcd"} {
+		if err := s.Send(entry{key}); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := s.Recv(); err != nil || out.ID != uint64(len(key)) || out.Owner != c.all[0].Process.Pid {
+			t.Errorf("%q: %+v, %v", key, out, err)
+		}
+	}
+	if err := s.Send(entry{"bad"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Recv(); !errors.Is(err, components.ErrInvalid) {
+		t.Errorf("its handler failed, and the stream with %v", err)
+	}
+	open, err := echo.Open(t.Context(), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	if err := open.Send(entry{"a"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	c.kill(c.all[0])
+	if _, err := open.Recv(); reason(err) != string(store.ReasonOwnerLost) || !errors.Is(err, components.ErrUnavailable) {
+		t.Errorf("when the owner has gone: %v", err)
+	}
+	if out, err := add.Call(t.Context(), l, entry{"then"}); err != nil || out.Owner != os.Getpid() {
+		t.Errorf("and then: %+v, %v", out, err)
+	}
+}
+
+func TestOrderlyEndHandsOver(t *testing.T) {
+	c := newCrowd(t, 1)
+	first := join(t, t.TempDir()) // another store: two in one process
+	if _, err := add.Call(t.Context(), first, entry{"elsewhere"}); err != nil {
+		t.Fatal(err)
+	}
+	c.kill(c.all[0])
+	owner := join(t, c.dir)
+	p := spawn(t, c.dir, "follower")
+	p.await(t, "acked", 0)
+	from := p.soFar()
+	owner.Close()
+	for line := p.await(t, "acked", from); line[4] != fmt.Sprint(p.Process.Pid); from++ {
+		line = p.await(t, "acked", from)
+	}
+	for _, line := range p.said("refused", 0) {
+		t.Errorf("an orderly end refused %v", line)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -48,6 +49,7 @@ const (
 var (
 	errNobody     = errors.New("nobody serves the store")
 	errConnection = errors.New("the connection to the store's owner broke")
+	errRedial     = errors.New("the store's owner has left")
 )
 
 // dial connects to the owner: errNobody if there is none yet.
@@ -71,7 +73,7 @@ func dial(ctx context.Context, dir string) (*remote, error) {
 	r := &remote{owner: readOwner(dir)}
 	r.lost, r.lose = context.WithCancel(context.Background())
 	r.listen()
-	if r.conn, err = grpc.NewClient("passthrough:///store", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(once(&watched{nc, r.lose})),
+	if r.conn, err = grpc.NewClient("passthrough:///store", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(r.once(nc)),
 		grpc.WithIdleTimeout(0), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithSharedWriteBuffer(true),
 		grpc.WithInitialWindowSize(1<<20), grpc.WithInitialConnWindowSize(4<<20),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(frames{}), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage))); err != nil {
@@ -89,13 +91,14 @@ func dial(ctx context.Context, dir string) (*remote, error) {
 }
 
 // once is a dialer for the one connection there is: another one would lead to another owner.
-func once(nc net.Conn) func(context.Context, string) (net.Conn, error) {
+func (r *remote) once(nc net.Conn) func(context.Context, string) (net.Conn, error) {
 	var taken atomic.Bool
 	return func(context.Context, string) (net.Conn, error) {
 		if taken.Swap(true) {
-			return nil, errConnection
+			r.lose()
+			return nil, errRedial
 		}
-		return nc, nil
+		return &watched{nc, r.lose}, nil
 	}
 }
 
@@ -235,14 +238,23 @@ func (r *remote) failure(caller, limited context.Context, err error) error {
 		return caller.Err()
 	case limited.Err() != nil:
 		return &halfDone{context.Cause(limited)}
+	case neverSent(err):
+		return errNotBegun
 	case r.lost.Err() != nil:
-		return errConnection
+		return fmt.Errorf("%w: %w", errConnection, err)
+	case status.Code(err) == codes.Aborted: // a stream of an owner that gives up the store
+		return errLost
 	case status.Code(err) == codes.DeadlineExceeded: // the transport's clock was ahead of the caller's
 		return context.DeadlineExceeded
 	case status.Code(err) == codes.ResourceExhausted:
 		return fmt.Errorf("%w: %s", components.ErrExhausted, status.Convert(err).Message())
 	}
 	return fmt.Errorf("%w: %w", components.ErrUnavailable, err)
+}
+
+// neverSent tells whether gRPC had no connection to send a call on: the one there was has ended, or this side has closed it.
+func neverSent(err error) bool {
+	return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), errRedial.Error()) || err.Error() == grpc.ErrClientConnClosing.Error()
 }
 
 // halfDone is the error of a call that was sent and may have begun.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // session is the time in which one process owns the store, as a process that uses it sees it: it is the owner itself, or a
@@ -13,6 +14,8 @@ type session struct {
 
 	serving context.Context // ends when no more calls are begun; its cause says why
 	stop    context.CancelCauseFunc
+	patient context.Context // ends when calls of others that are under way have had their time
+	hurry   context.CancelFunc
 
 	mu    sync.Mutex
 	over  bool
@@ -22,6 +25,7 @@ type session struct {
 func newSession() *session {
 	s := &session{}
 	s.serving, s.stop = context.WithCancelCause(context.Background())
+	s.patient, s.hurry = context.WithCancel(context.Background())
 	return s
 }
 
@@ -45,6 +49,17 @@ func (s *session) finish(why error) {
 	s.mu.Unlock()
 	s.stop(why)
 }
+
+// wait waits for the calls under way; those that wait for something, such as a lock, are told after a while that they must end.
+func (s *session) wait() {
+	timer := time.AfterFunc(finishTime, s.hurry)
+	defer timer.Stop()
+	s.calls.Wait()
+	s.hurry()
+}
+
+// finishTime is what calls get to come to their end when the owner gives the store up.
+const finishTime = 500 * time.Millisecond
 
 // gone tells whether the owner is no longer that of this session.
 func (s *session) gone() bool {
