@@ -230,3 +230,23 @@ func TestPredecessorThatGoes(t *testing.T) {
 		})
 	}
 }
+
+// TestPredecessorThatDoesNotAnswer is stopped when it is asked, and killed after that: the new one starts as if there had been none.
+func TestPredecessorThatDoesNotAnswer(t *testing.T) {
+	old := harness.Start(t, harness.Options{App: "a"})
+	old.Signal(syscall.SIGSTOP)
+	o := old.Options
+	o.Args = []string{"-replace"}
+	next, err := harness.Launch(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond) // for it to ask
+	old.Kill()
+	if err := next.Ready(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := next.Client().Cache("").Exists(within(t, 10*time.Second), "k"); err != nil {
+		t.Fatal(err)
+	}
+}

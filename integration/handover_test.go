@@ -318,12 +318,13 @@ func TestPublicationsPassOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	callee.sidecar = next
-	publish(callee.sidecar, "new")
 	old.Wait(time.Minute)
 	time.Sleep(time.Second) // two checks of the registry
-	for _, name := range []string{"early", "late", "new"} {
+	for _, name := range []string{"early", "late"} {
 		(&pair{client: watcher}).published(t, name, 1)
 	}
+	publish(next, "new")
+	(&pair{client: watcher}).published(t, "new", 1)
 	if err := clients[0].call(); err != nil {
 		t.Error(err)
 	}
@@ -356,6 +357,23 @@ func TestReplaceWithOtherSettings(t *testing.T) {
 	if _, err := os.Stat(s.Socket); err == nil {
 		t.Error("the socket is left behind")
 	}
+}
+
+// TestReplaceWithAnotherInboundPort has other sidecars call elsewhere before the old address is closed.
+func TestReplaceWithAnotherInboundPort(t *testing.T) {
+	all, clients := shop(t, 1, 1)
+	clients[0].load(300)
+	old := all[0].sidecar
+	for range 2 {
+		o := old.Options
+		o.Args = []string{"-replace", "-inbound-port", strconv.Itoa(harness.FreePort(t))}
+		next := harness.Start(t, o)
+		if code := old.Wait(time.Minute); code != 0 || next.Inbound == old.Inbound {
+			t.Errorf("exit code %d, at %s, was at %s\n%s", code, next.Inbound, old.Inbound, old.Output())
+		}
+		old = next
+	}
+	clients[0].end(500)
 }
 
 func TestReplaceNobody(t *testing.T) {

@@ -344,13 +344,8 @@ func (s *sidecar) catchUp(ctx context.Context) error {
 	s.log.Info("replacing the sidecar that runs", "pid", s.before.hello.PID, "version", s.before.hello.Version)
 	ctx, cancel := context.WithTimeout(ctx, s.config().Reload.Timeout)
 	defer cancel()
-	for range 2 { // once more for what was published while it waited
-		s.publisher.Refresh()
-		if err := s.publisher.Announced(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
+	s.publisher.Refresh()
+	return s.publisher.Announced(ctx)
 }
 
 // takeOver begins to accept, and tells the sidecar that is replaced. That one may have gone: then there is nobody to be told.

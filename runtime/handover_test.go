@@ -74,9 +74,10 @@ func TestReplaced(t *testing.T) {
 	if err := s.wait(t); err != nil {
 		t.Errorf("it ended with %v", err)
 	}
+	began := time.Now()
 	third := next.replacement(t)
-	if err := next.wait(t); err != nil {
-		t.Errorf("the second one ended with %v", err)
+	if err := next.wait(t); err != nil || time.Since(began) > 40*time.Second { // nobody has to hear of it
+		t.Errorf("the second one ended with %v after %s", err, time.Since(began))
 	}
 	third.signals <- syscall.SIGTERM
 	third.signals <- syscall.SIGTERM
