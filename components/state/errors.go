@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -24,13 +25,15 @@ type OperationError struct {
 func (e *OperationError) Error() string { return fmt.Sprintf("operation %d: %s", e.Index, e.Err) }
 func (e *OperationError) Unwrap() error { return e.Err }
 
-// named is the error as clients see it: metadata say which operation it is.
-func (e *OperationError) named() error {
-	var reason components.Reason
+// Named is the error as clients see it: metadata say which operation it is.
+func (e *OperationError) Named() error {
+	named := &components.Detail{Err: e, Metadata: map[string]string{}}
 	if d := (*components.Detail)(nil); errors.As(e.Err, &d) {
-		reason = d.Reason
+		named.Reason, named.RetryAfter = d.Reason, d.RetryAfter
+		maps.Copy(named.Metadata, d.Metadata)
 	}
-	return components.WithReason(e, reason, "operation", strconv.Itoa(e.Index))
+	named.Metadata["operation"] = strconv.Itoa(e.Index)
+	return named
 }
 
 // StaleFence is the error of a fence that is older than the newest token seen.

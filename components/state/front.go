@@ -98,7 +98,7 @@ func (s *State) Transact(ctx context.Context, caller components.Caller, t Transa
 	defer call.End(&err)
 	r, err = s.transact(ctx, call.Driver, caller, t)
 	if o := (*OperationError)(nil); errors.As(err, &o) {
-		err = o.named()
+		err = o.Named()
 	}
 	return r, err
 }

@@ -126,6 +126,41 @@ func TestStateList(t *testing.T) {
 	})
 }
 
+// TestStateOfTheLargestItems: what was taken can be read.
+func TestStateOfTheLargestItems(t *testing.T) {
+	each(t, func(t *testing.T, f front, _ *sidecar, cc grpc.ClientConnInterface) {
+		if f.json {
+			return // values are larger in JSON, and requests and answers by the same factor
+		}
+		ctx, c := within(t), statev1.NewStateClient(cc)
+		taken := 0
+		for _, spare := range []int{10, 20, 60, 120, 130, 140, 150, 200, 1000} {
+			value := make([]byte, 4<<20-spare)
+			_, err := c.Set(ctx, &statev1.SetRequest{Key: "k", Value: value, Ttl: durationpb.New(time.Hour)})
+			if err != nil {
+				refused(t, fmt.Sprintf("%d bytes less than a message", spare), err, codes.ResourceExhausted, "MESSAGE_TOO_LARGE")
+				continue
+			}
+			taken++
+			got := must[*statev1.GetResponse](t)(c.Get(ctx, &statev1.GetRequest{Key: "k"}))
+			many := must[*statev1.GetManyResponse](t)(c.GetMany(ctx, &statev1.GetManyRequest{Keys: []string{"k"}}))
+			list := must[*statev1.ListResponse](t)(c.List(ctx, &statev1.ListRequest{Values: true}))
+			if len(got.Value) != len(value) || len(many.Results) != 1 || len(list.Entries) != 1 {
+				t.Errorf("%d bytes less than a message: %d, %d, %d", spare, len(got.Value), len(many.Results), len(list.Entries))
+			}
+		}
+		if taken < 3 {
+			t.Errorf("only %d were taken", taken)
+		}
+		_, err := c.Transact(ctx, &statev1.TransactRequest{Operations: []*statev1.Operation{setOf("a", nil), {Operation: &statev1.Operation_Set_{
+			Set: &statev1.Operation_Set{Key: "k", Value: make([]byte, 4<<20-60)}}}}})
+		refused(t, "too large an item in a transaction", err, codes.ResourceExhausted, "MESSAGE_TOO_LARGE")
+		if _, md := reasonOf(err); md["operation"] != "1" || md["limit"] != "max_message_bytes" {
+			t.Error(md)
+		}
+	})
+}
+
 func TestStateBadInput(t *testing.T) {
 	each(t, func(t *testing.T, f front, _ *sidecar, cc grpc.ClientConnInterface) {
 		ctx, c := within(t), statev1.NewStateClient(cc)

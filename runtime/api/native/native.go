@@ -44,6 +44,8 @@ type Deps struct {
 	Schedules api.Components[*schedule.Schedule]
 	Naming    Naming
 	Invoker   Invoker
+	// MaxMessage is how large an answer may be, in bytes: what would not fit in one is not taken. 0: any.
+	MaxMessage int
 	// Draining ends when the sidecar begins to drain: streams that deliver say so then, and deliver nothing new; what they have
 	// delivered may be settled until they end. nil: never.
 	Draining context.Context
@@ -61,7 +63,7 @@ func Register(s grpc.ServiceRegistrar, d Deps) {
 		secretv1.RegisterSecretServer(s, &secretServer{secrets: d.Secrets})
 	}
 	if d.States != nil {
-		statev1.RegisterStateServer(s, &stateServer{states: d.States})
+		statev1.RegisterStateServer(s, &stateServer{states: d.States, largest: d.MaxMessage})
 	}
 	if d.PubSubs != nil {
 		pubsubv1.RegisterPubSubServer(s, &pubsubServer{pubsubs: d.PubSubs, draining: d.Draining})

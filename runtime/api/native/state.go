@@ -3,7 +3,6 @@ package native
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/state"
@@ -11,12 +10,14 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/api/fastgrpc"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 type stateServer struct {
 	pb.UnimplementedStateServer
-	states api.Components[*state.State]
+	states  api.Components[*state.State]
+	largest int // of answers, in bytes; 0: any
 }
 
 func (s *stateServer) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, error) {
@@ -43,7 +44,7 @@ func (s *stateServer) Set(ctx context.Context, in *pb.SetRequest) (*pb.SetRespon
 	if err != nil {
 		return nil, err
 	}
-	op, err := setOperation(in)
+	op, err := s.setOperation(in)
 	if err != nil {
 		return nil, c.Named(err)
 	}
@@ -100,8 +101,8 @@ func (s *stateServer) Transact(ctx context.Context, in *pb.TransactRequest) (*pb
 	}
 	t.Operations = make([]state.Operation, len(in.GetOperations()))
 	for i, op := range in.GetOperations() {
-		if t.Operations[i], err = stateOperation(op); err != nil {
-			return nil, c.Named(components.WithReason(fmt.Errorf("operation %d: %w", i, err), "", "operation", strconv.Itoa(i)))
+		if t.Operations[i], err = s.stateOperation(op); err != nil {
+			return nil, c.Named((&state.OperationError{Index: i, Err: err}).Named())
 		}
 	}
 	r, err := c.Transact(ctx, who, t)
@@ -145,9 +146,12 @@ type setting interface {
 	GetMetadata() map[string]string
 }
 
-func setOperation(in setting) (op state.Operation, err error) {
+func (s *stateServer) setOperation(in setting) (op state.Operation, err error) {
 	op = state.Operation{Kind: state.Set, Key: in.GetKey(),
 		Item: state.Item{Value: in.GetValue(), ContentType: in.GetContentType(), Metadata: in.GetMetadata()}}
+	if err := s.readable(op); err != nil {
+		return op, err
+	}
 	if op.Item.TTL, err = timeToLive(in.GetTtl()); err != nil {
 		return op, err
 	}
@@ -155,10 +159,24 @@ func setOperation(in setting) (op state.Operation, err error) {
 	return op, err
 }
 
-func stateOperation(in *pb.Operation) (op state.Operation, err error) {
+// besides is what an answer has besides a key and what was set with it: version, time to live, lengths.
+const besides = 128
+
+// readable refuses an item that would not fit in an answer, in a page of its own if need be: nobody could read it.
+func (s *stateServer) readable(op state.Operation) error {
+	if s.largest == 0 || len(op.Item.Value) < s.largest/2 && len(op.Item.Metadata) == 0 {
+		return nil
+	}
+	if proto.Size(stateItem(op.Item))+len(op.Key)+besides > s.largest {
+		return api.TooLarge("api", "answer with this item", s.largest)
+	}
+	return nil
+}
+
+func (s *stateServer) stateOperation(in *pb.Operation) (op state.Operation, err error) {
 	switch kind := in.GetOperation().(type) {
 	case *pb.Operation_Set_:
-		return setOperation(kind.Set)
+		return s.setOperation(kind.Set)
 	case *pb.Operation_Delete_:
 		return state.Operation{Kind: state.Delete, Key: kind.Delete.GetKey(), Condition: state.Condition{IfVersion: kind.Delete.GetIfVersion()}}, nil
 	case *pb.Operation_Check_:

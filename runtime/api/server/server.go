@@ -71,6 +71,7 @@ func New(o Options) (*Server, error) {
 	s.fast.Relay.Route = s.alone
 	s.fast.Relay.Margins = 1 // it is the caller's own sidecar
 	services := &registrar{s.guard.Around(s.fast), s.fast.GRPC}
+	o.Services.MaxMessage = int(o.MaxMessage)
 	native.Register(services, o.Services)
 	s.health = serveHealth(services, o.Caller, o.Admin)
 	reflect(services)
