@@ -135,6 +135,7 @@ func (s *session) handleStream(h method, stream grpc.ServerStream) error {
 		cancel()
 		return answer(stream, nil, errNotBegun)
 	}
+	ctx, leave := context.WithCancelCause(ctx)
 	ended := make(chan error, 1)
 	go func() {
 		defer s.end()
@@ -143,9 +144,10 @@ func (s *session) handleStream(h method, stream grpc.ServerStream) error {
 	}()
 	select {
 	case <-s.serving.Done():
-		cancel()
+		leave(errLost) // what its client does from now on it does because of that
 		return status.Error(codes.Aborted, "the owner of the store gives it up")
 	case err := <-ended:
+		leave(nil)
 		if err != nil {
 			return answer(stream, nil, err)
 		}
