@@ -24,6 +24,7 @@ type journal struct {
 	number uint64   // of the segment
 	file   vfs.File // nil: the segment cannot be used any more, or there is none yet
 	size   int64
+	filled int64  // up to here the file has blocks: to sync what is written over them changes nothing else
 	next   uint64 // sequence number
 	last   uint64 // the last that was a commit
 	synced uint64 // up to here all is on the disk
@@ -76,12 +77,31 @@ func (j *journal) append(payload []byte) error {
 	if cap(j.buffer) > 1<<20 {
 		defer func() { j.buffer = nil }()
 	}
+	if err := j.fill(int64(len(j.buffer))); err != nil {
+		return fmt.Errorf("write the journal: %w", err)
+	}
 	if _, err := j.file.Write(j.buffer); err != nil {
 		j.abandon()
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	j.size += int64(len(j.buffer))
 	j.next++
+	return nil
+}
+
+// fillBytes is how far ahead of what is written the segment is filled with zeros. A sync is twice as fast then.
+const fillBytes = 128 << 10
+
+var zeros [fillBytes]byte
+
+// fill makes sure that so many bytes can be written over.
+func (j *journal) fill(n int64) error {
+	for j.filled < j.size+n {
+		if _, err := j.file.WriteAt(zeros[:], j.filled); err != nil {
+			return err
+		}
+		j.filled += fillBytes
+	}
 	return nil
 }
 
@@ -124,7 +144,10 @@ func (j *journal) rotate() error {
 	if j.number > 0 {
 		j.old = append(j.old, j.number)
 	}
-	j.number, j.file, j.size = number, f, int64(len(head))
+	j.number, j.file, j.size, j.filled = number, f, int64(len(head)), int64(len(head))
+	if info, err := f.Stat(); err == nil { // it may have been a segment before
+		j.filled = max(j.filled, info.Size())
+	}
 	j.next++
 	return nil
 }
@@ -173,11 +196,7 @@ func (j *journal) create(path string) (vfs.File, error) {
 			return f, nil
 		}
 	}
-	f, err := j.fs.Create(path, "journal")
-	if err == nil {
-		_ = f.Preallocate(0, segmentBytes+segmentBytes/4) // it only makes it faster
-	}
-	return f, err
+	return j.fs.Create(path, "journal")
 }
 
 // obsolete says that nothing of these segments is needed any more.
