@@ -60,7 +60,11 @@ func (l *Lock) Lock(ctx context.Context, caller components.Caller, r Request) (L
 	for {
 		got, err := l.lock(waiting, key, r)
 		switch {
-		case err == nil || ctx.Err() == nil && waiting.Err() == nil && !reloaded(err):
+		case err == nil:
+			return got, nil
+		case errors.Is(err, context.DeadlineExceeded): // a driver may see the end of the time before the timer of waiting has run
+			return Lease{}, l.component.Named(timeUp())
+		case ctx.Err() == nil && waiting.Err() == nil && !reloaded(err):
 			return got, err
 		case reloaded(err) && waiting.Err() == nil: // the next driver has the queue now
 		default:

@@ -84,7 +84,11 @@ func margin(left time.Duration) time.Duration { return min(left/8, 60*time.Milli
 func ended(ctx context.Context) error {
 	cause := context.Cause(ctx)
 	if errors.Is(cause, context.DeadlineExceeded) {
-		return components.WithReason(fmt.Errorf("the lock was held all the time: %w", context.DeadlineExceeded), ReasonHeld)
+		return timeUp()
 	}
 	return cause
+}
+
+func timeUp() error {
+	return components.WithReason(fmt.Errorf("the lock was held all the time: %w", context.DeadlineExceeded), ReasonHeld)
 }
