@@ -4,8 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/grpc/metadata"
 
 	"github.com/outrigger-mesh/outrigger/components"
 )
@@ -46,5 +50,17 @@ func TestLockThatHoldsNobodyOff(t *testing.T) {
 	}
 	if err := proveLock(path, func(*os.File) (bool, error) { return false, nil }); err != nil {
 		t.Errorf("a lock that holds: %v", err)
+	}
+}
+
+func TestCallThatIsTooLateIsNotBegun(t *testing.T) {
+	for by, late := range map[time.Duration]bool{uptime() - time.Millisecond: true, uptime() + time.Minute: false} {
+		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(beginHeader, strconv.FormatInt(int64(by), 10)))
+		if tooLate(ctx) != late {
+			t.Errorf("by %s at %s: %v", by, uptime(), !late)
+		}
+	}
+	if tooLate(t.Context()) {
+		t.Error("a call without the header is too late")
 	}
 }
