@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
 
 func TestLockIsHeldOnce(t *testing.T) {
@@ -54,10 +55,10 @@ func TestLockThatHoldsNobodyOff(t *testing.T) {
 }
 
 func TestCallThatIsTooLateIsNotBegun(t *testing.T) {
-	for by, late := range map[time.Duration]bool{uptime() - time.Millisecond: true, uptime() + time.Minute: false} {
+	for by, late := range map[time.Duration]bool{db.Uptime() - time.Millisecond: true, db.Uptime() + time.Minute: false} {
 		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(beginHeader, strconv.FormatInt(int64(by), 10)))
 		if tooLate(ctx) != late {
-			t.Errorf("by %s at %s: %v", by, uptime(), !late)
+			t.Errorf("by %s at %s: %v", by, db.Uptime(), !late)
 		}
 	}
 	if tooLate(t.Context()) {

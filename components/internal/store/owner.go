@@ -158,14 +158,14 @@ func (s *session) handleStream(h method, stream grpc.ServerStream) error {
 // within is a context that ends at the caller's deadline: what gRPC says of that is counted from when this process read it.
 func within(ctx context.Context) (context.Context, context.CancelFunc) {
 	if until, ok := moment(ctx, deadlineHeader); ok {
-		return context.WithTimeout(ctx, until-uptime())
+		return context.WithTimeout(ctx, until-db.Uptime())
 	}
 	return context.WithCancel(ctx)
 }
 
 func tooLate(ctx context.Context) bool {
 	by, ok := moment(ctx, beginHeader)
-	return ok && uptime() >= by || ctx.Err() != nil
+	return ok && db.Uptime() >= by || ctx.Err() != nil
 }
 
 func moment(ctx context.Context, header string) (time.Duration, bool) {

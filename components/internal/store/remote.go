@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
 
 // remote is the connection to the owner in another process.
@@ -196,7 +197,7 @@ func (r *remote) fall(s *silence) {
 func (r *remote) await(ctx context.Context, by time.Duration, cancel func(error)) (stop func() bool) {
 	return context.AfterFunc(r.silence.Load().began, func() {
 		select {
-		case <-time.After(by - uptime()):
+		case <-time.After(by - db.Uptime()):
 		case <-ctx.Done():
 			return
 		}
@@ -213,7 +214,7 @@ func (r *remote) call(ctx context.Context, name string, message []byte) (answer 
 	if r.silent() {
 		return nil, stuck(r.owner)
 	}
-	by := uptime() + stuckAfter
+	by := db.Uptime() + stuckAfter
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer r.await(limited, by, cancel)()
@@ -225,7 +226,7 @@ func (r *remote) call(ctx context.Context, name string, message []byte) (answer 
 func (r *remote) headed(ctx, caller context.Context, by time.Duration) context.Context {
 	pairs := []string{beginHeader, strconv.FormatInt(int64(by), 10)}
 	if end, ok := caller.Deadline(); ok {
-		pairs = append(pairs, deadlineHeader, strconv.FormatInt(int64(uptime()+time.Until(end)), 10))
+		pairs = append(pairs, deadlineHeader, strconv.FormatInt(int64(db.Uptime()+time.Until(end)), 10))
 	}
 	return metadata.NewOutgoingContext(ctx, metadata.Pairs(pairs...))
 }
@@ -275,7 +276,7 @@ func openRemote[In, Out any](ctx context.Context, r *remote, name string) (Strea
 		return nil, stuck(r.owner)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	stream, err := r.conn.NewStream(r.headed(ctx, ctx, uptime()+stuckAfter), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, prefix+name)
+	stream, err := r.conn.NewStream(r.headed(ctx, ctx, db.Uptime()+stuckAfter), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, prefix+name)
 	if err != nil {
 		err = r.failure(ctx, ctx, err)
 		cancel(nil)

@@ -3,10 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/fxamacker/cbor/v2"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/mem"
 )
 
@@ -25,7 +23,7 @@ const (
 	isFault = 1 // the call ends with it
 )
 
-// beginHeader says by when a call has to begin, in nanoseconds of CLOCK_BOOTTIME, which all processes of a machine share. An
+// beginHeader says by when a call has to begin, in nanoseconds of db.Uptime, which all processes of a machine share. An
 // owner that was frozen begins nothing for those who have given up.
 const (
 	beginHeader    = "outrigger-begin-by"
@@ -98,13 +96,4 @@ func (frames) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	*b = data.Materialize()
 	return nil
-}
-
-// uptime is CLOCK_BOOTTIME.
-func uptime() time.Duration {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
-		return 0
-	}
-	return time.Duration(t.Nano())
 }

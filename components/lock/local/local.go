@@ -64,8 +64,9 @@ type locks struct {
 }
 
 var (
-	_ lock.Waiter       = (*locks)(nil)
-	_ components.Closer = (*locks)(nil)
+	_ lock.Waiter        = (*locks)(nil)
+	_ components.Closer  = (*locks)(nil)
+	_ components.Checker = (*locks)(nil)
 )
 
 // Close gives up the store.
@@ -73,6 +74,9 @@ func (l *locks) Close(context.Context) error {
 	l.link.Close()
 	return nil
 }
+
+// Check tells whether the store would serve a call now.
+func (l *locks) Check(ctx context.Context) error { return l.link.Check(ctx) }
 
 func (l *locks) TryLock(ctx context.Context, key, owner string, lease time.Duration) (lock.Lease, error) {
 	got, err := tryLock.Call(ctx, l.link, ask{Key: l.prefix + key, Owner: owner, Lease: lease, Durability: l.durability})

@@ -88,7 +88,10 @@ type driver struct {
 	name    string // of the component, and a slash
 }
 
-var _ components.Closer = (*driver)(nil)
+var (
+	_ components.Closer  = (*driver)(nil)
+	_ components.Checker = (*driver)(nil)
+)
 
 // Open joins the store. It must be closed.
 func Open(ctx context.Context, env components.Env, o Options) (schedule.Driver, error) {
@@ -104,6 +107,9 @@ func (d *driver) Close(context.Context) error {
 	d.link.Close()
 	return nil
 }
+
+// Check tells whether the store would serve a call now.
+func (d *driver) Check(ctx context.Context) error { return d.link.Check(ctx) }
 
 func (d *driver) Policy() schedule.Policy {
 	return schedule.Policy{MaxAttempts: d.options.MaxAttempts, MaxDelay: d.options.MaxDelay}

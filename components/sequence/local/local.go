@@ -55,13 +55,19 @@ type sequences struct {
 	ahead  int64
 }
 
-var _ components.Closer = (*sequences)(nil)
+var (
+	_ components.Closer  = (*sequences)(nil)
+	_ components.Checker = (*sequences)(nil)
+)
 
 // Close gives up the store.
 func (s *sequences) Close(context.Context) error {
 	s.link.Close()
 	return nil
 }
+
+// Check tells whether the store would serve a call now.
+func (s *sequences) Check(ctx context.Context) error { return s.link.Check(ctx) }
 
 func (s *sequences) Next(ctx context.Context, key string, n int64) (int64, error) {
 	got, err := next.Call(ctx, s.link, ask{Key: s.prefix + key, Size: n, Ahead: s.ahead})

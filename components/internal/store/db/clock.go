@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cockroachdb/pebble/v2"
 )
 
@@ -35,20 +33,12 @@ func (c Clock) orMachine() Clock {
 		c.Wall = time.Now
 	}
 	if c.Uptime == nil {
-		c.Uptime = uptime
+		c.Uptime = Uptime
 	}
 	if c.Boot == "" {
 		c.Boot = boot()
 	}
 	return c
-}
-
-func uptime() time.Duration {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
-		return 0
-	}
-	return time.Duration(t.Nano())
 }
 
 func boot() string {
