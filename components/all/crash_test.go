@@ -1,3 +1,5 @@
+//go:build !race
+
 // Package all_test shows what all local drivers together promise when the power goes.
 package all_test
 
@@ -31,6 +33,7 @@ import (
 // Each cut of the power leaves the disk as it may be then: what was synced, and of the rest some blocks and not others.
 const (
 	each      = 1000 // acknowledged writes of state and of pubsub
+	atLeast   = 20   // of state between two cuts
 	betweenAt = 500  // microseconds that a machine runs at least until the next cut
 	betweenTo = 9000
 )
@@ -94,6 +97,22 @@ func (a *acknowledged) did(note func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	note()
+}
+
+// await waits until so much of state is acknowledged.
+func (a *acknowledged) await(t *testing.T, n int) {
+	t.Helper()
+	for late := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Microsecond) {
+		a.mu.Lock()
+		there := len(a.state)
+		a.mu.Unlock()
+		if there >= n {
+			return
+		}
+		if time.Now().After(late) {
+			t.Fatalf("%d writes are acknowledged, want %d", there, n)
+		}
+	}
 }
 
 func note(all []string, key string, enough int) []string {
@@ -231,8 +250,10 @@ func crash(t *testing.T, seed uint64, enough int, below func(vfs.FS) vfs.FS) (c 
 			return c, err
 		}
 		ctx, stop := context.WithCancel(context.Background())
+		next := min(len(a.state)+atLeast, enough)
 		var working sync.WaitGroup
 		working.Go(func() { s.work(ctx, a, c.cuts, enough) })
+		a.await(t, next)
 		time.Sleep(time.Duration(betweenAt+rng.IntN(betweenTo-betweenAt)) * time.Microsecond)
 		a.mu.Lock() // what is acknowledged from here on may be lost with the old machine
 		fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})

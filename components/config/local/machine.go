@@ -130,10 +130,10 @@ func (m *machine) list(ctx context.Context, in listIn) (out itemsOut, err error)
 		if err != nil {
 			return itemsOut{}, err
 		}
-		if bytes += len(item.Value); len(out.Items) == in.Limit || len(out.Items) > 0 && bytes > config.PageBytes {
+		bytes += len(item.Value)
+		if out.Items = append(out.Items, item); len(out.Items) == in.Limit || bytes >= config.PageBytes {
 			break
 		}
-		out.Items = append(out.Items, item)
 	}
 	return out, v.Err()
 }

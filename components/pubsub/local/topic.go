@@ -92,8 +92,11 @@ func (m *machine) readTopic(ctx context.Context, key []byte, set settings) (*top
 	} else if err = decode(record, &t.rec); err == nil {
 		err = t.catchUp(v)
 	}
+	if err != nil { // an update whose caller has given up may still be under way, and write to t
+		return nil, err
+	}
 	t.id, t.assigned, t.bytes, t.wall = t.rec.ID, t.rec.Reached, t.rec.ReachedBytes, t.rec.Wall
-	return t, err
+	return t, nil
 }
 
 // catchUp looks for events after those the record knows of.

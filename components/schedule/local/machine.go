@@ -194,10 +194,10 @@ func (m *machine) list(ctx context.Context, in listIn) (out listOut, err error) 
 			return listOut{}, err
 		}
 		state := m.state(key, &c, &r)
-		if bytes += state.Size(); len(out.Jobs) == in.Limit || len(out.Jobs) > 0 && bytes > schedule.PageBytes {
+		bytes += state.Size()
+		if out.Jobs = append(out.Jobs, state); len(out.Jobs) == in.Limit || bytes >= schedule.PageBytes {
 			break
 		}
-		out.Jobs = append(out.Jobs, state)
 	}
 	return out, v.Err()
 }

@@ -77,6 +77,7 @@ type DB struct {
 	stats    Stats
 
 	queue   chan *update
+	drained chan struct{} // closed when nobody takes from queue any more
 	end     context.CancelCauseFunc
 	ended   context.Context // its cause says why nothing more is done
 	failed  chan struct{}   // closed when the engine has failed
@@ -123,7 +124,7 @@ func Open(o Options) (*DB, error) {
 }
 
 func newDB(o Options) *DB {
-	d := &DB{opts: o, tables: &tableFS{FS: o.FS}, queue: make(chan *update, maxBatch), failed: make(chan struct{})}
+	d := &DB{opts: o, tables: &tableFS{FS: o.FS}, queue: make(chan *update, maxBatch), failed: make(chan struct{}), drained: make(chan struct{})}
 	d.ended, d.end = context.WithCancelCause(context.Background())
 	d.close = sync.OnceValue(d.shut)
 	var once sync.Once

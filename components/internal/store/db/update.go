@@ -30,16 +30,17 @@ type update struct {
 	err    error
 	then   []func()
 	last   []func()
+	ran    chan struct{} // closed when fn has run
 	done   chan struct{}
 }
 
 // Update runs fn alone, on what all updates before it have written, and answers once what fn wrote is as safe as asked. When fn
 // fails nothing of it is written and its error is answered. fn must be quick and wait for nothing. If ctx is over before fn has
-// begun, it never begins; if it ends later, it is not known whether the update will be there. On a full disk it is
-// ErrExhausted with STORE_DISK_FULL, and nothing is written.
+// begun, it never begins; if it ends later, it is not known whether the update will be there, but fn does not run any more. On a full
+// disk it is ErrExhausted with STORE_DISK_FULL, and nothing is written.
 func (s *Space) Update(ctx context.Context, dur Durability, fn func(*Tx) error) error {
 	d := s.d
-	u := &update{ctx: ctx, prefix: s.prefix, dur: dur, fn: fn, done: make(chan struct{})}
+	u := &update{ctx: ctx, prefix: s.prefix, dur: dur, fn: fn, ran: make(chan struct{}), done: make(chan struct{})}
 	if d.ended.Err() != nil {
 		return d.over()
 	}
@@ -54,18 +55,36 @@ func (s *Space) Update(ctx context.Context, dur Durability, fn func(*Tx) error) 
 	case <-u.done:
 		return u.err
 	case <-ctx.Done():
-		u.taken.Store(true)
+		u.takeBack()
 		return ctx.Err()
 	case <-d.failed:
-		if u.taken.Swap(true) {
+		if !u.takeBack() {
 			return unknown(d.over())
 		}
 		return d.over()
+	case <-d.drained:
+		select {
+		case <-u.done:
+			return u.err
+		default: // it came when the writer had gone
+			return d.over()
+		}
 	}
+}
+
+// takeBack answers whether the update never begins. One that has begun is waited for until fn has run: what fn reads and writes is its
+// caller's.
+func (u *update) takeBack() bool {
+	if !u.taken.Swap(true) {
+		return true
+	}
+	<-u.ran
+	return false
 }
 
 // write is the one goroutine that writes.
 func (d *DB) write() {
+	defer close(d.drained)
 	for d.ended.Err() == nil {
 		select {
 		case u := <-d.queue:
@@ -109,6 +128,7 @@ func (d *DB) commit(first *update) {
 		if u.err = u.begins(); u.err == nil {
 			u.err = d.run(u, b)
 		}
+		close(u.ran)
 		group = append(group, u)
 		disk = disk || u.dur != OS && u.err == nil
 		if len(group) == maxBatch || b.Len() >= maxBatchBytes {
