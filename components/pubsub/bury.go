@@ -2,6 +2,7 @@ package pubsub
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"strconv"
 	"strings"
@@ -66,6 +67,9 @@ func (s *Stream) buryAll(ctx context.Context, all []burial) {
 		letters[i] = Publication{Topic: to, Event: s.letter(&all[i])}
 	}
 	results, err := s.call.Driver.Publish(ctx, letters)
+	if err == nil && len(results) != len(letters) {
+		err = fmt.Errorf("the driver answered %d results for %d events", len(results), len(letters))
+	}
 	settled := make([]Settlement, len(all))
 	done := 0
 	for i := range all {

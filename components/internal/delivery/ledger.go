@@ -5,6 +5,7 @@ package delivery
 import (
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -113,6 +114,12 @@ func (l *Ledger[M]) Deliver(value M, size int64, now time.Time) (id string, ok b
 // expect sets the deadline of a delivery. Those that are set later are later.
 func (l *Ledger[M]) expect(id string, e *entry[M], now time.Time) {
 	e.deadline = now.Add(l.term)
+	if len(l.deadlines) > 2*len(l.open)+1<<10 { // many were settled behind one that was not
+		l.deadlines = slices.DeleteFunc(l.deadlines, func(d deadline) bool {
+			e := l.open[d.id]
+			return e == nil || !e.deadline.Equal(d.at)
+		})
+	}
 	l.deadlines = append(l.deadlines, deadline{id, e.deadline})
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ const (
 )
 
 func startNode(ctx context.Context, dir string, log *slog.Logger) (*node, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, explain(err)
 	}
 	n := &node{dir: dir, log: log, changed: make(chan struct{}), ended: make(chan struct{})}
@@ -51,6 +52,21 @@ func startNode(ctx context.Context, dir string, log *slog.Logger) (*node, error)
 		n.run(run, s)
 	}()
 	return n, nil
+}
+
+// makeDir makes the folder of the store so that it is there after a loss of power, too.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	above, err := os.Open(filepath.Dir(dir))
+	if err != nil {
+		return err
+	}
+	return errors.Join(above.Sync(), above.Close())
 }
 
 // lentNode is the owner's of a DB that others opened and will close.

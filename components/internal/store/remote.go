@@ -32,6 +32,7 @@ type remote struct {
 	lose  context.CancelFunc
 
 	silence atomic.Pointer[silence] // the one that goes on, or is to come
+	heard   atomic.Uint64           // answers to pings
 	pings   sync.WaitGroup
 }
 
@@ -169,15 +170,18 @@ func (r *remote) silent() bool { return r.silence.Load().began.Err() != nil }
 func (r *remote) ping() {
 	m, _ := encode(struct{}{}) // an empty struct
 	for {
-		fell := r.silence.Load()
-		timer := time.AfterFunc(stuckAfter, func() { time.Sleep(ownPause); r.fall(fell) })
+		heard := r.heard.Load()
+		timer := time.AfterFunc(stuckAfter, func() { time.Sleep(ownPause); r.fall(heard) })
 		var answer []byte
 		err := r.conn.Invoke(r.lost, prefix+pingName, &m, &answer)
 		timer.Stop()
 		if err != nil && r.lost.Err() != nil {
 			return
 		}
-		r.listen()
+		r.heard.Add(1)
+		if r.silent() { // else who waits for the silence to begin waits for this one
+			r.listen()
+		}
 		select {
 		case <-r.lost.Done():
 			return
@@ -187,9 +191,9 @@ func (r *remote) ping() {
 }
 
 // fall begins a silence, if nothing was heard meanwhile.
-func (r *remote) fall(s *silence) {
-	if r.silence.Load() == s {
-		s.begin()
+func (r *remote) fall(heard uint64) {
+	if r.heard.Load() == heard {
+		r.silence.Load().begin()
 	}
 }
 

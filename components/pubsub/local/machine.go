@@ -95,11 +95,19 @@ func (m *machine) keepNoted(ctx context.Context) {
 	all := m.noted
 	m.noted = map[keeper]bool{}
 	m.noting.Unlock()
+	var keeping sync.WaitGroup // together: they share a commit then
+	defer keeping.Wait()
 	for k := range all {
-		if err := k.keep(ctx); err != nil && ctx.Err() == nil {
-			m.log.Error("what was settled could not be kept; it is tried again", "err", err)
+		keeping.Go(func() {
+			err := k.keep(ctx)
+			if err == nil {
+				return
+			}
 			m.note(k)
-		}
+			if ctx.Err() == nil {
+				m.log.Error("what was settled could not be kept; it is tried again", "err", err)
+			}
+		})
 	}
 }
 

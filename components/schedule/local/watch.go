@@ -212,6 +212,9 @@ func (m *machine) listen(peer store.Peer[watchIn, watchOut], w *watcher) error {
 func (m *machine) want(w *watcher, in *wanted) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !slices.Contains(w.app.sessions, w) { // it has left meanwhile
+		return
+	}
 	queue := w.queue // for what was wanted before
 	w.queue, w.room = nil, schedule.Room{}
 	for _, c := range queue {
