@@ -160,10 +160,12 @@ func (c *conn) localData(k *Call, p []byte, flow int, end bool, b *batch) {
 
 // detach hands a whole request to a worker.
 func (c *conn) detach(k *Call, p []byte, b *batch) {
-	s := c.promote(k)
 	k.takeBody()
 	k.body = append(k.body, p...)
+	s := c.promote(k)
+	s.mu.Lock() // from promote on its deadline may end it
 	s.h[0].rdone = true
+	s.mu.Unlock()
 	c.work(s, b)
 }
 
