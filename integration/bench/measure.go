@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,11 +88,42 @@ func startSidecar(o options, app string, port int, more ...string) (*sidecar, er
 			s.ready = time.Since(began)
 			s.grpc, s.inbound, s.admin, s.socket = m[1], m[2], m[3], "unix:"+filepath.Join(o.dir, "run", "default", app+".sock")
 			go io.Copy(io.Discard, out)
+			if err := s.settle(); err != nil {
+				s.end()
+				return nil, err
+			}
 			return s, nil
 		}
 	}
 	s.end()
 	return nil, fmt.Errorf("sidecar %s did not start", app)
+}
+
+// settle waits until all components are ready, which may come after the sidecar is: the store of one that was killed has to be recovered.
+func (s *sidecar) settle() error {
+	var info struct {
+		Components []struct{ Name, Capability, State, Error string }
+	}
+	for range 1000 {
+		res, err := http.Get("http://" + s.admin + "/info")
+		if err != nil {
+			return err
+		}
+		err = json.NewDecoder(res.Body).Decode(&info)
+		res.Body.Close()
+		if err != nil {
+			return err
+		}
+		waits := false
+		for _, c := range info.Components {
+			waits = waits || c.State != "ready"
+		}
+		if !waits && len(info.Components) > 0 {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("components are not ready: %v", info.Components)
 }
 
 // cpu is what processes have used, in microseconds; it counts in ticks of 10 ms.
