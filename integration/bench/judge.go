@@ -11,6 +11,7 @@ type target struct {
 	value func(find) (float64, bool)
 	most  float64 // the value may be
 	least float64 // or must be, if not 0
+	time  bool    // no slack makes it comparable between machines
 }
 
 // find looks a row up.
@@ -57,18 +58,18 @@ var targets = []target{
 		x, okX := f("invoke-two-sidecars", 1)
 		y, okY := f("invoke-direct", 1)
 		return x.P50 - y.P50, okX && okY
-	}, most: 150},
+	}, most: 150, time: true},
 	{what: "publish to delivery (os) against daprd, c=16", value: ratio("deliver-os", "deliver-daprd", 16, opsOf), least: 4},
 	{what: "publish to delivery (os) against daprd, c=64", value: ratio("deliver-os", "deliver-daprd", 64, opsOf), least: 4},
 	{what: "PublishMany to delivery (os) against daprd, c=16", value: ratio("deliver-os-many", "deliver-daprd", 16, opsOf), least: 10},
 	{what: "PublishMany to delivery (os) against daprd, c=64", value: ratio("deliver-os-many", "deliver-daprd", 64, opsOf), least: 10},
 	{what: "idle RSS, MiB", value: plain("idle-rss"), most: 40},
-	{what: "start to ready, ms", value: plain("start-to-ready"), most: 100},
+	{what: "start to ready, ms", value: plain("start-to-ready"), most: 100, time: true},
 	{what: "stripped binary, MB", value: plain("binary-stripped"), most: 40},
 }
 
-// judge prints how each target was met, and fails if slack is not 0 and one is missed by more than that factor. The
-// figures that no slack makes comparable between machines (times) count only without one.
+// judge prints how each target was met, and fails if slack is not 0 and one is missed by more than that factor. Times
+// are printed only: no slack makes them comparable between machines.
 func judge(rows []row, slack float64) error {
 	f := lookup(rows)
 	var missed []error
@@ -88,7 +89,7 @@ func judge(rows []row, slack float64) error {
 			verdict = "MISSED"
 		}
 		fmt.Printf("target: %-52s %8.2f  wanted %s %.2f  %s\n", t.what, v, word, limit, verdict)
-		if slack > 0 && beyond {
+		if slack > 0 && beyond && !t.time {
 			missed = append(missed, fmt.Errorf("%s: %.2f is not %s %.2f, even with a factor of %.2f", t.what, v, word, limit, slack))
 		}
 	}
