@@ -18,7 +18,7 @@ test: ## run the tests that need nothing but Go
 	$(GO) test $(UNIT)
 
 race: ## the same with the race detector
-	$(GO) test -race $(UNIT)
+	$(GO) test -race -timeout 30m $(UNIT)
 
 mutants: ## show that the conformance suites catch broken drivers
 	$(GO) test -tags mutants -run '^TestMutants$$' -v ./components/...
