@@ -16,6 +16,7 @@ const (
 	certain       = 5  // and before it is taken that there is nothing to announce
 	patience      = 10 // and before it is logged that nobody answers: applications take a while to start
 	registryTime  = 5 * time.Second
+	answerTime    = 500 * time.Millisecond // that a port has to accept a connection, however often it is asked
 )
 
 // keeper sees to one publication, whatever it is at the moment: there is one for each key, so that the registry hears of
@@ -106,7 +107,7 @@ func (k *keeper) step(ctx context.Context, want *Publication) {
 	if want.Port != k.port { // calls go to the new port already, so it gets no time to come up
 		k.port, k.misses = want.Port, missesAllowed
 	}
-	if answers(ctx, want.Port, k.p.opts.Probe) {
+	if answers(ctx, want.Port) {
 		k.misses = 0
 	} else if k.misses++; ctx.Err() != nil {
 		return
@@ -123,8 +124,8 @@ func (k *keeper) step(ctx context.Context, want *Publication) {
 	}
 }
 
-func answers(ctx context.Context, port int, limit time.Duration) bool {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+func answers(ctx context.Context, port int) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {

@@ -17,12 +17,13 @@ import (
 // TestTwoProcessesOneFile: while one sidecar takes over from another, both may be asked to publish.
 func TestTwoProcessesOneFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "p.json")
+	const each = 10
 	a, b := start(t, file), start(t, file)
 	_, port := serve(t, 0)
 	var asking sync.WaitGroup
 	for i, p := range []*bench{a, b} {
 		asking.Go(func() {
-			for n := range 20 {
+			for n := range each {
 				if _, err := p.Publish(t.Context(), publish.Publication{Service: service(fmt.Sprintf("s%d-%d", i, n)), Port: port}); err != nil {
 					t.Error(err)
 				}
@@ -37,7 +38,7 @@ func TestTwoProcessesOneFile(t *testing.T) {
 	c := start(t, file)
 	for _, p := range []*bench{b, c} {
 		for i := range 2 {
-			for n := range 20 {
+			for n := range each {
 				name := fmt.Sprintf("s%d-%d", i, n)
 				if _, ok := p.Port(name); ok != (name != "s1-0") {
 					t.Errorf("%s is there: %v", name, ok)
@@ -45,7 +46,7 @@ func TestTwoProcessesOneFile(t *testing.T) {
 			}
 		}
 	}
-	c.central.have(t, "s0-19|")
+	c.central.have(t, fmt.Sprintf("s0-%d|", each-1))
 }
 
 // TestAnnounced waits for the registry, but not for an application that is not there.
