@@ -2,7 +2,11 @@ package integration
 
 import (
 	"context"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -85,6 +89,48 @@ func TestPlainServiceThatCallsItselfForEver(t *testing.T) {
 			t.Fatalf("the application was called %d times", n)
 		}
 	}
+}
+
+// TestHTTPServiceThatInvokesItselfForEver: it knows nothing of gRPC, and hands on nothing. The innermost call is told the reason;
+// what its callers are told is up to the application, which answers with the status that it was answered with.
+func TestHTTPServiceThatInvokesItselfForEver(t *testing.T) {
+	var calls, refused atomic.Int64
+	var sidecar atomic.Pointer[harness.Sidecar]
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		code, text := invokeLoop(r.Context(), sidecar.Load())
+		if strings.Contains(text, "TOO_MANY_HOPS") {
+			refused.Add(1)
+		}
+		w.WriteHeader(code)
+	}))
+	defer app.Close()
+	s := harness.Start(t, harness.Options{App: "loop", AppPort: app.Listener.Addr().(*net.TCPAddr).Port, Protocol: "http"})
+	sidecar.Store(s)
+	(&pair{client: s.Client()}).published(t, "loop", 1)
+	code, text := invokeLoop(within(t, time.Minute), s)
+	if code != http.StatusBadRequest || refused.Load() != 1 || calls.Load() > 64 {
+		t.Fatalf("%d calls, %d of them refused for their hops; the first got %d: %s", calls.Load(), refused.Load(), code, text)
+	}
+}
+
+func invokeLoop(ctx context.Context, s *harness.Sidecar) (code int, text string) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.HTTP+"/outrigger.invocation.v1.Invocation/Invoke",
+		strings.NewReader(`{"service": "loop", "method": "again"}`))
+	if err != nil {
+		return http.StatusInternalServerError, err.Error()
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return http.StatusInternalServerError, err.Error()
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return http.StatusInternalServerError, err.Error()
+	}
+	return res.StatusCode, string(body)
 }
 
 // TestCircleOfTracedServices: these hand on their trace and nothing else, as instrumentation for OpenTelemetry does.
