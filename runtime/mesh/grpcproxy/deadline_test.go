@@ -145,7 +145,8 @@ func TestAnsweredBeforeDeadline(t *testing.T) {
 	r := &Relay{Margins: 1, Done: func(o *Outcome) { out = *o }}
 	inBubble(t, r, func(x *between) {
 		x.client.request(1, true, "grpc-timeout", "1S")
-		if _, h := x.take(); parseTimeout(h["grpc-timeout"]) != time.Second {
+		_, h := x.take()
+		if d, ok := parseTimeout(h["grpc-timeout"]); !ok || d != time.Second {
 			t.Error("the server was told", h["grpc-timeout"])
 		}
 		x.ends(1, 975*time.Millisecond, "deadline exceeded after 975ms: connected to srv, the request was sent, no answer")

@@ -101,8 +101,8 @@ func (c *conn) request(id uint32, end, over bool, b *batch) error {
 		c.rst(id, codeProtocol, b)
 		return c.idle(b)
 	}
-	h.Timeout = parseTimeout(h.kind(kindTimeout))
-	if c.r.methods != nil && !over && !end && length < 0 && c.refusal == nil {
+	timeout := h.kind(kindTimeout)
+	if h.Timeout, ok = parseTimeout(timeout); ok && c.r.methods != nil && !over && !end && length < 0 && c.refusal == nil {
 		if m := c.r.local(h); m != nil {
 			c.hold(id, m, h, b)
 			return nil
@@ -124,6 +124,10 @@ func (c *conn) request(id uint32, end, over bool, b *batch) error {
 	c.mu.Unlock()
 	if over {
 		s.reply(fault(FlagLimited, grpcExhausted, ReasonHeadersTooBig, "header list too large"), b)
+		return nil
+	}
+	if !ok { // to take it for none would let the call run for ever
+		s.reply(fault(FlagProtocol, grpcInternal, ReasonMalformed, "malformed grpc-timeout "+strconv.Quote(timeout[:min(len(timeout), timeoutShown)])), b)
 		return nil
 	}
 	if c.refusal != nil {

@@ -6,24 +6,27 @@ import (
 	"time"
 )
 
-// parseTimeout reads a grpc-timeout; 0: there is none, or none that makes sense.
-func parseTimeout(s string) time.Duration {
+// parseTimeout reads a grpc-timeout, at most 8 digits and a unit; "" is none, and 0.
+func parseTimeout(s string) (d time.Duration, ok bool) {
 	if len(s) < 2 || len(s) > 9 {
-		return 0
+		return 0, s == ""
 	}
 	n, err := strconv.ParseUint(s[:len(s)-1], 10, 32)
 	i := strings.IndexByte("numSMH", s[len(s)-1])
 	if err != nil || i < 0 {
-		return 0
+		return 0, false
 	}
 	unit := [...]time.Duration{1, time.Microsecond, time.Millisecond, time.Second, time.Minute, time.Hour}[i]
 	if time.Duration(n) > maxTimeout/unit {
-		return maxTimeout
+		return maxTimeout, true
 	}
-	return max(unit*time.Duration(n), 1)
+	return max(unit*time.Duration(n), 1), true
 }
 
-const maxTimeout = 100 * 365 * 24 * time.Hour
+const (
+	maxTimeout   = 100 * 365 * 24 * time.Hour
+	timeoutShown = 32 // bytes of one that cannot be read
+)
 
 func formatTimeout(d time.Duration) string {
 	d = max(d, 1)
