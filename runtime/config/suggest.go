@@ -15,7 +15,7 @@ func suggest(name string, known []string) string {
 		return fmt.Sprintf(" (did you mean %q?)", best)
 	case len(known) == 0:
 		return " (there are none)"
-	case len(known) <= 16:
+	case len(known) <= 32: // as many sections as there may be, and a line that can still be read
 		return " (have " + strings.Join(known, ", ") + ")"
 	}
 	return ""
