@@ -40,10 +40,20 @@ func TestPortInUse(t *testing.T) {
 					args = append(args, f, "0")
 				}
 			}
-			out, err := exec.Command(harness.Binary(t), append(args, flag, port)...).CombinedOutput()
-			exit, ok := err.(*exec.ExitError)
-			if !ok || exit.ExitCode() != 2 {
-				t.Fatalf("got %v, want exit code 2\n%s", err, out)
+			var out []byte
+			fastest := time.Hour
+			for range 3 { // the machine may be busy with something else
+				began := time.Now()
+				var err error
+				out, err = exec.Command(harness.Binary(t), append(args, flag, port)...).CombinedOutput()
+				fastest = min(fastest, time.Since(began))
+				exit, ok := err.(*exec.ExitError)
+				if !ok || exit.ExitCode() != 2 {
+					t.Fatalf("got %v, want exit code 2\n%s", err, out)
+				}
+			}
+			if fastest > time.Second {
+				t.Errorf("it took %s to say so, three times", fastest)
 			}
 			for _, want := range []string{port, flag, "integration.test"} { // the port, who holds it, and the flag
 				if !strings.Contains(string(out), want) {
@@ -66,12 +76,12 @@ func TestCalleeFaults(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		port int
-		want []codes.Code
+		want codes.Code
 	}{
-		{"refusing", refusing, []codes.Code{codes.Unavailable}},
-		{"hanging", hanging, []codes.Code{codes.DeadlineExceeded, codes.Unavailable}},
-		{"garbage", garbage, []codes.Code{codes.Unavailable, codes.Internal}},
-		{"slamming", slamming, []codes.Code{codes.Unavailable}},
+		{"refusing", refusing, codes.Unavailable},
+		{"hanging", hanging, codes.DeadlineExceeded},
+		{"garbage", garbage, codes.Unavailable},
+		{"slamming", slamming, codes.Unavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -80,19 +90,10 @@ func TestCalleeFaults(t *testing.T) {
 			caller := harness.Start(t, harness.Options{App: "caller", DataDir: dir})
 			publish(t, callee, dir, "echo") // a port that refuses is never announced by the sidecar itself
 			echo := echopb.NewEchoClient(caller.Client().Conn("echo"))
-			began := time.Now()
 			_, err := echo.Unary(within(t, 3*time.Second), &echopb.Message{})
-			if took := time.Since(began); took > 10*time.Second {
-				t.Errorf("it took %s with a deadline of 3 s", took)
+			if status.Code(err) != c.want || client.Reason(err) == "" { // what grpc-go itself says at the deadline has no reason
+				t.Fatalf("got %v, reason %q; want %v and a reason", err, client.Reason(err), c.want)
 			}
-			found := false
-			for _, code := range c.want {
-				found = found || status.Code(err) == code
-			}
-			if !found || client.Reason(err) == "" {
-				t.Fatalf("got %v, reason %q; want one of %v and a reason", err, client.Reason(err), c.want)
-			}
-			t.Logf("%v, reason %s", err, client.Reason(err))
 		})
 	}
 }

@@ -51,6 +51,14 @@ type options struct {
 	concurrences []int
 }
 
+// runs says whether a part was asked for.
+func (o options) runs(part string) bool { return strings.Contains(part, o.only) }
+
+var parts = []struct {
+	name string
+	run  func(options) ([]row, error)
+}{{"idle", idle}, {"cache", cache}, {"state", state}, {"lock", lock}, {"pubsub", events}, {"pubsub-daprd", delivered}, {"invoke", invoke}}
+
 func run(o options) error {
 	var err error
 	if o.binary, err = filepath.Abs(o.binary); err != nil {
@@ -62,11 +70,8 @@ func run(o options) error {
 	defer os.RemoveAll(o.dir)
 	o.concurrences = []int{1, 16, 64}
 	var rows []row
-	for _, part := range []struct {
-		name string
-		run  func(options) ([]row, error)
-	}{{"idle", idle}, {"cache", cache}, {"state", state}, {"lock", lock}, {"pubsub", events}, {"pubsub-daprd", delivered}, {"invoke", invoke}} {
-		if !strings.Contains(part.name, o.only) {
+	for _, part := range parts {
+		if !o.runs(part.name) {
 			continue
 		}
 		r, err := part.run(o)
@@ -74,6 +79,9 @@ func run(o options) error {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}
 		rows = append(rows, r...)
+	}
+	if len(rows) == 0 {
+		return fmt.Errorf("no part has %q in its name", o.only)
 	}
 	text, err := json.MarshalIndent(rows, "", "  ")
 	if err != nil {
@@ -83,7 +91,7 @@ func run(o options) error {
 		return err
 	}
 	printRows(rows)
-	return judge(rows, o.slack)
+	return judge(rows, o)
 }
 
 // row is one line of bench.json: medians over the rounds. CPU is that of the server, proxy or sidecars, for each call.

@@ -1,5 +1,5 @@
 // Command suite runs the black-box tests and shows what go test -v does; its last line counts them:
-// "suite: N passed, N failed, N skipped". Its exit code is that of go test.
+// "suite: N passed, N failed, N skipped". Its exit code is that of go test, and 1 when no test ran, or one was skipped.
 package main
 
 import (
@@ -57,6 +57,12 @@ func run(test *exec.Cmd, out io.Writer) (code int, err error) {
 		return exit.ExitCode(), nil
 	} else if err != nil {
 		return 1, err
+	}
+	switch {
+	case t.passed == 0:
+		return 1, errors.New("no test ran: is there one of this name?")
+	case t.skipped > 0:
+		return 1, errors.New("tests were skipped")
 	}
 	return 0, nil
 }
