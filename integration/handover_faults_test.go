@@ -205,27 +205,30 @@ func TestHandOverBrokenOff(t *testing.T) {
 // TestPredecessorThatGoes ends the old one while the new one starts: what comes meanwhile waits for that.
 func TestPredecessorThatGoes(t *testing.T) {
 	for name, end := range map[string]func(*harness.Sidecar){
-		"killed": (*harness.Sidecar).Kill, "ended in order": func(s *harness.Sidecar) { s.Stop() },
+		"killed": (*harness.Sidecar).Kill, "ended in order": func(s *harness.Sidecar) {
+			if code := s.Stop(); code != 0 {
+				t.Errorf("exit code %d\n%s", code, s.Output())
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all, clients := shop(t, 1, 1)
-			for _, i := range []*instance{all[1]} {
-				old := i.sidecar
-				next := i.replaceStuck(t)
-				next.asked(t, old)
-				end(old)
-				called := make(chan error, 1)
-				go func() { called <- dialCaller(t, old.Outbound).call() }()
-				time.Sleep(100 * time.Millisecond)
-				next.mend(t)
-				if err := <-called; err != nil {
-					t.Error(err)
-				}
-				if _, err := os.Stat(old.Socket); err != nil {
-					t.Error(err)
-				}
-				i.sidecar = next.Sidecar
+			i := all[1]
+			old := i.sidecar
+			next := i.replaceStuck(t)
+			next.asked(t, old)
+			end(old)
+			called := make(chan error, 1)
+			go func() { called <- dialCaller(t, old.Outbound).call() }()
+			time.Sleep(100 * time.Millisecond)
+			next.mend(t)
+			if err := <-called; err != nil {
+				t.Error(err)
 			}
+			if _, err := os.Stat(old.Socket); err != nil {
+				t.Error(err)
+			}
+			i.sidecar = next.Sidecar
 			harness.Eventually(t, 20*time.Second, clients[0].call)
 		})
 	}

@@ -318,7 +318,9 @@ func TestPublicationsPassOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	callee.sidecar = next
-	old.Wait(time.Minute)
+	if code := old.Wait(time.Minute); code != 0 {
+		t.Errorf("exit code %d\n%s", code, old.Output())
+	}
 	time.Sleep(time.Second) // two checks of the registry
 	for _, name := range []string{"early", "late"} {
 		(&pair{client: watcher}).published(t, name, 1)

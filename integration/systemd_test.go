@@ -13,7 +13,7 @@ import (
 // TestSocketsOfSystemd stops and starts sidecars whose sockets somebody else holds: no connection is refused in between.
 func TestSocketsOfSystemd(t *testing.T) {
 	config := "registry: {default: {driver: file, options: {dir: " + t.TempDir() + "}}}\ndrain: {propagation: 100ms, quiet: 100ms, max: 2s}\n"
-	callee := startInstanceWith(t, "echo", "one", config)
+	startInstanceWith(t, "echo", "one", config)
 	dir := t.TempDir()
 	o := harness.Options{App: "caller", DataDir: dir, Config: config, Passed: map[string]*os.File{}}
 	addresses := map[string]string{}
@@ -59,7 +59,6 @@ func TestSocketsOfSystemd(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	_ = callee
 	o.Passed = map[string]*os.File{"grpcc": o.Passed["grpc"]}
 	o.App = "other"
 	if _, err := harness.TryStart(t, o); err == nil || !strings.Contains(err.Error(), "FileDescriptorName=") || !strings.Contains(err.Error(), "exit status 2") {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -44,11 +45,11 @@ func (s *Server) Place(ctx context.Context, in *shoppb.PlaceRequest) (*shoppb.Or
 	if err != nil {
 		return nil, err
 	}
-	taken, err := s.stock.Take(ctx, &shoppb.TakeRequest{Item: in.GetItem(), Quantity: in.GetQuantity()})
+	number, err := s.book.number(ctx) // before goods are taken: a number that is not used harms nobody
 	if err != nil {
 		return nil, err
 	}
-	number, err := s.book.number(ctx)
+	taken, err := s.stock.Take(ctx, &shoppb.TakeRequest{Item: in.GetItem(), Quantity: in.GetQuantity()})
 	if err != nil {
 		return nil, err
 	}
@@ -65,21 +66,20 @@ func (s *Server) Place(ctx context.Context, in *shoppb.PlaceRequest) (*shoppb.Or
 	return o, nil
 }
 
-// price looks into the cache first.
+// price looks into the cache first. A cache that is away costs a question, not an order.
 func (s *Server) price(ctx context.Context, item string) (cents int64, err error) {
 	kept, err := s.prices.Get(ctx, item)
 	if err == nil {
 		return strconv.ParseInt(string(kept.Value), 10, 64)
 	}
-	if !errors.Is(err, client.ErrNotFound) {
-		return 0, err
-	}
 	asked, err := s.stock.Price(ctx, &shoppb.PriceRequest{Item: item})
 	if err != nil {
 		return 0, err
 	}
-	_, err = s.prices.Set(ctx, item, client.Item{Value: strconv.AppendInt(nil, asked.GetCents(), 10), TTL: PriceTTL})
-	return asked.GetCents(), err
+	if _, err := s.prices.Set(ctx, item, client.Item{Value: strconv.AppendInt(nil, asked.GetCents(), 10), TTL: PriceTTL}); err != nil {
+		slog.Warn("the price is not kept", "item", item, "err", err)
+	}
+	return asked.GetCents(), nil
 }
 
 // pay calls the payment service, which speaks HTTP.
@@ -110,7 +110,7 @@ func (s *Server) unpaid(ctx context.Context, o *shoppb.Order, why error) error {
 	return why
 }
 
-// putBack undoes Take, whether or not the customer still waits.
+// putBack undoes Take, whether or not the customer still waits. Any shelf will do: customers buy from all of them.
 func (s *Server) putBack(ctx context.Context, o *shoppb.Order) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
