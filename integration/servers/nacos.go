@@ -1,0 +1,90 @@
+package servers
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+var nacos = Kind{Name: "nacos", About: "one Nacos, standalone, with its store in files; the console is not part of it", Wild: true, install: installNacos, start: startNacos}
+
+var (
+	//go:embed java/nacos.xml
+	nacosPOM string
+	//go:embed java/Nacos.java
+	nacosMain string
+	//go:embed java/nacos.sql
+	nacosSchema string
+	//go:embed java/nacos.properties
+	nacosConfig string
+)
+
+func nacosJars(ctx context.Context) (string, error) {
+	return jars(ctx, "nacos", nacosPOM, map[string]string{"Nacos.java": nacosMain})
+}
+
+func installNacos(ctx context.Context) error { _, err := nacosJars(ctx); return err }
+
+// Its other ports lie at fixed distances from the first.
+const nacosGRPC, nacosClusterGRPC, nacosRaft = 1000, 1001, -1000
+
+func startNacos(ctx context.Context, s *Server) error {
+	dir, err := nacosJars(ctx)
+	if err != nil {
+		return err
+	}
+	at, err := freePort(nacosGRPC, nacosClusterGRPC, nacosRaft)
+	if err != nil {
+		return err
+	}
+	n, err := s.node("nacos", at, program{product: "nacos", limit: 2 * time.Minute})
+	if err != nil {
+		return err
+	}
+	n.Ports = map[string]int{"grpc": at + nacosGRPC, "cluster-grpc": at + nacosClusterGRPC, "raft": at + nacosRaft}
+	conf := filepath.Join(n.Name, "conf")
+	if _, err := s.file(filepath.Join(conf, "application.properties"), fmt.Sprintf("server.port=%d\n%s\n%s\n", at, nacosConfig, strings.Join(s.settings, "\n"))); err != nil {
+		return err
+	}
+	if _, err := s.file(filepath.Join(conf, "derby-schema.sql"), nacosSchema); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(n.Dir, "tmp"), 0o700); err != nil {
+		return err
+	}
+	lib := filepath.Join(dir, "lib")
+	n.args = append(java(filepath.Join(n.Dir, "tmp"), "-XX:TieredStopAtLevel=1", "-Dnacos.standalone=true", "-Dnacos.home="+n.Dir,
+		"-Dnacos.logs.path="+filepath.Join(n.Dir, "logs"), "-DJM.LOG.PATH="+filepath.Join(n.Dir, "logs"), "-Dderby.stream.error.file="+filepath.Join(n.Dir, "derby.log"),
+		"-Dspring.config.additional-location=file:"+filepath.Join(s.Dir, conf)+"/"),
+		// Two versions of hessian are asked for: the newer one's classes must be found first, and the older one's must be there.
+		"-cp", strings.Join([]string{filepath.Join(dir, "classes"), filepath.Join(lib, "hessian-4.0.63.jar"), filepath.Join(lib, "*")}, ":"), "Nacos")
+	n.ask = func(ctx context.Context) (string, int, error) { return askNacos(ctx, "http://"+n.Addr+"/nacos") }
+	return s.boot(ctx, n)
+}
+
+func askNacos(ctx context.Context, url string) (string, int, error) {
+	status := struct{ Status string }{}
+	if err := getJSON(ctx, url+"/v1/ns/operator/metrics", &status); err != nil {
+		return "", 0, err
+	}
+	if status.Status != "UP" {
+		return "", 0, errors.New("its status is " + status.Status)
+	}
+	self := struct {
+		Data struct {
+			ExtendInfo struct{ Version string }
+		}
+	}{}
+	if err := getJSON(ctx, url+"/v2/core/cluster/node/self", &self); err != nil {
+		return "", 0, err
+	}
+	if self.Data.ExtendInfo.Version == "" {
+		return "", 0, errors.New("it does not say its version")
+	}
+	return self.Data.ExtendInfo.Version, 0, nil
+}

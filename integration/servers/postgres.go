@@ -1,0 +1,138 @@
+package servers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	postgresServer = tool{"/usr/lib/postgresql/*/bin/postgres", "postgresql"}
+	psqlClient     = tool{"psql", "postgresql-client"}
+)
+
+var postgres = Kind{Name: "postgres", About: "one PostgreSQL, with passwords, with and without TLS; database postgres; the limited user may connect",
+	install: needs(postgresServer, psqlClient), start: startPostgres}
+
+func startPostgres(ctx context.Context, s *Server) error {
+	binary, err := postgresServer.path()
+	if err != nil {
+		return err
+	}
+	at, err := freePort()
+	if err != nil {
+		return err
+	}
+	s.users()
+	certs, err := s.certificates()
+	if err != nil {
+		return err
+	}
+	n, err := s.node("postgres", at, program{product: "postgres", user: "postgres", limit: time.Minute, stop: syscall.SIGINT})
+	if err != nil {
+		return err
+	}
+	n.args = []string{binary, "-D", n.Dir, "-c", "listen_addresses=127.0.0.1", "-p", strconv.Itoa(at), "-c", "unix_socket_directories=",
+		"-c", "dynamic_shared_memory_type=mmap", "-c", "ssl=on"} // mmap keeps what is shared in its folder, too
+	for _, setting := range s.settings {
+		n.args = append(n.args, "-c", setting)
+	}
+	n.ask = func(ctx context.Context) (string, int, error) {
+		version, err := s.Psql(ctx, "select split_part(current_setting('server_version'), ' ', 1)")
+		return version, 0, err
+	}
+	n.tidy = func() error { return dropShared(n) }
+	if err := s.initdb(ctx, n, filepath.Dir(binary), certs); err != nil {
+		return err
+	}
+	if err := s.boot(ctx, n); err != nil {
+		return err
+	}
+	_, err = s.Psql(ctx, fmt.Sprintf("create role %s login password '%s'", s.Limited, s.LimitedPassword))
+	return err
+}
+
+// initdb makes the folder, with a user who may do all, and hands the server a copy of the certificate that its own user can read.
+func (s *Server) initdb(ctx context.Context, n *Node, dir string, certs certificates) error {
+	as, err := runAs(n.user)
+	if err != nil {
+		return err
+	}
+	password, err := s.file("postgres-password", s.Password+"\n")
+	if err != nil {
+		return err
+	}
+	if err := giveTo(as, password); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, "initdb"), "-D", n.Dir, "-U", s.User, "-A", "scram-sha-256", "--pwfile="+password, "-N", "-E", "UTF8", "--locale=C")
+	cmd.Dir = n.Dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Pdeathsig: syscall.SIGKILL}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	for name, from := range map[string]string{"server.crt": certs.cert, "server.key": certs.key} {
+		text, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(n.Dir, name)
+		if err := os.WriteFile(to, text, 0o600); err != nil {
+			return err
+		}
+		if err := giveTo(as, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Psql runs a statement in a PostgreSQL as the user who may do all, and answers its rows, with | between the columns.
+func (s *Server) Psql(ctx context.Context, statement string) (string, error) {
+	cmd := exec.CommandContext(ctx, "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", strconv.Itoa(port(s.Addr())),
+		"-U", s.User, "-d", "postgres", "-c", statement)
+	cmd.Env = append(os.Environ(), "PGPASSWORD="+s.Password, "PGSSLMODE=verify-ca", "PGSSLROOTCERT="+s.CA)
+	out, err := cmd.Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		err = fmt.Errorf("psql: %w: %s", err, exit.Stderr)
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+// dropShared removes the System V segment that one which was killed leaves behind; its last line but one in postmaster.pid has
+// the key and the number of it.
+func dropShared(n *Node) error {
+	text, err := os.ReadFile(filepath.Join(n.Dir, "postmaster.pid"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // it ended in order
+	}
+	if err != nil {
+		return err
+	}
+	const line = 6
+	lines := strings.Split(string(text), "\n")
+	if len(lines) <= line {
+		return nil // it did not come so far
+	}
+	words := strings.Fields(lines[line])
+	if len(words) != 2 {
+		return fmt.Errorf("no shared memory in line %d of postmaster.pid: %q", line+1, lines[line])
+	}
+	id, err := strconv.Atoi(words[1])
+	if err != nil {
+		return err
+	}
+	if _, err := unix.SysvShmCtl(id, unix.IPC_RMID, nil); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EIDRM) {
+		return fmt.Errorf("shared memory %d: %w", id, err)
+	}
+	return nil
+}
