@@ -57,9 +57,11 @@ func (c *conn) request(id uint32, end, over bool, b *batch) error {
 		c.past.opened(c.last, id)
 		c.last = id
 	}
-	full := len(c.streams) >= c.r.MaxStreams
+	full, unread := len(c.streams) >= c.r.MaxStreams, len(c.out) > writeLimit
 	c.mu.Unlock()
 	switch {
+	case unread:
+		return errUnread
 	case id&1 == 0:
 		return connError{codeProtocol, "stream id"}
 	case s != nil:

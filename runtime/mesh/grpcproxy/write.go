@@ -3,9 +3,12 @@ package grpcproxy
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"syscall"
 	"time"
 )
+
+var errUnread = errors.New("the client does not read its answers")
 
 func (c *conn) send(b *batch, f func([]byte) []byte) {
 	c.mu.Lock()
@@ -20,11 +23,16 @@ func (c *conn) send(b *batch, f func([]byte) []byte) {
 	b.touch(c)
 }
 
-// flush writes what has gathered, unless another goroutine is at it, which then takes this along.
+// flush writes what has gathered, unless another goroutine is at it, which then takes this along. A client that has that one wait
+// while ever more gathers is dropped, as in send; what gathers for an upstream is held down by its streams.
 func (c *conn) flush(b *batch) {
 	c.mu.Lock()
 	if c.writing || c.closed {
+		flood := c.up == nil && !c.closed && len(c.out) > writeLimit
 		c.mu.Unlock()
+		if flood {
+			c.nc.Close()
+		}
 		return
 	}
 	c.writing = true
