@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type group struct {
 	members    []*member
 	turn       int
 	pumping    bool
+	broken     error // why what comes next cannot be read: when all before it is settled the members' streams end
 	serial     uint64
 
 	fresh, aging []*item  // unsettled ones that are not kept as they are; fresh ones wait for the next time
@@ -52,6 +54,7 @@ type item struct {
 	entry    *entry // nil: to be read
 	kept     bool   // there is a record of it
 	lost     bool   // retention has removed the event
+	broken   error  // the event cannot be read
 	settled  bool
 
 	serial   uint64 // of the delivery under way; 0: none
@@ -68,6 +71,7 @@ type member struct {
 	out      []message
 	ready    chan struct{} // out has something
 	received uint64        // later serials have not reached the session
+	end      context.CancelCauseFunc
 }
 
 type due struct {

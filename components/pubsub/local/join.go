@@ -26,13 +26,13 @@ func (m *machine) subscribe(ctx context.Context, p store.Peer[up, down]) error {
 	if err != nil {
 		return err
 	}
-	member := g.enter(first.Start)
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	member := g.enter(first.Start, end)
 	defer member.leave()
 	if err := p.Send(down{}); err != nil {
 		return err
 	}
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
 	defer context.AfterFunc(m.ctx, func() { end(errGone) })()
 	go func() { end(member.listen(p)) }() // it ends with the stream
 	for {
@@ -107,8 +107,9 @@ func (m *member) take() []message {
 	return out
 }
 
-func (g *group) enter(s *start) *member {
-	m := &member{g: g, deadline: s.AckDeadline, flying: map[uint64]*item{}, ready: make(chan struct{}, 1), received: math.MaxUint64}
+// enter makes a member, whose session end ends.
+func (g *group) enter(s *start, end context.CancelCauseFunc) *member {
+	m := &member{g: g, deadline: s.AckDeadline, flying: map[uint64]*item{}, ready: make(chan struct{}, 1), received: math.MaxUint64, end: end}
 	g.t.use()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -116,6 +117,7 @@ func (g *group) enter(s *start) *member {
 	g.members = append(g.members, m)
 	if !g.pumping {
 		g.pumping = true
+		g.mend()
 		g.t.m.tasks.Go(g.pump)
 	}
 	return m

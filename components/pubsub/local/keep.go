@@ -92,7 +92,7 @@ func (g *group) unkept(c changes) {
 
 // group finds or makes the group that a session asks for, and moves it if it asks for that.
 func (m *machine) group(ctx context.Context, s *start) (*group, error) {
-	t, err := m.topic(ctx, s.Component, s.Namespace, s.Topic, s.Settings)
+	t, err := m.topic(ctx, address{s.Component, s.Namespace, s.Topic}, &s.Settings)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (m *machine) group(ctx context.Context, s *start) (*group, error) {
 	t.mu.Unlock()
 	if g == nil {
 		if g, err = t.readGroup(ctx, s); err != nil {
-			return nil, away("group "+s.Group, err)
+			return nil, m.tell(away(t.String()+", group "+s.Group, err))
 		}
 		t.mu.Lock()
 		t.groups[s.Group] = g
@@ -128,7 +128,7 @@ func (t *topic) readGroup(ctx context.Context, s *start) (*group, error) {
 		return g, g.create(ctx, s.Earliest)
 	}
 	var r groupRecord
-	if err := decode(record, &r); err != nil {
+	if err := decode(g.key, record, &r); err != nil {
 		return nil, err
 	}
 	g.restart(r.ID, r.Low)
@@ -165,7 +165,7 @@ func (g *group) restart(id, low uint64) {
 func (g *group) recover(v *db.View) error {
 	prefix := blocksOf(g.id)
 	for key, record := range v.Scan(prefix, db.After(prefix)) {
-		b, err := decodeBlock(record)
+		b, err := decodeBlock(key, record)
 		if err != nil {
 			return err
 		}
@@ -175,7 +175,7 @@ func (g *group) recover(v *db.View) error {
 	prefix = retriesOf(g.id)
 	for key, record := range v.Scan(prefix, db.After(prefix)) {
 		var r retryRecord
-		if err := decode(record, &r); err != nil {
+		if err := decode(key, record, &r); err != nil {
 			return err
 		}
 		g.retries[sequenceOf(key)] = r

@@ -128,6 +128,8 @@ func (d *driver) Publish(ctx context.Context, events []pubsub.Publication) ([]pu
 			results[i].Err = pubsub.Reused()
 		case faultSkipped:
 			results[i].Err = pubsub.Skipped()
+		case faultDamaged:
+			results[i].Err = fmt.Errorf("%w: the record of the idempotency key cannot be read", components.ErrDamaged)
 		}
 	}
 	return results, nil

@@ -28,7 +28,8 @@ type machine struct {
 	full  chan struct{} // a topic has more than it may retain
 
 	mu     sync.Mutex
-	topics map[string]*topic // by their record's key
+	places map[address]*place
+	told   map[string]bool // what cannot be read
 
 	noting sync.Mutex
 	noted  map[keeper]bool // have something that is to be kept
@@ -41,7 +42,7 @@ type keeper interface {
 }
 
 func openMachine(ctx context.Context, space *db.Space, log *slog.Logger) (store.Machine, error) {
-	m := &machine{space: space, log: log, ctx: ctx, topics: map[string]*topic{}, noted: map[keeper]bool{},
+	m := &machine{space: space, log: log, ctx: ctx, places: map[address]*place{}, told: map[string]bool{}, noted: map[keeper]bool{},
 		stir: make(chan struct{}, 1), full: make(chan struct{}, 1)}
 	m.tasks.Go(m.keepAlways)
 	m.tasks.Go(m.sweepAlways)

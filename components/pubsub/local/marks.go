@@ -124,10 +124,10 @@ func (b *block) encode() []byte {
 	return out
 }
 
-func decodeBlock(record []byte) (*block, error) {
+func decodeBlock(key, record []byte) (*block, error) {
 	b := &block{}
 	if len(record) != 1+8*len(b) || record[0] != format {
-		return nil, damaged("it is no block of marks")
+		return nil, damaged(key, "it is no block of marks")
 	}
 	for i := range b {
 		b[i] = binary.BigEndian.Uint64(record[1+8*i:])

@@ -40,7 +40,7 @@ func TestMarksAreASet(t *testing.T) {
 		if (i+1)*blockSize-1 <= m.low {
 			t.Errorf("block %d is below low %d and still there", i, m.low)
 		}
-		b, err := decodeBlock(m.blocks[i].encode())
+		b, err := decodeBlock(blockKey(1, i), m.blocks[i].encode())
 		if err != nil || *b != *m.blocks[i] {
 			t.Errorf("block %d does not survive its record: %v", i, err)
 		}

@@ -26,7 +26,7 @@ func (m *machine) publish(ctx context.Context, in publishIn) (publishOut, error)
 			t = rows[i-1].t
 		} else {
 			var err error
-			if t, err = m.topic(ctx, in.Component, p.Namespace, p.Topic, in.Settings); err != nil {
+			if t, err = m.topic(ctx, address{in.Component, p.Namespace, p.Topic}, &in.Settings); err != nil {
 				return publishOut{}, err
 			}
 		}
@@ -42,6 +42,11 @@ func (m *machine) publish(ctx context.Context, in publishIn) (publishOut, error)
 	})
 	if err != nil {
 		return publishOut{}, away("publish", err)
+	}
+	for i := range results {
+		if err := results[i].unreadable; err != nil {
+			_ = m.tell(away(rows[i].t.String(), err)) // the result says it, too
+		}
 	}
 	return publishOut{results}, nil
 }
@@ -119,8 +124,9 @@ func (r *row) repeated(tx *db.Tx, now, expires db.Time, result *published) (bool
 	}
 	if ok {
 		var first repeatRecord
-		if err := decode(record, &first); err != nil {
-			return false, err
+		if err := decode(key, record, &first); err != nil {
+			result.Fault, result.unreadable = faultDamaged, err
+			return true, nil
 		}
 		if first.Expires > now {
 			if !bytes.Equal(first.Fingerprint, r.fingerprint) {

@@ -1,8 +1,10 @@
 package local
 
 import (
+	"errors"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
 
@@ -21,6 +23,10 @@ func (g *group) pump() {
 			err = g.load(missing)
 		case more:
 			err = g.readOn()
+		}
+		if errors.Is(err, components.ErrDamaged) {
+			g.breakOff(err)
+			continue
 		}
 		if err != nil {
 			g.t.m.log.Error("events could not be read; it is tried again", "err", err)
@@ -52,6 +58,7 @@ func (g *group) step() (next db.Time, missing []*item, more bool) {
 	now := g.t.m.space.Now()
 	g.expire(now)
 	missing, more = g.handOut(now, reached)
+	g.endBroken()
 	if len(g.fresh)+len(g.aging)+len(g.gone) > 0 {
 		g.t.m.note(g)
 	}
@@ -68,6 +75,10 @@ func (g *group) handOut(now db.Time, reached uint64) (missing []*item, more bool
 				g.finish(it)
 				continue
 			}
+			if it.broken != nil {
+				g.broken = it.broken
+				return nil, false
+			}
 			if it.entry == nil {
 				return g.withoutEvent(), false
 			}
@@ -81,7 +92,7 @@ func (g *group) handOut(now db.Time, reached uint64) (missing []*item, more bool
 		}
 		e := g.lookAt()
 		if e == nil {
-			return nil, len(g.ahead) == 0 && g.read < reached
+			return nil, len(g.ahead) == 0 && g.read < reached && g.broken == nil
 		}
 		m := g.whoTakes(e.size)
 		if m == nil {
@@ -153,7 +164,7 @@ func (g *group) whoTakes(size int64) *member {
 // withoutEvent are items to come again soon whose events are not in memory; the next one is among them.
 func (g *group) withoutEvent() (missing []*item) {
 	for _, r := range g.again.list {
-		if r.item.entry == nil && !r.item.lost {
+		if r.item.entry == nil && !r.item.lost && r.item.broken == nil {
 			if missing = append(missing, r.item); len(missing) == maxRead {
 				break
 			}
@@ -164,18 +175,14 @@ func (g *group) withoutEvent() (missing []*item) {
 
 // load reads the events of items.
 func (g *group) load(missing []*item) error {
-	seqs := make([]uint64, len(missing))
-	for i, it := range missing {
-		seqs[i] = it.seq
-	}
-	entries, err := g.t.get(seqs)
+	all, err := g.t.get(missing)
 	if err != nil {
 		return err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for i, e := range entries {
-		missing[i].entry, missing[i].lost = e, e == nil
+	for i, f := range all {
+		missing[i].entry, missing[i].lost, missing[i].broken = f.entry, f.lost, f.unreadable
 	}
 	return nil
 }
@@ -201,4 +208,35 @@ func (g *group) readOn() error {
 		g.read = reached
 	}
 	return nil
+}
+
+// breakOff is for an event that cannot be read. Nothing after it is delivered: what is skipped would be lost.
+func (g *group) breakOff(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.broken = err
+}
+
+// endBroken ends the members' streams once there is nothing left that can be delivered, and nothing to be settled.
+func (g *group) endBroken() {
+	if g.broken == nil || g.later.len() > 0 || g.again.len() > 0 && g.again.peek().broken == nil {
+		return
+	}
+	for _, m := range g.members {
+		if len(m.flying) > 0 {
+			return
+		}
+	}
+	err := g.t.m.tell(away(g.t.String(), g.broken))
+	for _, m := range g.members {
+		m.end(err)
+	}
+}
+
+// mend has what could not be read tried again: retention may have removed it.
+func (g *group) mend() {
+	g.broken = nil
+	for _, r := range g.again.list {
+		r.item.broken = nil
+	}
 }

@@ -19,9 +19,6 @@ const headLength = 1 + 3*8
 
 func number(key []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(key, n) }
 
-func topicKey(component, namespace, topic string) []byte {
-	return []byte("n" + component + "\x00" + namespace + "\x00" + topic)
-}
 func eventKey(topic, seq uint64) []byte          { return number(number([]byte("e"), topic), seq) }
 func groupKey(topic uint64, group string) []byte { return append(number([]byte("g"), topic), group...) }
 func blocksOf(group uint64) []byte               { return number([]byte("a"), group) }
@@ -35,6 +32,23 @@ func expiryKey(at db.Time, record []byte) []byte {
 
 // sequenceOf is the number that a key ends with.
 func sequenceOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
+
+// what says in words whose record a key is of.
+func what(key []byte) string {
+	switch key[0] {
+	case 'e':
+		return fmt.Sprintf("event %d", sequenceOf(key))
+	case 'g':
+		return fmt.Sprintf("the record of group %q", key[9:])
+	case 'a':
+		return fmt.Sprintf("the record of what was settled, block %d", sequenceOf(key))
+	case 'r':
+		return fmt.Sprintf("the record of the attempts of event %d", sequenceOf(key))
+	case 'i':
+		return fmt.Sprintf("the record of the idempotency key %q", key[9:])
+	}
+	return "the topic's record"
+}
 
 // topicRecord is stored when something of it changes; Reached and Bytes follow within a second.
 type topicRecord struct {
@@ -73,18 +87,18 @@ func encode(v any) []byte {
 	return append(append(make([]byte, 0, len(b)+1), format), b...)
 }
 
-func decode(record []byte, v any) error {
+func decode(key, record []byte, v any) error {
 	if len(record) == 0 || record[0] != format {
-		return damaged("its format is not known")
+		return damaged(key, "it is not of format 1")
 	}
 	if err := cbor.Unmarshal(record[1:], v); err != nil {
-		return damaged(err.Error())
+		return damaged(key, err.Error())
 	}
 	return nil
 }
 
-func damaged(why string) error {
-	return fmt.Errorf("%w: a record of the store: %s", components.ErrDamaged, why)
+func damaged(key []byte, why string) error {
+	return fmt.Errorf("%w: %s cannot be read: %s", components.ErrDamaged, what(key), why)
 }
 
 // encodeEvent leaves room for the head, which stamp fills in.
@@ -109,19 +123,19 @@ func (h head) stamp(record []byte) {
 	binary.BigEndian.PutUint64(record[17:], h.bytes)
 }
 
-func headOf(record []byte) (head, error) {
+func headOf(key, record []byte) (head, error) {
 	if len(record) < headLength || record[0] != format {
-		return head{}, damaged("it is no event")
+		return head{}, damaged(key, "it is not of format 1")
 	}
 	return head{db.Time(binary.BigEndian.Uint64(record[1:])), int64(binary.BigEndian.Uint64(record[9:])), binary.BigEndian.Uint64(record[17:])}, nil
 }
 
-func decodeEvent(record []byte) (e event, err error) {
-	if _, err := headOf(record); err != nil {
+func decodeEvent(key, record []byte) (e event, err error) {
+	if _, err := headOf(key, record); err != nil {
 		return e, err
 	}
 	if err := cbor.Unmarshal(record[headLength:], &e); err != nil {
-		return e, damaged(err.Error())
+		return e, damaged(key, err.Error())
 	}
 	return e, nil
 }

@@ -32,6 +32,7 @@ func (g *group) begun(low uint64) {
 	defer g.mu.Unlock()
 	g.restart(g.id, low)
 	g.epoch++
+	g.broken = nil
 	g.ahead, g.parked, g.again, g.later, g.fresh, g.aging, g.gone = nil, 0, heapOf{}, heapOf{}, nil, nil, nil
 	g.lanes, g.retries = map[string]*lane{}, map[uint64]retryRecord{}
 	for _, m := range g.members {
@@ -40,33 +41,39 @@ func (g *group) begun(low uint64) {
 	nudge(g.wake)
 }
 
-// before is the sequence that the first event of a time, or later, comes after.
+// before is the sequence that the first event of a time, or later, comes after. Events that cannot be read are passed over: a group
+// that cannot go on because of one is moved so.
 func (t *topic) before(wall int64) (uint64, error) {
 	t.mu.Lock()
-	low, high := t.rec.Removed, t.rec.Reached
+	low, high, reached := t.rec.Removed, t.rec.Reached, t.rec.Reached
 	t.mu.Unlock()
 	v := t.m.space.View()
 	defer v.Close()
 	for low < high {
 		middle := low + (high-low)/2
-		later, err := t.laterThan(v, middle, wall)
+		seq, h, err := t.firstAfter(v, middle)
 		if err != nil {
 			return 0, err
 		}
-		if later {
+		if seq == 0 || h.wall >= wall {
 			high = middle
 		} else {
-			low = middle + 1
+			low = seq
 		}
 	}
-	return low, nil
+	seq, _, err := t.firstAfter(v, low)
+	if seq == 0 {
+		return reached, err
+	}
+	return seq - 1, err
 }
 
-// laterThan tells whether the event after a sequence, if there is one, is of the time or later.
-func (t *topic) laterThan(v *db.View, seq uint64, wall int64) (bool, error) {
-	for _, record := range v.Scan(eventKey(t.id, seq+1), db.After(number([]byte("e"), t.id))) {
-		h, err := headOf(record)
-		return h.wall >= wall, err
+// firstAfter is the first event after a sequence that can be read; 0: there is none.
+func (t *topic) firstAfter(v *db.View, seq uint64) (uint64, head, error) {
+	for key, record := range v.Scan(eventKey(t.id, seq+1), db.After(number([]byte("e"), t.id))) {
+		if h, err := headOf(key, record); err == nil {
+			return sequenceOf(key), h, nil
+		}
 	}
-	return true, v.Err()
+	return 0, head{}, v.Err()
 }

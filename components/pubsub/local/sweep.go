@@ -1,9 +1,12 @@
 package local
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
 
@@ -29,52 +32,51 @@ func (m *machine) sweepAlways() {
 	}
 }
 
-// sweep removes the events that are not retained any more, and idempotency keys whose time is over.
-func (m *machine) sweep(ctx context.Context) error {
+// sweep removes the events that are not retained any more, and idempotency keys whose time is over. What goes wrong with one topic
+// leaves the others alone; the first of that is answered, but for what cannot be read, which was told.
+func (m *machine) sweep(ctx context.Context) (first error) {
 	keys, err := m.topicKeys()
 	if err != nil {
 		return err
 	}
-	for _, key := range keys {
-		t, err := m.known(ctx, key)
-		if err != nil {
-			return err
+	for _, a := range keys {
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		for more := true; more && err == nil; {
-			if more, err = t.sweep(ctx); err != nil {
-				return err
-			}
+		if err := m.sweepTopic(ctx, a); err != nil && !errors.Is(m.tell(err), components.ErrDamaged) && first == nil {
+			first = err
 		}
 	}
 	for more := true; more; {
 		if more, err = m.sweepRepeats(ctx); err != nil {
-			return err
+			return cmp.Or(first, err)
 		}
 	}
-	return nil
+	return first
 }
 
-func (m *machine) topicKeys() (keys [][]byte, err error) {
+func (m *machine) topicKeys() (all []address, err error) {
 	v := m.space.View()
 	defer v.Close()
 	for key := range v.Scan([]byte("n"), []byte("o")) {
-		keys = append(keys, append([]byte(nil), key...))
+		if a, ok := addressOf(key); ok {
+			all = append(all, a)
+		}
 	}
-	return keys, v.Err()
+	return all, v.Err()
 }
 
-// known is a topic of which there is a record.
-func (m *machine) known(ctx context.Context, key []byte) (*topic, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if t := m.topics[string(key)]; t != nil {
-		return t, nil
+func (m *machine) sweepTopic(ctx context.Context, a address) error {
+	t, err := m.find(ctx, a, &settings{})
+	if err != nil {
+		return err
 	}
-	t, err := m.readTopic(ctx, key, settings{})
-	if err == nil {
-		m.topics[string(key)] = t
+	for more := true; more; {
+		if more, err = t.sweep(ctx); err != nil {
+			return away(a.String(), err)
+		}
 	}
-	return t, err
+	return nil
 }
 
 // sweep removes up to maxSweep events. more tells whether there may be others to remove.
@@ -101,24 +103,36 @@ func (t *topic) sweep(ctx context.Context) (more bool, err error) {
 	return len(removed) == maxSweep, err
 }
 
-// past finds the oldest events that are not to be retained, and says in the record that they are gone.
+// past finds the oldest events that are not to be retained, and says in the record that they are gone. One that cannot be read goes
+// with the next that can.
 func (t *topic) past(rec *topicRecord) (keys [][]byte, err error) {
 	now := t.m.space.Now()
 	v := t.m.space.View()
 	defer v.Close()
+	n := 0 // of keys, are to go
+	var unreadable error
 	for key, record := range v.Scan(eventKey(t.id, rec.Removed+1), db.After(number([]byte("e"), t.id))) {
-		h, err := headOf(record)
+		if len(keys) == maxSweep {
+			break
+		}
+		h, err := headOf(key, record)
 		if err != nil {
-			return nil, err
+			unreadable = err
+			keys = append(keys, append([]byte(nil), key...))
+			continue
 		}
 		tooMuch := int64(rec.ReachedBytes-rec.RemovedBytes) > rec.RetentionBytes
-		if !tooMuch && h.at.Add(rec.Retention) > now || len(keys) == maxSweep {
+		if !tooMuch && h.at.Add(rec.Retention) > now {
 			break
 		}
 		rec.Removed, rec.RemovedBytes = sequenceOf(key), h.bytes
 		keys = append(keys, append([]byte(nil), key...))
+		n = len(keys)
 	}
-	return keys, v.Err()
+	if n == 0 && len(keys) == maxSweep {
+		return nil, unreadable
+	}
+	return keys[:n], v.Err()
 }
 
 func (m *machine) sweepRepeats(ctx context.Context) (more bool, err error) {
@@ -153,10 +167,7 @@ func forget(tx *db.Tx, key []byte, at db.Time) error {
 		return err
 	}
 	var r repeatRecord
-	if err := decode(record, &r); err != nil {
-		return err
-	}
-	if r.Expires <= at {
+	if err := decode(key, record, &r); err != nil || r.Expires <= at { // what cannot be read is of no more use
 		tx.Delete(key)
 	}
 	return nil

@@ -10,67 +10,118 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
 
+// rig is a store with a clock that the test sets, and a machine on it.
+type rig struct {
+	*machine
+	t      *testing.T
+	passed atomic.Int64 // on the clock
+	log    slog.Handler
+	stop   func()
+}
+
+var hourly = settings{Durability: "os", Retention: time.Hour, RetentionBytes: 1 << 30, Idempotency: time.Hour}
+
+func newRig(t *testing.T, log slog.Handler) *rig {
+	t.Helper()
+	r := &rig{t: t, log: log}
+	d, err := db.Open(db.Options{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler), Clock: db.Clock{Boot: "one",
+		Uptime: func() time.Duration { return time.Duration(r.passed.Load()) }, Wall: time.Now}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.open(d.Space("pubsub"))
+	t.Cleanup(func() {
+		r.stop()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func (r *rig) open(space *db.Space) {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	m, err := openMachine(ctx, space, slog.New(r.log))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.machine = m.(*machine)
+	r.stop = func() {
+		cancel()
+		m.Close()
+	}
+}
+
+// restart has another owner take over, who cannot read some records.
+func (r *rig) restart(unreadable ...[]byte) {
+	r.t.Helper()
+	r.stop()
+	for _, key := range unreadable {
+		r.later(key)
+	}
+	r.open(r.space)
+}
+
+// publications are n events of a topic.
+func publications(topic, idempotencyKey string, n int) publishIn {
+	in := publishIn{Component: "default", Settings: hourly, Events: make([]publication, n)}
+	for i := range in.Events {
+		in.Events[i] = publication{Namespace: "ns", Topic: topic, Key: idempotencyKey}
+	}
+	return in
+}
+
+func (r *rig) send(topic, idempotencyKey string, n int) []published {
+	r.t.Helper()
+	out, err := r.publish(r.t.Context(), publications(topic, idempotencyKey, n))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return out.Results
+}
+
+func (r *rig) mustSweep() {
+	r.t.Helper()
+	if err := r.sweep(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// keys are those of records that begin with one of some bytes.
+func (r *rig) keys(kinds string) (all [][]byte) {
+	r.t.Helper()
+	v := r.space.View()
+	defer v.Close()
+	for _, kind := range []byte(kinds) {
+		for key := range v.Scan([]byte{kind}, []byte{kind + 1}) {
+			all = append(all, append([]byte(nil), key...))
+		}
+	}
+	if v.Err() != nil {
+		r.t.Fatal(v.Err())
+	}
+	return all
+}
+
 // TestRetentionByTime sweeps more than one step removes.
 func TestRetentionByTime(t *testing.T) {
-	var passed atomic.Int64
-	d, err := db.Open(db.Options{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler), Clock: db.Clock{Boot: "one",
-		Uptime: func() time.Duration { return time.Duration(passed.Load()) }, Wall: time.Now}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	opened, err := openMachine(ctx, d.Space("pubsub"), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := opened.(*machine)
-	defer m.Close()
-	defer cancel()
-	set := settings{Durability: "os", Retention: time.Hour, RetentionBytes: 1 << 30, Idempotency: time.Hour}
-	publish := func(n int, key string) {
-		t.Helper()
-		in := publishIn{Component: "default", Settings: set, Events: make([]publication, n)}
-		for i := range in.Events {
-			in.Events[i] = publication{Namespace: "ns", Topic: "t", Key: key}
-		}
-		if _, err := m.publish(ctx, in); err != nil {
-			t.Fatal(err)
-		}
-	}
-	publish(1, "once")
-	publish(2*maxSweep+10, "")
-	passed.Add(int64(time.Hour / 2))
-	publish(5, "")
-	count := func() (records int) {
-		v := m.space.View()
-		defer v.Close()
-		for range v.Scan([]byte("e"), []byte("f")) {
-			records++
-		}
-		for range v.Scan([]byte("i"), []byte("j")) {
-			records++
-		}
-		for range v.Scan([]byte("x"), nil) {
-			records++
-		}
-		return records
-	}
+	r := newRig(t, slog.DiscardHandler)
+	r.send("t", "once", 1)
+	r.send("t", "", 2*maxSweep+10)
+	r.passed.Add(int64(time.Hour / 2))
+	r.send("t", "", 5)
 	before := 2*maxSweep + 16 + 2
-	if n := count(); n != before {
+	if n := len(r.keys("eix")); n != before {
 		t.Fatalf("%d records, want %d", n, before)
 	}
-	if err := m.sweep(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if n := count(); n != before {
+	r.mustSweep()
+	if n := len(r.keys("eix")); n != before {
 		t.Errorf("%d records after a sweep in which nothing was due, want %d", n, before)
 	}
-	passed.Add(int64(time.Hour/2 + time.Minute))
-	if err := m.sweep(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if n := count(); n != 5 {
+	r.passed.Add(int64(time.Hour/2 + time.Minute))
+	r.mustSweep()
+	if n := len(r.keys("eix")); n != 5 {
 		t.Errorf("%d records are left, want the 5 events of the last hour", n)
 	}
 }

@@ -15,6 +15,7 @@ const (
 
 // topic is one that somebody has come for.
 type topic struct {
+	address
 	m    *machine
 	key  []byte
 	id   uint64
@@ -51,58 +52,10 @@ type tail struct {
 	bytes   int64
 }
 
-// topic finds or makes one.
-func (m *machine) topic(ctx context.Context, component, namespace, name string, set settings) (*topic, error) {
-	key := topicKey(component, namespace, name)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	t := m.topics[string(key)]
-	if t == nil {
-		var err error
-		if t, err = m.readTopic(ctx, key, set); err != nil {
-			return nil, away("topic "+name, err)
-		}
-		m.topics[string(key)] = t
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.rec.Retention != set.Retention || t.rec.RetentionBytes != set.RetentionBytes {
-		t.rec.Retention, t.rec.RetentionBytes = set.Retention, set.RetentionBytes
-		m.note(t)
-	}
-	return t, nil
-}
-
-// readTopic is called before anybody can publish to the topic in this process, so what is on the disk is all there is.
-func (m *machine) readTopic(ctx context.Context, key []byte, set settings) (*topic, error) {
-	t := &topic{m: m, key: key, groups: map[string]*group{}}
-	v := m.space.View()
-	defer v.Close()
-	record, ok, err := v.Get(key)
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		t.rec = topicRecord{Retention: set.Retention, RetentionBytes: set.RetentionBytes}
-		err = m.space.Update(ctx, db.Durability(set.Durability), func(tx *db.Tx) error {
-			t.rec.ID = tx.NextID()
-			tx.Set(key, encode(t.rec))
-			return nil
-		})
-	} else if err = decode(record, &t.rec); err == nil {
-		err = t.catchUp(v)
-	}
-	if err != nil { // an update whose caller has given up may still be under way, and write to t
-		return nil, err
-	}
-	t.id, t.assigned, t.bytes, t.wall = t.rec.ID, t.rec.Reached, t.rec.ReachedBytes, t.rec.Wall
-	return t, nil
-}
-
 // catchUp looks for events after those the record knows of.
 func (t *topic) catchUp(v *db.View) error {
 	for key, record := range v.Scan(eventKey(t.rec.ID, t.rec.Reached+1), db.After(number([]byte("e"), t.rec.ID))) {
-		h, err := headOf(record)
+		h, err := headOf(key, record)
 		if err != nil {
 			return err
 		}
@@ -205,7 +158,10 @@ func (t *topic) read(after uint64) ([]*entry, error) {
 	var some []*entry
 	bytes := 0
 	for key, record := range v.Scan(eventKey(t.id, after+1), db.After(number([]byte("e"), t.id))) {
-		e, err := decodeEvent(record)
+		e, err := decodeEvent(key, record)
+		if err != nil && len(some) > 0 {
+			return some, nil // first those before it
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -217,34 +173,44 @@ func (t *topic) read(after uint64) ([]*entry, error) {
 	return some, v.Err()
 }
 
-// get answers the events of sequences, nil for those that are gone.
-func (t *topic) get(seqs []uint64) ([]*entry, error) {
-	out := make([]*entry, len(seqs))
+// get reads the events of items, or finds that they are lost or cannot be read.
+func (t *topic) get(items []*item) ([]found, error) {
+	out := make([]found, len(items))
 	t.mu.Lock()
-	for i, seq := range seqs {
-		if at := t.tail.after(seq - 1); at < len(t.tail.entries) && t.tail.entries[at].seq == seq {
-			out[i] = t.tail.entries[at]
+	for i, it := range items {
+		if at := t.tail.after(it.seq - 1); at < len(t.tail.entries) && t.tail.entries[at].seq == it.seq {
+			out[i].entry = t.tail.entries[at]
 		}
 	}
 	t.mu.Unlock()
 	v := t.m.space.View()
 	defer v.Close()
-	for i, seq := range seqs {
-		if out[i] != nil {
+	for i, it := range items {
+		if out[i].entry != nil {
 			continue
 		}
-		record, ok, err := v.Get(eventKey(t.id, seq))
+		key := eventKey(t.id, it.seq)
+		record, ok, err := v.Get(key)
 		if err != nil {
 			return nil, err
 		}
 		if !ok {
+			out[i].lost = true
 			continue
 		}
-		e, err := decodeEvent(record)
+		e, err := decodeEvent(key, record)
 		if err != nil {
-			return nil, err
+			out[i].unreadable = err
+			continue
 		}
-		out[i] = newEntry(seq, e)
+		out[i].entry = newEntry(it.seq, e)
 	}
 	return out, nil
+}
+
+// found is what there is of an item's event: one of these.
+type found struct {
+	entry      *entry
+	lost       bool
+	unreadable error
 }

@@ -39,11 +39,14 @@ type publishOut struct{ Results []published }
 type published struct {
 	ID    string
 	Fault int
+
+	unreadable error // stays here
 }
 
 const (
 	faultReused = iota + 1
 	faultSkipped
+	faultDamaged // the record of the idempotency key cannot be read
 )
 
 // up is what a session says; the first is start.

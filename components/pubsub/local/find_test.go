@@ -1,0 +1,30 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+)
+
+// TestATopicThatIsBeingMadeHoldsUpNoOther has the disk take its time with the one.
+func TestATopicThatIsBeingMadeHoldsUpNoOther(t *testing.T) {
+	r := newRig(t, slog.DiscardHandler)
+	r.send("known", "", 1)
+	slow := r.place(address{"default", "ns", "slow"})
+	slow.turn <- struct{}{}
+	r.send("known", "", 1)
+	r.send("new", "", 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		_, err := r.publish(ctx, publications("slow", "", 1))
+		ended <- err
+	}()
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("who waits for it answers %v when its caller has gone", err)
+	}
+	<-slow.turn
+	r.send("slow", "", 1)
+}
