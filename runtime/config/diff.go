@@ -64,7 +64,15 @@ func (c *Changes) components(running, next *Config) {
 
 // same compares what is known without asking for secrets.
 func (c Component) same(other Component) bool {
-	return c.ID == other.ID && c.Required == other.Required && c.Limits == other.Limits && reflect.DeepEqual(c.options.value, other.options.value)
+	return c.ID == other.ID && c.Required == other.Required && c.Limits == other.Limits && c.SameOptions(other)
+}
+
+// SameOptions tells whether two components have the same driver and options as they are written, without asking for secrets.
+func (c Component) SameOptions(other Component) bool {
+	if c.options == nil || other.options == nil { // not from a file
+		return c.Driver == other.Driver && c.options == other.options
+	}
+	return c.Driver == other.Driver && reflect.DeepEqual(c.options.value, other.options.value)
 }
 
 // changedSettings are the paths of the settings that differ; a list counts as one setting.

@@ -50,15 +50,22 @@ type Host struct {
 	shared *components.Shared
 
 	reloading sync.Mutex // one Start, Reload or Close at a time
+	running   bool       // from Start to Close; of whoever holds reloading
 	mu        sync.Mutex
 	keepers   map[key]*keeper
+
+	retiring sync.WaitGroup  // what was replaced and is closed in the background; begun and waited for by holders of reloading
+	life     context.Context // ends with Close, or when that must not wait any more
+	end      context.CancelFunc
 }
 
 type key struct{ capability, name string }
 
 // New makes a Host without components.
 func New(o Options) *Host {
-	return &Host{opts: o.withDefaults(), kinds: map[string]kind{}, shared: components.NewShared(), keepers: map[key]*keeper{}}
+	h := &Host{opts: o.withDefaults(), kinds: map[string]kind{}, shared: components.NewShared(), keepers: map[key]*keeper{}}
+	h.life, h.end = context.WithCancel(context.Background())
+	return h
 }
 
 // kind is a capability without its types.

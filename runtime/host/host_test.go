@@ -30,6 +30,9 @@ type driver struct {
 }
 
 func (d *driver) Close(context.Context) error {
+	if d.b.closing != nil {
+		d.b.closing(d.name)
+	}
 	if !d.closed.Swap(true) {
 		d.b.open.Add(-1)
 	}
@@ -64,6 +67,9 @@ type backend struct {
 	open   atomic.Int32
 	ended  atomic.Int32 // fronts that were told of their end
 	most   atomic.Int32
+
+	opening func(ctx context.Context, name string) error // nil: it succeeds at once
+	closing func(name string)
 }
 
 func (b *backend) set(down error) { b.mu.Lock(); b.down = down; b.mu.Unlock() }
@@ -73,7 +79,12 @@ type exclusive struct{ name string }
 
 func (exclusive) Exclusive() bool { return true }
 
-func (b *backend) dial(name string) (*driver, error) {
+func (b *backend) dial(ctx context.Context, name string) (*driver, error) {
+	if b.opening != nil {
+		if err := b.opening(ctx, name); err != nil {
+			return nil, err
+		}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.down != nil {
@@ -97,9 +108,9 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	b := &backend{}
 	r := components.NewPrivateRegistry[*driver]("test")
-	components.Register(r, "plain", options{}, func(_ context.Context, _ components.Env, o options) (*driver, error) { return b.dial(o.name) })
-	components.Register(r, "other", options{}, func(_ context.Context, _ components.Env, o options) (*driver, error) { return b.dial(o.name) })
-	components.Register(r, "sole", exclusive{}, func(_ context.Context, _ components.Env, o exclusive) (*driver, error) { return b.dial(o.name) })
+	components.Register(r, "plain", options{}, func(ctx context.Context, _ components.Env, o options) (*driver, error) { return b.dial(ctx, o.name) })
+	components.Register(r, "other", options{}, func(ctx context.Context, _ components.Env, o options) (*driver, error) { return b.dial(ctx, o.name) })
+	components.Register(r, "sole", exclusive{}, func(ctx context.Context, _ components.Env, o exclusive) (*driver, error) { return b.dial(ctx, o.name) })
 	components.Register(r, "rude", options{}, func(context.Context, components.Env, options) (*driver, error) { panic("driver bug") })
 	h := host.New(host.Options{Logger: slog.New(slog.DiscardHandler)})
 	f := host.Add(h, r, func(c *components.Component[*driver]) front { return front{c, &b.ended} })

@@ -12,39 +12,43 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/config"
 )
 
-// keeper sees to one component: opens it, as often as it takes, and asks now and then whether it is well.
+// keeper sees to one component: opens it, as often as it takes, and asks now and then whether it is well. Only while it is paused
+// does somebody else open or close the component, or change the options it is opened with; an open one may be replaced any time.
 type keeper struct {
 	h    *Host
 	kind kind
 	slot slot
 	log  *slog.Logger
 
-	mu      sync.Mutex
+	mu      sync.Mutex // also held while slot is changed
 	conf    config.Component
-	edition int       // counts the changes of conf
 	current *instance // nil: not open
-	options any       // those of current
+	tried   any       // the options of the last attempt to open it; nil: they could not be told
 	phase   string
 	err     error
+	closed  bool // nothing is put to use any more
 
-	first chan struct{} // closed when the first attempt has ended
+	attempted func()        // says that an attempt to open it has ended
+	first     chan struct{} // closed when the first one has
+
+	// These two are of whoever holds Host.reloading.
 	stop  context.CancelFunc
-	ended chan struct{}
-}
-
-// instance is one opened driver and what goes with it.
-type instance struct {
-	driver  any
-	options any
-	release func() // its metrics
+	ended chan struct{} // closed when all that run began has ended
 }
 
 func (h *Host) newKeeper(c config.Component) *keeper {
-	kind := h.kinds[c.Capability]
-	return &keeper{h: h, kind: kind, slot: kind.declare(c.ID, c.Limits, h.opts.Observe), conf: c, phase: "starting",
+	kind, first := h.kinds[c.Capability], make(chan struct{})
+	return &keeper{h: h, kind: kind, slot: kind.declare(c.ID, c.Limits, h.opts.Observe), conf: c, phase: starting,
 		log:   h.opts.Logger.With("capability", c.Capability, "component", c.Name),
-		first: make(chan struct{}), ended: make(chan struct{})}
+		first: first, attempted: sync.OnceFunc(func() { close(first) })}
 }
+
+// The phases, as State has them.
+const (
+	starting = "starting"
+	ready    = "ready"
+	failing  = "failing"
+)
 
 func (k *keeper) state() State {
 	k.mu.Lock()
@@ -56,41 +60,51 @@ func (k *keeper) state() State {
 	return s
 }
 
+// run begins to keep the component, as soon as an earlier run has ended.
 func (k *keeper) run() {
 	ctx, stop := context.WithCancel(context.Background())
-	k.stop = stop
+	before, ended := k.ended, make(chan struct{})
+	k.stop, k.ended = stop, ended
 	go func() {
-		defer close(k.ended)
+		defer close(ended)
+		if before != nil {
+			<-before
+		}
 		if k.openUntil(ctx) {
 			k.watch(ctx)
 		}
 	}()
 }
 
+// pause ends the run. It fails if ctx ends before that: a driver may not heed that an attempt to open it was broken off.
+func (k *keeper) pause(ctx context.Context) error {
+	k.stop()
+	select {
+	case <-k.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("its driver goes on opening or checking: %w", ctx.Err())
+	}
+}
+
 // openUntil tries until the component is open (true) or ctx has ended.
 func (k *keeper) openUntil(ctx context.Context) bool {
 	wait := k.h.opts.RetryMin
-	for attempted := false; ; {
-		k.mu.Lock()
-		conf, edition, open := k.conf, k.edition, k.current != nil
-		k.mu.Unlock()
-		if open {
+	for !k.isOpen() {
+		in, err := k.open(ctx)
+		if err == nil {
+			if !k.install(in) {
+				k.h.shut(k.h.life, in, k.log)
+				return false
+			}
+			k.attempted()
 			return true
 		}
-		in, err := k.h.open(ctx, k.kind, conf)
-		if err != nil {
-			k.failed(err)
-		} else if open = k.install(edition, conf, in); !open {
-			k.h.shut(ctx, in, k.log) // the configuration has changed meanwhile
-			continue
+		if ctx.Err() != nil { // then the error says nothing of the component
+			return false
 		}
-		if !attempted {
-			attempted = true
-			close(k.first)
-		}
-		if open {
-			return true
-		}
+		k.failed(err)
+		k.attempted()
 		select {
 		case <-ctx.Done():
 			return false
@@ -98,38 +112,94 @@ func (k *keeper) openUntil(ctx context.Context) bool {
 		}
 		wait = min(2*wait, k.h.opts.RetryMax)
 	}
+	return true
+}
+
+func (k *keeper) isOpen() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.current != nil
+}
+
+// open makes an instance of what conf says now.
+func (k *keeper) open(ctx context.Context) (*instance, error) {
+	k.mu.Lock()
+	conf := k.conf
+	k.mu.Unlock()
+	options, err := conf.Resolve(k.h.secret(ctx))
+	if err != nil {
+		options = nil
+	}
+	k.mu.Lock()
+	k.tried = options
+	k.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return k.h.open(ctx, k.kind, conf, options)
 }
 
 func (k *keeper) failed(err error) {
-	k.slot.fail(err)
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.slot.fail(err)
 	if k.err == nil || k.err.Error() != err.Error() { // once for each reason, not for each attempt
 		k.log.Warn("component cannot be opened; trying again in the background", "driver", k.conf.Driver, "err", err)
 	}
-	k.phase, k.err = "failing", err
+	k.phase, k.err = failing, err
 }
 
-// install puts an instance to use and closes the one before when its last call has ended. It does neither (false) if the
-// configuration is no longer of the edition that the instance was opened for.
-func (k *keeper) install(edition int, conf config.Component, in *instance) bool {
+// install puts an instance to use that was opened for the keeper's configuration. It does nothing (false) once the keeper is closed.
+func (k *keeper) install(in *instance) bool {
 	k.mu.Lock()
-	if k.edition != edition {
-		k.mu.Unlock()
+	defer k.mu.Unlock()
+	if k.closed {
 		return false
 	}
-	old := k.current
-	k.conf, k.current, k.options, k.phase, k.err = conf, in, in.options, "ready", nil
-	k.mu.Unlock()
-	retired := k.slot.set(conf.Driver, conf.Limits, in.driver)
-	k.log.Info("component is ready", "driver", conf.Driver)
-	if old != nil {
-		go func() {
-			<-retired
-			k.h.shut(context.Background(), old, k.log)
-		}()
-	}
+	k.use(in)
 	return true
+}
+
+// replace puts an instance to use that was opened for another configuration, which is the keeper's from now on. The instance before
+// is closed when its last call has ended.
+func (k *keeper) replace(conf config.Component, in *instance) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	old := k.current
+	k.conf = conf
+	if retired := k.use(in); old != nil {
+		old.retired = append(old.retired, retired)
+		k.h.retire(old, k.log)
+	}
+}
+
+func (k *keeper) use(in *instance) (retired <-chan struct{}) {
+	k.current, k.tried, k.phase, k.err = in, in.options, ready, nil
+	retired = k.slot.set(k.conf.Driver, k.conf.Limits, in.driver)
+	k.log.Info("component is ready", "driver", k.conf.Driver)
+	return retired
+}
+
+// takeOut takes the instance out of use; its calls go on. nil: there is none.
+func (k *keeper) takeOut(why error) *instance {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	in, retired := k.current, k.slot.clear(why)
+	k.current, k.phase, k.err = nil, starting, nil
+	if in != nil {
+		in.retired = append(in.retired, retired)
+	}
+	return in
+}
+
+// adopt makes a configuration the keeper's, whose options are those of what is open or of what is installed next.
+func (k *keeper) adopt(conf config.Component) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	before := k.conf.Limits
+	if k.conf = conf; k.current != nil && conf.Limits != before {
+		k.slot.limit(conf.Limits)
+	}
 }
 
 // watch asks a driver that can tell whether it would serve. What fails stays in use: its calls say more than the check.
@@ -145,9 +215,6 @@ func (k *keeper) watch(ctx context.Context) {
 		k.mu.Lock()
 		in := k.current
 		k.mu.Unlock()
-		if in == nil {
-			continue
-		}
 		c, ok := in.driver.(components.Checker)
 		if !ok {
 			continue
@@ -168,78 +235,24 @@ func (k *keeper) checked(in *instance, err error) {
 		return
 	}
 	was := k.phase
-	k.phase, k.err = "ready", err
+	k.phase, k.err = ready, err
 	if err != nil {
-		k.phase = "failing"
+		k.phase = failing
 	}
 	if was != k.phase {
 		k.log.Warn("component changed its state", "state", k.phase, "err", err)
 	}
 }
 
-// close ends the component: its calls are given until ctx ends.
+// close ends the component: its calls are given until ctx ends. What its driver is still opening then is closed as soon as it is
+// open.
 func (k *keeper) close(ctx context.Context, why error) {
-	k.stop()
-	<-k.ended
+	_ = k.pause(ctx)
 	k.mu.Lock()
-	in := k.current
-	k.current = nil
+	k.closed = true
 	k.mu.Unlock()
-	retired := k.slot.clear(why)
-	if in == nil {
-		return
-	}
-	select {
-	case <-retired:
-	case <-ctx.Done():
-	}
-	k.h.shut(ctx, in, k.log)
-}
-
-// open makes an instance of what conf says.
-func (h *Host) open(ctx context.Context, kind kind, conf config.Component) (*instance, error) {
-	options, err := conf.Resolve(h.secret(ctx))
-	if err != nil {
-		return nil, err
-	}
-	return h.openWith(ctx, kind, conf, options)
-}
-
-func (h *Host) openWith(ctx context.Context, kind kind, conf config.Component, options any) (_ *instance, err error) {
-	in := &instance{options: options, release: func() {}}
-	env := components.Env{ID: conf.ID, DataDir: h.opts.DataDir, Shared: h.shared,
-		Logger: h.opts.Logger.With("capability", conf.Capability, "component", conf.Name, "driver", conf.Driver)}
-	if h.opts.Meter != nil {
-		env.Meter, in.release = h.opts.Meter(conf.ID)
-	}
-	defer func() {
-		if p := recover(); p != nil { // a driver's fault must not end the sidecar
-			err = fmt.Errorf("driver %s panicked: %v", conf.Driver, p)
-		}
-		if err != nil {
-			in.release()
-		}
-	}()
-	if in.driver, err = kind.open(ctx, env, options); err != nil {
-		return nil, err
-	}
-	return in, nil
-}
-
-func (h *Host) shut(ctx context.Context, in *instance, log *slog.Logger) {
-	if c, ok := in.driver.(components.Closer); ok {
-		if err := c.Close(ctx); err != nil {
-			log.Warn("component did not close well", "err", err)
-		}
-	}
-	in.release()
-}
-
-func (h *Host) secret(ctx context.Context) func(component, key string) (string, error) {
-	return func(component, key string) (string, error) {
-		if h.opts.Secret == nil {
-			return "", fmt.Errorf("secret %s/%s: %w", component, key, components.ErrUnsupported)
-		}
-		return h.opts.Secret(ctx, component, key)
+	if in := k.takeOut(why); in != nil {
+		_ = in.idle(ctx)
+		k.h.shut(ctx, in, k.log)
 	}
 }

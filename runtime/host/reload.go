@@ -2,126 +2,49 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
-	"sync"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/config"
 )
 
-var errRemoved = components.WithReason(fmt.Errorf("%w: the component was taken out of the configuration", components.ErrUnavailable), components.ReasonReloaded)
+var errReloading = components.WithReason(fmt.Errorf("%w: the component is being reloaded", components.ErrUnavailable), components.ReasonReloaded)
 
-// Start opens the components of c. It fails if one that is required cannot be opened before ctx ends, or if the first attempt to
-// open one finds what another attempt will find, too, such as damaged data; the others are tried again in the background.
-func (h *Host) Start(ctx context.Context, c *config.Config) error {
-	h.reloading.Lock()
-	defer h.reloading.Unlock()
-	return h.begin(ctx, ordered(c))
-}
-
-func (h *Host) begin(ctx context.Context, all []config.Component) error {
-	started := make([]*keeper, 0, len(all))
-	for _, conf := range all {
-		k := h.newKeeper(conf)
-		h.mu.Lock()
-		h.keepers[key{conf.Capability, conf.Name}] = k
-		h.mu.Unlock()
-		k.run()
-		started = append(started, k)
-		if conf.Capability == secrets { // others may refer to it
-			k.attempted(ctx, h.opts.StartGrace)
-		}
-	}
-	until := time.Now().Add(h.opts.StartGrace)
-	for _, k := range started {
-		k.attempted(ctx, time.Until(until))
-	}
-	for _, k := range started {
-		if err := k.require(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// attempted waits until the first attempt to open the component has ended, but not for ever.
-func (k *keeper) attempted(ctx context.Context, patience time.Duration) {
-	select {
-	case <-k.first:
-	case <-time.After(patience):
-	case <-ctx.Done():
-	}
-}
-
-// require waits for a component that the sidecar must not start without.
-func (k *keeper) require(ctx context.Context) error {
-	if err := k.hopeless(); err != nil {
-		return fmt.Errorf("%s: %s %q cannot be opened: %w", k.conf.Position, k.conf.Capability, k.conf.Name, err)
-	}
-	if !k.conf.Required {
-		return nil
-	}
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		k.mu.Lock()
-		open, err := k.current != nil, k.err
-		k.mu.Unlock()
-		if open {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			why := ctx.Err()
-			if err != nil {
-				why = fmt.Errorf("%w: %w", why, err)
-			}
-			return fmt.Errorf("%s: required %s %q is not ready: %w", k.conf.Position, k.conf.Capability, k.conf.Name, why)
-		}
-	}
-}
-
-// hopeless is the error of an attempt to open it that will not succeed by being repeated.
-func (k *keeper) hopeless() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.current == nil && (errors.Is(k.err, components.ErrDamaged) || errors.Is(k.err, components.ErrPrecondition) || errors.Is(k.err, components.ErrUnsupported)) {
-		return k.err
-	}
-	return nil
-}
-
-// Reload makes the components those of c. One whose resolved options are unchanged goes on untouched. Each one that
-// changed must open before ctx ends; if one does not, all stay as they were and the error says why.
+// Reload makes the components those of c. One whose resolved options are unchanged goes on untouched, be it open or still tried.
+// Each one that changed must open before ctx ends, and one that is new as at a Start; if one does not, all stay as they were and the
+// error says why. Calls under way of what is taken out, and drivers that must be closed first, are waited for until ctx ends.
 func (h *Host) Reload(ctx context.Context, c *config.Config) error {
 	h.reloading.Lock()
 	defer h.reloading.Unlock()
+	if !h.running {
+		return errResting
+	}
 	p := &plan{h: h}
 	if err := p.prepare(ctx, ordered(c)); err != nil {
-		p.undo()
+		p.undo(ctx)
 		return err
 	}
-	return p.commit(ctx)
+	p.commit(ctx)
+	return nil
 }
 
-// plan is a reload before it happens.
+// plan is a reload before it happens. All that can fail is done before the first component is changed for good.
 type plan struct {
 	h       *Host
-	replace []replacement
-	relimit []replacement // the limits alone have changed
-	added   []config.Component
+	changes []*change
+	added   []*keeper // they run already
 	removed []key
 }
 
-type replacement struct {
-	k    *keeper
-	conf config.Component
-	in   *instance // opened already; nil: k is not open yet and will try conf
-	old  *instance // closed already, since both cannot be open at once
+// change is what becomes of one component that there was before.
+type change struct {
+	k      *keeper
+	conf   config.Component
+	paused bool
+	in     *instance // opened for conf; nil: what is open stays, or what is tried
+	out    *instance // taken out of use and not closed yet, since both cannot be open at once
 }
 
 func (p *plan) prepare(ctx context.Context, all []config.Component) error {
@@ -133,12 +56,17 @@ func (p *plan) prepare(ctx context.Context, all []config.Component) error {
 		k := p.h.keepers[id]
 		p.h.mu.Unlock()
 		if k == nil {
-			p.added = append(p.added, conf)
+			p.added = append(p.added, p.h.launch(ctx, conf))
 			continue
 		}
-		if err := p.change(ctx, k, conf); err != nil {
+		c := &change{k: k, conf: conf}
+		p.changes = append(p.changes, c)
+		if err := c.prepare(ctx); err != nil {
 			return fmt.Errorf("%s: %s %q: %w", conf.Position, conf.Capability, conf.Name, err)
 		}
+	}
+	if err := p.h.await(ctx, p.added); err != nil {
+		return err
 	}
 	p.h.mu.Lock()
 	defer p.h.mu.Unlock()
@@ -150,144 +78,96 @@ func (p *plan) prepare(ctx context.Context, all []config.Component) error {
 	return nil
 }
 
-func (p *plan) change(ctx context.Context, k *keeper, conf config.Component) error {
-	k.mu.Lock()
-	current, old, before := k.current, k.options, k.conf
-	k.mu.Unlock()
-	if current == nil {
-		p.replace = append(p.replace, replacement{k: k, conf: conf})
+func (c *change) prepare(ctx context.Context) error {
+	options, err := c.conf.Resolve(c.k.h.secret(ctx))
+	if c.keeps(options, err) {
 		return nil
 	}
-	options, err := conf.Resolve(p.h.secret(ctx))
 	if err != nil {
 		return err
 	}
-	if conf.Driver == before.Driver && reflect.DeepEqual(options, old) {
-		if conf.Limits != before.Limits {
-			p.relimit = append(p.relimit, replacement{k: k, conf: conf})
+	e, ok := options.(components.Exclusive)
+	alone := ok && e.Exclusive()
+	if alone || !c.k.isOpen() {
+		c.paused = true
+		if err := c.k.pause(ctx); err != nil {
+			return err
 		}
+	}
+	if alone {
+		if err := c.makeRoom(ctx); err != nil {
+			return err
+		}
+	}
+	c.in, err = c.k.h.open(ctx, c.k.kind, c.conf, options)
+	return err
+}
+
+// keeps tells whether nothing has to be opened. What has not been opened is tried with the same options anyway; of one whose secrets
+// cannot be told they count as they are written.
+func (c *change) keeps(options any, err error) bool {
+	c.k.mu.Lock()
+	defer c.k.mu.Unlock()
+	before, open, tried := c.k.conf, c.k.current != nil, c.k.tried
+	switch {
+	case c.conf.Driver != before.Driver, !open && c.conf.Required && !before.Required:
+		return false
+	case !open && (err != nil || tried == nil):
+		return c.conf.SameOptions(before)
+	}
+	return err == nil && reflect.DeepEqual(options, tried)
+}
+
+// makeRoom closes what is open: its calls end first.
+func (c *change) makeRoom(ctx context.Context) error {
+	if c.out = c.k.takeOut(errReloading); c.out == nil {
 		return nil
 	}
-	r := replacement{k: k, conf: conf}
-	if e, ok := options.(components.Exclusive); ok && e.Exclusive() {
-		<-k.slot.clear(components.WithReason(fmt.Errorf("%w: the component is being reloaded", components.ErrUnavailable), components.ReasonReloaded))
-		p.h.shut(ctx, current, k.log)
-		r.old = current
+	if err := c.out.idle(ctx); err != nil {
+		return fmt.Errorf("it has to be closed first, and calls of it are under way: %w", err)
 	}
-	r.in, err = p.h.openWith(ctx, k.kind, conf, options)
-	p.replace = append(p.replace, r)
-	return err
-}
-
-// undo closes what was opened for nothing and opens again what had to be closed.
-func (p *plan) undo() {
-	for _, r := range p.replace {
-		if r.in != nil {
-			p.h.shut(context.Background(), r.in, r.k.log)
-		}
-		if r.old != nil {
-			r.k.reopen()
-		}
-	}
-}
-
-// reopen goes back to the configuration that was closed for another.
-func (k *keeper) reopen() {
-	k.stop()
-	<-k.ended
-	k.mu.Lock()
-	k.current, k.phase = nil, "starting"
-	k.first, k.ended = make(chan struct{}), make(chan struct{})
-	k.mu.Unlock()
-	k.run()
-}
-
-func (p *plan) commit(ctx context.Context) error {
-	for _, r := range p.relimit {
-		r.k.mu.Lock()
-		r.k.conf = r.conf
-		r.k.mu.Unlock()
-		r.k.slot.limit(r.conf.Limits)
-	}
-	for _, r := range p.replace {
-		r.k.mu.Lock()
-		r.k.conf = r.conf
-		r.k.edition++
-		edition := r.k.edition
-		if r.old != nil {
-			r.k.current = nil
-		}
-		r.k.mu.Unlock()
-		if r.in != nil {
-			r.k.install(edition, r.conf, r.in)
-		}
-	}
-	err := p.h.begin(ctx, p.added)
-	p.h.remove(ctx, p.removed)
-	return err
-}
-
-func (h *Host) remove(ctx context.Context, ids []key) {
-	var wg sync.WaitGroup
-	for _, id := range ids {
-		h.mu.Lock()
-		k := h.keepers[id]
-		delete(h.keepers, id)
-		h.mu.Unlock()
-		k.kind.drop(id.name)
-		wg.Go(func() { k.close(ctx, errRemoved) })
-	}
-	wg.Wait()
-}
-
-// Close ends all components, those that others refer to last; ctx bounds how long calls under way are waited for.
-func (h *Host) Close(ctx context.Context) error {
-	h.reloading.Lock()
-	defer h.reloading.Unlock()
-	var first, last []key
-	h.mu.Lock()
-	for id := range h.keepers {
-		if id.capability == secrets {
-			last = append(last, id)
-		} else {
-			first = append(first, id)
-		}
-	}
-	h.mu.Unlock()
-	h.remove(ctx, first)
-	h.remove(ctx, last)
-	return ctx.Err()
-}
-
-// Dial opens each component of c once, asks it whether it would serve, and closes it again; it answers what went wrong by
-// component, for a check of a configuration from outside a running sidecar. Secret components stay open until the end, since
-// others refer to them. It is for a Host that is not started.
-func (h *Host) Dial(ctx context.Context, c *config.Config) map[components.ID]error {
-	errs := map[components.ID]error{}
-	var open []config.Component
-	for _, conf := range ordered(c) {
-		if conf.Capability == secrets {
-			open = append(open, conf)
-		}
-	}
-	defer h.Close(context.WithoutCancel(ctx))
-	if err := h.Start(ctx, &config.Config{Components: open, SecretsFirst: c.SecretsFirst}); err != nil {
-		h.opts.Logger.Warn("secrets for a check", "err", err)
-	}
-	for _, conf := range ordered(c) {
-		errs[conf.ID] = h.dial(ctx, conf)
-	}
-	return errs
-}
-
-func (h *Host) dial(ctx context.Context, conf config.Component) error {
-	in, err := h.open(ctx, h.kinds[conf.Capability], conf)
-	if err != nil {
-		return err
-	}
-	defer h.shut(context.WithoutCancel(ctx), in, h.opts.Logger)
-	if c, ok := in.driver.(components.Checker); ok {
-		return c.Check(ctx)
+	closed := c.k.h.shut(ctx, c.out, c.k.log)
+	if c.out = nil; !closed {
+		return fmt.Errorf("it has to be closed first, and its driver does not: %w", ctx.Err())
 	}
 	return nil
+}
+
+// undoTime is for what was opened for nothing to be closed again.
+const undoTime = 5 * time.Second
+
+// undo closes what was opened for nothing, and opens again what had to be closed.
+func (p *plan) undo(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	var added []key
+	for _, k := range p.added {
+		added = append(added, key{k.conf.Capability, k.conf.Name})
+	}
+	p.h.remove(ctx, added)
+	for _, c := range p.changes {
+		if c.in != nil {
+			p.h.shut(ctx, c.in, c.k.log)
+		}
+		if c.out != nil {
+			c.k.install(c.out)
+		}
+		if c.paused {
+			c.k.run()
+		}
+	}
+}
+
+func (p *plan) commit(ctx context.Context) {
+	for _, c := range p.changes {
+		if c.in == nil {
+			c.k.adopt(c.conf)
+			continue
+		}
+		c.k.replace(c.conf, c.in)
+		if c.paused {
+			c.k.run()
+		}
+	}
+	p.h.remove(ctx, p.removed)
 }
