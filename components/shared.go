@@ -13,16 +13,17 @@ type Shared struct {
 }
 
 type share struct {
-	opening sync.Mutex // held while it is opened or closed
-	users   int        // counted by Shared.mu
-	value   any        // nil: not open
+	opening chan struct{} // holds an element while it is opened, counted or closed, which guards the rest
+	users   int
+	value   any // counts if there are users
 }
 
 // NewShared makes one that holds nothing.
 func NewShared() *Shared { return &Shared{all: map[any]*share{}} }
 
 // Share answers what is known by a key, which open makes for the first user and shut ends after the last one has called
-// release. A nil Shared shares with nobody. An error of open is this user's alone: the next one tries again.
+// release. Who comes while another opens or shuts it waits, until ctx ends at most. A nil Shared shares with nobody. An error of
+// open is this user's alone: the next one tries again.
 func Share[T any](ctx context.Context, s *Shared, key any, open func(context.Context) (T, error), shut func(T)) (
 	value T, release func(), err error,
 ) {
@@ -30,42 +31,37 @@ func Share[T any](ctx context.Context, s *Shared, key any, open func(context.Con
 		value, err = open(ctx)
 		return value, sync.OnceFunc(func() { shut(value) }), err
 	}
-	one := s.join(key)
-	one.opening.Lock()
-	defer one.opening.Unlock()
-	if one.value == nil {
+	one := s.share(key)
+	select {
+	case one.opening <- struct{}{}:
+		defer func() { <-one.opening }()
+	case <-ctx.Done():
+		return value, nil, ctx.Err()
+	}
+	if one.users == 0 {
 		if value, err = open(ctx); err != nil {
-			s.leave(one)
 			return value, nil, err
 		}
 		one.value = value
 	}
+	one.users++
 	return one.value.(T), sync.OnceFunc(func() {
-		one.opening.Lock()
-		defer one.opening.Unlock()
-		if s.leave(one) {
+		one.opening <- struct{}{} // nobody opens it while there are users
+		defer func() { <-one.opening }()
+		if one.users--; one.users == 0 {
 			shut(one.value.(T))
 			one.value = nil
 		}
 	}), nil
 }
 
-func (s *Shared) join(key any) *share {
+func (s *Shared) share(key any) *share {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	one := s.all[key]
 	if one == nil {
-		one = &share{}
+		one = &share{opening: make(chan struct{}, 1)}
 		s.all[key] = one
 	}
-	one.users++
 	return one
-}
-
-// leave tells whether that was the last user. Who comes after it waits for what this one holds, opening, and then opens anew.
-func (s *Shared) leave(one *share) (last bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	one.users--
-	return one.users == 0
 }

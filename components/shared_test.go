@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
 )
@@ -56,4 +58,35 @@ func TestShareThatCannotBeOpened(t *testing.T) {
 			t.Errorf("attempt %d: %v", i, err)
 		}
 	}
+}
+
+// Who waits for another's opening is not kept longer than it wants to wait.
+func TestShareWaitsNoLongerThanItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, opened := components.NewShared(), make(chan struct{})
+		open := func(context.Context) (int, error) { <-opened; return 7, nil }
+		shut := 0
+		share := func(ctx context.Context) (func(), error) {
+			_, release, err := components.Share(ctx, s, "key", open, func(int) { shut++ })
+			return release, err
+		}
+		first := make(chan func(), 1)
+		go func() {
+			release, err := share(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			first <- release
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := share(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		close(opened)
+		if (<-first)(); shut != 1 {
+			t.Errorf("closed %d times: one that gave up counts as a user", shut)
+		}
+	})
 }
