@@ -141,8 +141,8 @@ func (s *Server) kafkaConfig(n *Node, id, brokers int, voters string) string {
 		fmt.Sprintf("share.coordinator.state.topic.min.isr=%d", inSync),
 		"group.initial.rebalance.delay.ms=0",
 		"group.min.session.timeout.ms=1000",
-		"broker.session.timeout.ms=2000", // a broker that was killed is let in again after it
-		"broker.heartbeat.interval.ms=250",
+		"broker.session.timeout.ms=3000", // a broker that was killed is let in again after it
+		"broker.heartbeat.interval.ms=500",
 		"replica.lag.time.max.ms=4000",
 		"log.cleaner.dedupe.buffer.size=2097152",
 	}

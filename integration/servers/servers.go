@@ -188,14 +188,17 @@ func (s *Server) file(name, text string) (string, error) {
 func until(ctx context.Context, limit time.Duration, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	for {
+	for last := error(nil); ; {
 		err := ask(ctx)
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil { // why it was cut off at the end tells nothing
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not ready after %s: %w", limit, err)
+			return fmt.Errorf("not ready after %s: %w", limit, last)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

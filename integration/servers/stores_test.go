@@ -212,18 +212,18 @@ func kafkaStore(t *testing.T, s *Server) store {
 	}
 	addrs := strings.Join(s.Addrs(), ",")
 	sasl := func(user, password string) []string {
-		return []string{"-b", local(s.Nodes[0].Ports["sasl"]), "-X", "security.protocol=sasl_plaintext", "-X", "sasl.mechanism=SCRAM-SHA-256",
+		return []string{"-b", local(s.Nodes[0].Ports["sasl"]), "-X", "security.protocol=sasl_plaintext", "-X", "sasl.mechanism=PLAIN",
 			"-X", "sasl.username=" + user, "-X", "sasl.password=" + password}
 	}
 	put := func(ctx context.Context, where []string, key, value string) error {
 		_, err := kcat(ctx, value+"\n", append(where, "-P", "-t", key, "-X", "acks=all", "-X", "message.timeout.ms=8000")...)
 		return err
 	}
-	if err := put(t.Context(), sasl(s.User, s.Password), "scram", "in"); err != nil {
+	if err := put(t.Context(), sasl(s.User, s.Password), "sasl", "in"); err != nil {
 		t.Error(err)
 	}
-	refused(t, put(t.Context(), sasl(s.Limited, s.LimitedPassword), "scram", "in"), "authorization failed")
-	refused(t, put(t.Context(), sasl(s.User, "wrong"), "scram", "in"), "Authentication failed")
+	refused(t, put(t.Context(), sasl(s.Limited, s.LimitedPassword), "sasl", "in"), "authorization failed")
+	refused(t, put(t.Context(), sasl(s.User, "wrong"), "sasl", "in"), "Authentication failed")
 	tls := []string{"-b", local(s.Nodes[0].Ports["tls"]), "-X", "security.protocol=ssl", "-X", "ssl.ca.location=" + s.CA}
 	if _, err := kcat(t.Context(), "", append(tls, "-L")...); err != nil {
 		t.Error(err)
