@@ -15,22 +15,15 @@ import (
 // The wait outlasts a restart of the sidecar. When ctx ends it fails with context.Canceled or context.DeadlineExceeded, reason
 // LOCK_HELD.
 func (l *Lock) Acquire(ctx context.Context, name string, lease time.Duration) (*HeldLock, error) {
-	for pause := (backoff{}); ; {
-		h, err := l.hold(ctx, name, lease, true)
-		switch {
-		case err == nil:
-			return h, nil
-		case l.client.closed():
-			return nil, ErrClosed
-		case ctx.Err() != nil:
-			return nil, waitedInVain(ctx)
-		case !resumable(err):
-			return nil, err
-		}
-		d := pause.next()
-		l.client.log.DebugContext(ctx, "wait resumes", "capability", "lock", "op", "hold", "after", d, "err", err)
-		sleep(ctx, l.client.done, d) // that it was cut short shows in the next round
+	var h *HeldLock
+	err := l.client.resume(ctx, "lock", "hold", func(ctx context.Context) (err error) {
+		h, err = l.hold(ctx, name, lease, true)
+		return err
+	})
+	if err != nil && err == ctx.Err() {
+		return nil, waitedInVain(ctx)
 	}
+	return h, err
 }
 
 // TryAcquire is Acquire, but fails at once with ErrPrecondition, reason LOCK_HELD, when another owner has the lock.

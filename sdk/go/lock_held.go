@@ -24,7 +24,8 @@ type HeldLock struct {
 	draining chan struct{}
 	ended    chan struct{} // closed when why is set
 
-	sending sync.Mutex // the stream takes one message at a time
+	sending sync.Mutex     // the stream takes one message at a time
+	talking sync.WaitGroup // read and send
 
 	mu    sync.Mutex
 	end   time.Time   // of the lease, as far as is known
@@ -70,7 +71,8 @@ func (h *HeldLock) Err() error {
 	return h.why
 }
 
-// Unlock frees the lock, and tells if it had been lost before. It may be called more than once.
+// Unlock frees the lock, and tells if it had been lost before. It may be called more than once, and ought to be called even where the lock
+// is lost: then it waits for the end of what kept it.
 func (h *HeldLock) Unlock() error {
 	h.mu.Lock()
 	h.freed = true
@@ -84,6 +86,7 @@ func (h *HeldLock) Unlock() error {
 		h.finish(madeHere(codes.Unavailable, ReasonSidecarUnavailable,
 			"the sidecar does not answer: the lock is free when its lease is over", 0))
 	}
+	h.talking.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.why == error(errUnlocked) {
@@ -97,8 +100,8 @@ func (h *HeldLock) keep() {
 	h.mu.Lock()
 	h.out = time.AfterFunc(time.Until(h.end), h.expire)
 	h.mu.Unlock()
-	go h.read()
-	go h.send()
+	h.talking.Go(h.read)
+	h.talking.Go(h.send)
 }
 
 func (h *HeldLock) read() {
@@ -126,7 +129,7 @@ func (h *HeldLock) reason(err error) error {
 }
 
 func (h *HeldLock) send() {
-	tick := time.NewTicker(h.lease / interval)
+	tick := time.NewTicker(max(h.lease/interval, shortestTick))
 	defer tick.Stop()
 	for {
 		select {

@@ -115,7 +115,7 @@ func WithGrace(d time.Duration) Option { return func(o *options) { o.grace = max
 // WithWait lets Dial go on looking until a sidecar answers or its context ends, so that it does not matter who starts first.
 func WithWait() Option { return func(o *options) { o.wait = true } }
 
-// WithLogger has resumed watches logged, at level debug, and that the token was not sent, at level warn; by default nothing is.
+// WithLogger has resumed streams logged, at level debug, and that the token was not sent, at level warn; by default nothing is.
 func WithLogger(l *slog.Logger) Option {
 	return func(o *options) {
 		if l != nil {

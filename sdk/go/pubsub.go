@@ -2,11 +2,12 @@ package client
 
 import (
 	"context"
-	"errors"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	commonv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/common/v1"
 	pubsubv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/pubsub/v1"
 )
 
@@ -90,6 +91,9 @@ func delivered(d *pubsubv1.SubscribeResponse_Delivery) Event {
 	return out
 }
 
+// eventsAhead is how many events wait here for a handler, so that none waits for an event.
+const eventsAhead = 256
+
 // SubscribeOptions are what a subscription may be told. The zero value is a good one.
 type SubscribeOptions struct {
 	Group       string        // who shares the events; empty: the application, all its instances
@@ -98,20 +102,6 @@ type SubscribeOptions struct {
 	Concurrency int           // events handled at once; 0: 16
 	AckDeadline time.Duration // after which a frozen process loses what it has; 0: 30 s
 }
-
-// Reject is what a handler answers for an event that it will never be able to handle: it goes to the dead-letter topic, if the
-// component has one.
-func Reject(err error) error { return &rejection{err} }
-
-type rejection struct{ err error }
-
-func (r *rejection) Error() string {
-	if r.err == nil {
-		return "rejected"
-	}
-	return r.err.Error()
-}
-func (r *rejection) Unwrap() error { return r.err }
 
 // Subscribe has the events of a topic handled until ctx ends; then it waits for the handlers under way and answers ctx's error.
 // Another error is ErrClosed, or one that trying again cannot mend.
@@ -126,31 +116,61 @@ func (p *PubSub) Subscribe(ctx context.Context, topic string, o SubscribeOptions
 	if handle == nil {
 		return invalid("a handler that is nil")
 	}
-	if o.Concurrency <= 0 {
-		o.Concurrency = 16
+	l, err := limits{handlers: o.Concurrency, ahead: eventsAhead, deadline: o.AckDeadline}.filled()
+	if err != nil {
+		return err
 	}
-	if o.AckDeadline <= 0 {
-		o.AckDeadline = 30 * time.Second
+	start := &pubsubv1.SubscribeRequest_Start{Component: p.component, Topic: topic, Group: o.Group, From: pubsubv1.SubscribeRequest_FROM_LATEST,
+		AckDeadline: durationpb.New(l.deadline), Credit: l.credit(), ReplayFrom: stamp(o.ReplayFrom)}
+	if o.Earliest {
+		start.From = pubsubv1.SubscribeRequest_FROM_EARLIEST
 	}
-	for pause := (backoff{}); ; {
-		err := p.consume(ctx, topic, o, handle, func() { pause, o.ReplayFrom = backoff{}, time.Time{} })
-		switch {
-		case p.client.closed():
-			return ErrClosed
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, errDrained):
-			err = nil
-		case !resumable(err):
-			return err
-		}
-		d := pause.next()
-		if after, ok := RetryAfter(err); ok {
-			d = min(max(d, after), longestPause)
-		}
-		p.client.log.DebugContext(ctx, "subscription resumes", "capability", "pubsub", "op", "subscribe", "after", d, "err", err)
-		sleep(ctx, p.client.done, d) // that it was cut short shows in the next round
-	}
+	return p.client.resume(ctx, "pubsub", "subscribe", func(ctx context.Context) error {
+		return consume(ctx, l, func(ctx context.Context) (deliveries[Event], error) { return p.subscribe(ctx, start) }, handle)
+	})
 }
 
-var errDrained = errors.New("the sidecar is ending")
+// subscription is a stream of deliveries of events.
+type subscription struct {
+	pubsubv1.PubSub_SubscribeClient
+	start *pubsubv1.SubscribeRequest_Start
+}
+
+func (p *PubSub) subscribe(ctx context.Context, start *pubsubv1.SubscribeRequest_Start) (subscription, error) {
+	stream, err := p.api.Subscribe(ctx)
+	if err != nil {
+		return subscription{}, err
+	}
+	// That it cannot be sent shows, with the reason, when receiving.
+	_ = stream.Send(&pubsubv1.SubscribeRequest{Message: &pubsubv1.SubscribeRequest_Start_{Start: start}})
+	return subscription{stream, start}, nil
+}
+
+func (s subscription) hear() (heard[Event], error) {
+	in, err := s.Recv()
+	h := heard[Event]{started: in.GetStarted() != nil, draining: in.GetDraining() != nil}
+	if h.started {
+		s.start.ReplayFrom = nil // that is done: the next stream goes on where the group is
+	}
+	if d := in.GetDelivery(); d != nil {
+		h.delivery = &delivery[Event]{d.GetDeliveryId(), d.GetAttempt(), delivered(d)}
+	}
+	return h, err
+}
+
+func (s subscription) say(message any) error {
+	out := &pubsubv1.SubscribeRequest{}
+	switch m := message.(type) {
+	case *commonv1.Credit:
+		out.Message = &pubsubv1.SubscribeRequest_Credit{Credit: m}
+	case *commonv1.Ack:
+		out.Message = &pubsubv1.SubscribeRequest_Ack{Ack: m}
+	case *commonv1.Nack:
+		out.Message = &pubsubv1.SubscribeRequest_Nack{Nack: m}
+	case *commonv1.Reject:
+		out.Message = &pubsubv1.SubscribeRequest_Reject{Reject: m}
+	case *commonv1.Extend:
+		out.Message = &pubsubv1.SubscribeRequest_Extend{Extend: m}
+	}
+	return s.Send(out)
+}

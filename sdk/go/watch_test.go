@@ -134,7 +134,7 @@ func TestWatchSurvivesARestart(t *testing.T) {
 	next(t, out, "same=2")
 	cancel()
 	next(t, out, "error: context canceled")
-	if !strings.Contains(log.String(), "watch resumes") {
+	if !strings.Contains(log.String(), "stream resumes") {
 		t.Errorf("log %q", log.String())
 	}
 }
