@@ -30,6 +30,9 @@ type Options struct {
 	// Inline says which methods (/service/method) begin on the connection's reader: one that waits there stalls its
 	// connection, so it asks MayWait and returns ErrWouldBlock. If nil, none do.
 	Inline func(method string) bool
+	// Patient says which methods may wait for long, for a lock, say, or for another server. However many do, the calls of other
+	// methods go on. If nil, none may.
+	Patient func(method string) bool
 	// Panic is told of a handler's panic, which the client sees as INTERNAL.
 	Panic func(ctx context.Context, v any)
 	// Relayed has the in-process grpc-go answer all methods: to compare, and to be safe.
@@ -84,7 +87,7 @@ func (s *Server) RegisterService(d *grpc.ServiceDesc, impl any) {
 	for _, m := range d.Methods {
 		path := "/" + d.ServiceName + "/" + m.MethodName
 		blocking := s.opts.Inline == nil || !s.opts.Inline(path)
-		method := grpcproxy.Method{Blocking: blocking, Handler: s.handler(impl, m.Handler),
+		method := grpcproxy.Method{Blocking: blocking, Patient: s.opts.Patient != nil && s.opts.Patient(path), Handler: s.handler(impl, m.Handler),
 			MaxRequest: s.opts.MaxRequest, Hop: s.opts.Hop, Limit: s.opts.Limit}
 		if !blocking {
 			method.Slow = method.Handler

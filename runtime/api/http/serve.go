@@ -44,6 +44,12 @@ func (h *Handler) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 		writeError(w, code, err)
 		return
 	}
+	r = r.WithContext(ctx)
+	r.Header.Set("Connect-Protocol-Version", "1") // without it plain JSON is taken for REST
+	if method.IsStreamingClient() {
+		h.duplex(w, r)
+		return
+	}
 	wait := nethttp.NewResponseController(w)
 	wait.SetReadDeadline(time.Now().Add(bodyTime)) // a connection that has no deadlines has none to keep
 	body, leave, code, err := h.body(r)
@@ -56,8 +62,6 @@ func (h *Handler) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 		writeError(w, code, err)
 		return
 	}
-	r = r.WithContext(ctx)
-	r.Header.Set("Connect-Protocol-Version", "1") // without it plain JSON is taken for REST
 	r.Header.Set("Content-Type", contentType)
 	if contentType == typeJSON && method.IsStreamingServer() {
 		out := &lines{w: w, max: h.opts.MaxMessage}
@@ -88,18 +92,20 @@ func (h *Handler) understand(r *nethttp.Request) (method protoreflect.MethodDesc
 	if parseErr == nil && (charset == "" || strings.EqualFold(charset, "utf-8")) && accepts(method, contentType) {
 		return method, contentType, 0, nil
 	}
-	err = fmt.Errorf("%w: content-type %.100q is not served here: send %s", components.ErrInvalid, r.Header.Get("Content-Type"), typeJSON)
+	err = fmt.Errorf("%w: content-type %.100q is not served for this method: send %s", components.ErrInvalid, r.Header.Get("Content-Type"), typeJSON)
 	return nil, "", nethttp.StatusUnsupportedMediaType, components.WithReason(err, ReasonContentType)
 }
 
 func accepts(m protoreflect.MethodDescriptor, contentType string) bool {
 	switch contentType {
 	case typeJSON:
-		return !m.IsStreamingClient()
+		return true
+	case typeLines:
+		return m.IsStreamingClient()
 	case typeProto:
 		return !m.IsStreamingClient() && !m.IsStreamingServer()
-	case typeStreamJSON, typeStreamBin:
-		return m.IsStreamingClient() || m.IsStreamingServer()
+	case typeStreamJSON, typeStreamBin: // for both directions at once these want HTTP/2
+		return !m.IsStreamingClient() && m.IsStreamingServer()
 	}
 	return false
 }

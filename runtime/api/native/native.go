@@ -85,6 +85,11 @@ func Register(s grpc.ServiceRegistrar, d Deps) {
 	}
 }
 
+// Patient tells of a method whether it may wait for long: for somebody to free a lock, or for another application to answer.
+func Patient(method string) bool {
+	return method == lockv1.Lock_Lock_FullMethodName || method == invocationv1.Invocation_Invoke_FullMethodName
+}
+
 func caller(ctx context.Context) (components.Caller, error) {
 	c, ok := api.CallerFrom(ctx)
 	if !ok {

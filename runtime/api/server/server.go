@@ -64,7 +64,7 @@ func New(o Options) (*Server, error) {
 	s.guard = &api.Guard{MaxMessage: int(o.MaxMessage), Budget: api.NewBudget(o.MaxInFlight), Logger: o.Logger,
 		Tracer: o.Tracer, Ending: ending}
 	s.fast = fastgrpc.New(fastgrpc.Options{
-		OnConn: s.identify, Inline: native.Inline, Relayed: o.Relayed,
+		OnConn: s.identify, Inline: native.Inline, Patient: native.Patient, Relayed: o.Relayed,
 		MaxRequest: int(o.MaxMessage), Hop: "api", Limit: "max_message_bytes",
 		GRPC: []grpc.ServerOption{grpc.UnknownServiceHandler(s.guard.Stream("unknown", s.unknown))},
 	})

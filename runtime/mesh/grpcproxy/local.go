@@ -30,7 +30,12 @@ type Method struct {
 	Slow       Handler // runs, on a goroutine, when Handler did not want to wait and returned WouldBlock
 	MaxRequest int     // bytes: 4 MiB
 	Hop, Limit string  // what MaxRequest is called, and where, in the answer to a request that is larger
-	r          *Relay
+	// Patient calls may take long, as they wait for another call or for another server. They take no worker from the calls of
+	// other methods, which may be what they wait for; of each such method Relay.MaxPatient run at once, and more are refused.
+	// It implies Blocking.
+	Patient bool
+	r       *Relay
+	pool    *workers
 }
 
 // WouldBlock is what a Handler returns to be called again as Slow.
@@ -42,7 +47,10 @@ func (r *Relay) Unary(path string, m Method) {
 	if m.MaxRequest == 0 {
 		m.MaxRequest = 4 << 20
 	}
-	m.r = r
+	m.r, m.pool, m.Blocking = r, &r.work, m.Blocking || m.Patient
+	if m.Patient {
+		m.pool = &workers{r: r, patient: true}
+	}
 	if r.methods == nil {
 		r.methods = map[string]*Method{}
 	}
@@ -171,12 +179,15 @@ func (c *conn) detach(k *Call, p []byte, b *batch) {
 
 // work runs s's handler on a worker, or refuses if too many wait for one.
 func (c *conn) work(s *stream, b *batch) {
-	if c.r.work.run(s) {
+	if s.call.m.pool.run(s) {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := fault(FlagLimited, grpcExhausted, ReasonOverloaded, "too many calls wait to be served")
+	if s.call.m.Patient {
+		e.Message = "too many calls of this method are under way"
+	}
 	e.RetryDelay = time.Second
 	s.reply(e, b)
 }

@@ -90,6 +90,7 @@ type Relay struct {
 	Panic      func(k *Call, v any)
 	MaxWorkers int  // goroutines for blocking handlers: 1024
 	MaxQueue   int  // calls that wait for one of these: 10000
+	MaxPatient int  // calls of each patient method, with a goroutine each: 10000
 	MaxLocal   int  // bytes of local requests that are not here whole, and of answers that are not gone: 256 MiB
 	NoYield    bool // for measurements: each blocking handler writes its own answer at once
 
@@ -131,6 +132,7 @@ func (r *Relay) init() {
 		def(&r.MaxPending, 16<<20)
 		def(&r.MaxWorkers, 1024)
 		def(&r.MaxQueue, 10000)
+		def(&r.MaxPatient, 10000)
 		def(&r.MaxLocal, 256<<20)
 		r.work.r = r
 		if r.Origin == "" {
@@ -227,7 +229,9 @@ func (r *Relay) Close() {
 	r.mu.Lock()
 	r.closed = true
 	r.cancel()
-	r.work.stop()
+	for _, m := range r.methods {
+		m.pool.stop()
+	}
 	for c := range r.conns {
 		c.nc.Close()
 	}

@@ -9,9 +9,11 @@ import (
 
 const keepWorkers = 256
 
-// workers run blocking handlers: their stacks have grown already. What is more than max waits.
+// workers run blocking handlers: their stacks have grown already. What is more than MaxWorkers waits, up to MaxQueue; those of a
+// patient method have the bound MaxPatient and no queue.
 type workers struct {
 	r       *Relay
+	patient bool
 	mu      sync.Mutex
 	idle    []*worker
 	n       int
@@ -25,8 +27,16 @@ type worker struct {
 	b    batch
 }
 
+func (w *workers) bounds() (most, queue int) {
+	if w.patient {
+		return w.r.MaxPatient, 0
+	}
+	return w.r.MaxWorkers, w.r.MaxQueue
+}
+
 // run returns false if the queue is full.
 func (w *workers) run(s *stream) bool {
+	most, queue := w.bounds()
 	w.mu.Lock()
 	if n := len(w.idle); n > 0 {
 		k := w.idle[n-1]
@@ -35,8 +45,8 @@ func (w *workers) run(s *stream) bool {
 		k.ch <- s
 		return true
 	}
-	if w.n >= w.r.MaxWorkers {
-		full := len(w.queue) >= w.r.MaxQueue
+	if w.n >= most {
+		full := len(w.queue) >= queue
 		if !full {
 			w.queue = append(w.queue, s)
 		}

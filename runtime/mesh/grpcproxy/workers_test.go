@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -46,6 +47,49 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 	}
 	e.empty()
+}
+
+// Calls that wait for long have a bound of their own: at it they are refused, and calls of other methods find their workers free.
+func TestPatientCallsTakeNoWorker(t *testing.T) {
+	goOn, ended := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
+	defer release()
+	echo := func(_ context.Context, req, resp []byte) ([]byte, *Status) { return append(resp, req...), nil }
+	e := newEnv(t, func(r *Relay) {
+		r.MaxWorkers, r.MaxQueue, r.MaxPatient = 1, 1, 3
+		r.Unary("/test.Echo/Wait", Method{Patient: true, Handler: func(ctx context.Context, req, resp []byte) ([]byte, *Status) {
+			<-goOn
+			return echo(ctx, req, resp)
+		}})
+		r.Unary("/test.Echo/Local", Method{Blocking: true, Handler: echo})
+	})
+	c := rawClient(t, e.addr)
+	for i := range uint32(3) {
+		c.localCall(2*i+1, "/test.Echo/Wait")
+	}
+	c.localCall(7, "/test.Echo/Wait")
+	if s, why := c.answer(7); s != "8" || why != ReasonOverloaded {
+		t.Error(s, why)
+	}
+	for i := range uint32(5) {
+		c.localCall(9+2*i, "/test.Echo/Local")
+		if s, why := c.answer(9 + 2*i); s != "0" {
+			t.Error(s, why)
+		}
+	}
+	release()
+	for i := range uint32(3) {
+		if s := c.status(2*i + 1); s != "0" {
+			t.Error(s)
+		}
+	}
+	e.empty()
+	go func() { e.r.Close(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("idle workers keep the relay from closing")
+	}
 }
 
 // Answers that their client does not read are bounded too.

@@ -1,0 +1,154 @@
+package apitest
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	nethttp "net/http"
+	"strings"
+	"testing"
+)
+
+const subscribePath = "/outrigger.pubsub.v1.PubSub/Subscribe"
+
+// line is a message of a subscription as HTTP shows it.
+type line struct {
+	Started  *struct{} `json:"started"`
+	Delivery *struct {
+		DeliveryID string `json:"deliveryId"`
+		Event      struct{ ID string }
+		Attempt    int
+	} `json:"delivery"`
+	Error *plainError `json:"error"`
+}
+
+// conversation is a stream in both directions over HTTP/1.1.
+type conversation struct {
+	t     *testing.T
+	in    *io.PipeWriter
+	lines *bufio.Scanner
+	resp  *nethttp.Response
+}
+
+func converse(t *testing.T, s *sidecar, path, first string) *conversation {
+	t.Helper()
+	body, in := io.Pipe()
+	r, err := nethttp.NewRequestWithContext(within(t), nethttp.MethodPost, "http://"+s.http+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	go io.WriteString(in, first)
+	client := &nethttp.Client{Transport: &nethttp.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); resp.Body.Close() })
+	return &conversation{t, in, bufio.NewScanner(resp.Body), resp}
+}
+
+func (c *conversation) next() (l line) {
+	c.t.Helper()
+	if !c.lines.Scan() {
+		c.t.Fatal("the answer ended: ", c.lines.Err())
+	}
+	if err := json.Unmarshal(c.lines.Bytes(), &l); err != nil {
+		c.t.Fatalf("%v: %s", err, c.lines.Text())
+	}
+	return l
+}
+
+func (c *conversation) say(text string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c.in, text); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// TestSubscriptionOverHTTP: an event is delivered, settled, and the next comes for the credit that is given then.
+func TestSubscriptionOverHTTP(t *testing.T) {
+	s := start(t)
+	c := converse(t, s, subscribePath, `{"start": {"topic": "t", "credit": {"messages": 1}}}`)
+	if l := c.next(); l.Started == nil || c.resp.StatusCode != nethttp.StatusOK || c.resp.Header.Get("Content-Type") != "application/x-ndjson" {
+		t.Fatal("not started:", c.lines.Text(), c.resp.Status, c.resp.Header)
+	}
+	for i := range 3 {
+		publishPlain(t, s, fmt.Sprint("e", i))
+	}
+	for i := range 3 {
+		l := c.next()
+		if l.Delivery == nil || l.Delivery.Event.ID != fmt.Sprint("e", i) || l.Delivery.Attempt != 1 {
+			t.Fatal("delivery", i, c.lines.Text())
+		}
+		c.say(fmt.Sprintf(`{"ack": {"deliveryIds": [%q]}} {"credit":`, l.Delivery.DeliveryID)) // several on a line, and one over two
+		c.say("\n{\"messages\": 1}}\n")
+	}
+	c.in.Close() // half closed: what is settled is settled, and the stream ends in order
+	for c.lines.Scan() {
+		t.Error("more came:", c.lines.Text())
+	}
+	if err := c.lines.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConversationsThatGoWrong(t *testing.T) {
+	const begin = `{"start": {"topic": "t", "credit": {"messages": 1}}}`
+	s := start(t)
+	for name, c := range map[string]struct {
+		more         string
+		code, reason string
+	}{
+		"no JSON":          {`{"credit"; 1}`, "invalid_argument", "MALFORMED_REQUEST"},
+		"a misspelt field": {`{"kredit": {"messages": 1}}`, "invalid_argument", "MALFORMED_REQUEST"},
+		"one that is cut":  {`{"credit": {"messages"`, "invalid_argument", "MALFORMED_REQUEST"},
+		"too large":        {`{"ack": {"deliveryIds": ["` + strings.Repeat("x", 5<<20) + `"]}}`, "resource_exhausted", "MESSAGE_TOO_LARGE"},
+		"a second start":   {begin, "invalid_argument", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			talk := converse(t, s, subscribePath, begin)
+			if l := talk.next(); l.Started == nil {
+				t.Fatal(talk.lines.Text())
+			}
+			go func() { // the answer may come before all of it is written
+				io.WriteString(talk.in, c.more)
+				talk.in.Close()
+			}()
+			l := talk.next()
+			if l.Error == nil || l.Error.Code != c.code || c.reason != "" && l.Error.reason() != c.reason {
+				t.Error(talk.lines.Text())
+			}
+		})
+	}
+	t.Run("an error before the first line", func(t *testing.T) {
+		talk := converse(t, s, subscribePath, `{"start": {"component": "none", "topic": "t"}}`)
+		text, err := io.ReadAll(talk.resp.Body)
+		var e plainError
+		if err := json.Unmarshal(text, &e); err != nil {
+			t.Fatal(err)
+		}
+		if err != nil || talk.resp.StatusCode != nethttp.StatusNotFound || e.Code != "not_found" || e.reason() != "COMPONENT_NOT_FOUND" {
+			t.Errorf("%s, %v: %s", talk.resp.Status, err, text)
+		}
+	})
+}
+
+func publishPlain(t *testing.T, s *sidecar, id string) {
+	t.Helper()
+	r, err := nethttp.NewRequestWithContext(within(t), nethttp.MethodPost, "http://"+s.http+"/outrigger.pubsub.v1.PubSub/Publish",
+		strings.NewReader(fmt.Sprintf(`{"topic": "t", "id": %q}`, id)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := nethttp.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != nethttp.StatusOK {
+		t.Fatalf("%s: %s, %v", resp.Status, text, err)
+	}
+}
