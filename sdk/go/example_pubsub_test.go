@@ -33,3 +33,19 @@ func ExamplePubSub_Subscribe() {
 	// order 7, attempt 1
 	// context canceled
 }
+
+func ExamplePubSub_PublishMany() {
+	ctx, c, stop := connected()
+	defer stop()
+	orders := c.PubSub("default")
+	results, err := orders.PublishMany(ctx, "orders", client.Event{Data: []byte("order 8")}, client.Event{Data: []byte("order 9")})
+	if err != nil {
+		log.Fatal(err) // of all
+	}
+	for _, r := range results {
+		fmt.Println(r.ID != "", r.Err)
+	}
+	// Output:
+	// true <nil>
+	// true <nil>
+}
