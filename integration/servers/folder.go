@@ -35,8 +35,9 @@ func sweep() {
 		if err != nil {
 			continue // it went, or is another user's
 		}
-		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
-			os.RemoveAll(filepath.Dir(path))
+		if dir := filepath.Dir(path); syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			dropShared(filepath.Join(dir, "postgres"))
+			os.RemoveAll(dir)
 		}
 		f.Close()
 	}

@@ -55,7 +55,7 @@ type program struct {
 const askTime = 3 * time.Second
 
 // stopTime is what a server has to end in order.
-const stopTime = 30 * time.Second
+var stopTime = 30 * time.Second
 
 // PID is its process: the one that listens at Addr.
 func (n *Node) PID() int { n.mu.Lock(); defer n.mu.Unlock(); return n.pid }

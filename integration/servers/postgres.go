@@ -50,7 +50,7 @@ func startPostgres(ctx context.Context, s *Server) error {
 		version, err := s.Psql(ctx, "select split_part(current_setting('server_version'), ' ', 1)")
 		return version, 0, err
 	}
-	n.tidy = func() error { return dropShared(n) }
+	n.tidy = func() error { return dropShared(n.Dir) }
 	if err := s.initdb(ctx, n, filepath.Dir(binary), certs); err != nil {
 		return err
 	}
@@ -108,30 +108,30 @@ func (s *Server) Psql(ctx context.Context, statement string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// dropShared removes the System V segment that one which was killed leaves behind; its last line but one in postmaster.pid has
-// the key and the number of it.
-func dropShared(n *Node) error {
-	text, err := os.ReadFile(filepath.Join(n.Dir, "postmaster.pid"))
+// dropShared removes the System V segment that one which was killed leaves behind. Line 7 of its postmaster.pid has the key and the
+// number of it.
+func dropShared(dir string) error {
+	text, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // it ended in order
 	}
 	if err != nil {
 		return err
 	}
-	const line = 6
+	const line = 7
 	lines := strings.Split(string(text), "\n")
-	if len(lines) <= line {
+	if len(lines) < line {
 		return nil // it did not come so far
 	}
-	words := strings.Fields(lines[line])
-	if len(words) != 2 {
-		return fmt.Errorf("no shared memory in line %d of postmaster.pid: %q", line+1, lines[line])
+	var key, id int
+	if _, err := fmt.Sscan(lines[line-1], &key, &id); err != nil {
+		return fmt.Errorf("no shared memory in line %d of postmaster.pid, %q: %w", line, lines[line-1], err)
 	}
-	id, err := strconv.Atoi(words[1])
-	if err != nil {
-		return err
+	about := unix.SysvShmDesc{}
+	if _, err := unix.SysvShmCtl(id, unix.IPC_STAT, &about); err != nil || about.Perm.Key != int32(key) {
+		return nil // it went, and its number may be another's
 	}
-	if _, err := unix.SysvShmCtl(id, unix.IPC_RMID, nil); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EIDRM) {
+	if _, err := unix.SysvShmCtl(id, unix.IPC_RMID, nil); err != nil {
 		return fmt.Errorf("shared memory %d: %w", id, err)
 	}
 	return nil

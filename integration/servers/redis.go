@@ -226,14 +226,14 @@ func startRedisCluster(ctx context.Context, s *Server) error {
 	return nil
 }
 
-// redisSays repeats a command until its answer has the text. An error that is an answer is not waited out.
+// redisSays repeats a command until its answer has the text: a sentinel that gives a node its role cuts its connections.
 func (s *Server) redisSays(ctx context.Context, n *Node, text string, command ...string) error {
-	c, err := s.Redis(ctx, n)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return until(ctx, 30*time.Second, func(context.Context) error {
+	return until(ctx, 30*time.Second, func(ctx context.Context) error {
+		c, err := s.Redis(ctx, n)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
 		got, err := c.Do(command...)
 		if err == nil && !strings.Contains(got, text) {
 			err = errors.New(got)

@@ -19,11 +19,17 @@ import (
 // start in a few seconds. What is not chosen is printed.
 
 func TestMain(m *testing.M) {
+	if os.Getenv(stay) != "" {
+		os.Exit(m.Run())
+	}
 	if err := Private(); err != nil {
 		fmt.Println("in the network of the machine, where what listens on all interfaces does not start:", err)
 	}
 	os.Exit(m.Run())
 }
+
+// stay leaves a process of the tests in the network that it is started in.
+const stay = "SERVERS_TEST_STAY"
 
 // versions are what the servers must say that they are.
 var versions = map[string]string{
@@ -244,37 +250,5 @@ func freeze(t *testing.T, n *Node) {
 	}
 	if n.PID() != pid {
 		t.Errorf("%s was process %d and is %d", n.Name, pid, n.PID())
-	}
-}
-
-func TestUnknown(t *testing.T) {
-	if _, err := Start(t.Context(), "redsi", Options{}); err == nil || !strings.Contains(err.Error(), `unknown server "redsi" (have redis, redis-tls,`) {
-		t.Error(err)
-	}
-}
-
-func TestStartFails(t *testing.T) {
-	left := watch(t)
-	began := time.Now()
-	_, err := Start(t.Context(), "redis", Options{Settings: []string{"maxmemory-policy nonsense"}})
-	if err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(err.Error(), "maxmemory-policy nonsense") {
-		t.Errorf("no end with the log of the server in: %v", err)
-	}
-	if waited, limit := time.Since(began), 20*time.Second; waited >= limit {
-		t.Errorf("it waited %s for one that had ended", waited)
-	}
-	left.nothing(nil)
-}
-
-// A server at whose port another listens must not be taken for it.
-func TestAnother(t *testing.T) {
-	s := Run(t, "redis")
-	other := s.Nodes[0]
-	n, err := s.node("other", port(other.Addr), program{product: "redis", args: []string{"sleep", "60"}, ask: other.ask, limit: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "listens on port") {
-		t.Errorf("it says %v", err)
 	}
 }

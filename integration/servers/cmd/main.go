@@ -40,7 +40,7 @@ func usage() {
 	}
 }
 
-// split takes the arguments apart at --. The flag package has taken one away that comes first.
+// split takes the arguments apart at --.
 func split(args []string) (names, command []string) {
 	for i, a := range args {
 		if a == "--" {
