@@ -39,6 +39,7 @@ type burial struct {
 // bury has watch do it: the application's other deliveries must not wait for the back end. Until then it takes its place among
 // what the stream holds.
 func (s *Stream) bury(b burial) {
+	s.ledger.Reserve(b.message.Event.Size())
 	s.buried = append(s.buried, b)
 	s.stir()
 }
@@ -103,9 +104,11 @@ func (s *Stream) drop(all []burial) {
 
 func (s *Stream) finish(all []burial, settled []Settlement) {
 	s.mu.Lock()
-	for i := range all {
-		s.release(all[i].message.Event.Size())
-	}
+	s.freeing(func() {
+		for i := range all {
+			s.ledger.Release(all[i].message.Event.Size())
+		}
+	})
 	s.mu.Unlock()
 	if err := s.tell(settled); err != nil {
 		s.cancel(err)

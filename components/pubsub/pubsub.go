@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/delivery"
 )
 
 // Drivers are the drivers of this build.
@@ -103,10 +104,7 @@ type Session interface {
 }
 
 // Room is what a session may fetch.
-type Room struct {
-	Messages int
-	Bytes    int64
-}
+type Room = delivery.Room
 
 // Message is an event with its place in a group.
 type Message struct {

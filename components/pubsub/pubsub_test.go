@@ -28,6 +28,7 @@ type fake struct {
 	letters []pubsub.Publication
 	fail    error         // of Publish
 	stuck   chan struct{} // that Publish waits for, if there is one
+	late    bool          // Fetch answers when the stream has ended
 	closed  bool
 }
 
@@ -69,6 +70,9 @@ func (f *fake) Publish(_ context.Context, all []pubsub.Publication) ([]pubsub.Re
 func (f *fake) Subscribe(context.Context, pubsub.Subscription) (pubsub.Session, error) { return f, nil }
 
 func (f *fake) Fetch(ctx context.Context, room pubsub.Room) ([]pubsub.Message, error) {
+	if f.late {
+		<-ctx.Done()
+	}
 	for {
 		f.mu.Lock()
 		if n := min(len(f.waiting), room.Messages); n > 0 {
@@ -128,10 +132,15 @@ func (c *counts) add(_, outcome string, n int) {
 
 func open(t *testing.T, f *fake) (*pubsub.Stream, *counts) {
 	t.Helper()
+	return openWith(t, t.Context(), f)
+}
+
+func openWith(t *testing.T, ctx context.Context, f *fake) (*pubsub.Stream, *counts) {
+	t.Helper()
 	component := components.NewComponent[pubsub.Driver](components.ID{Capability: "pubsub", Name: "default", Driver: "fake"}, components.Limits{}, nil)
 	component.Set(f)
 	c := &counts{all: map[string]int{}}
-	s, err := pubsub.New(component, pubsub.Options{Count: c.add}).Subscribe(t.Context(), components.Caller{Namespace: "shop", App: "orders"},
+	s, err := pubsub.New(component, pubsub.Options{Count: c.add}).Subscribe(ctx, components.Caller{Namespace: "shop", App: "orders"},
 		pubsub.SubscribeOptions{Topic: "t", AckDeadline: time.Minute})
 	if err != nil {
 		t.Fatal(err)
@@ -282,11 +291,106 @@ func TestHeldIsBounded(t *testing.T) {
 		if len(held) != 32 {
 			t.Fatalf("%d MiB are held, want 32", len(held))
 		}
+		begun := time.Now()
 		if err := s.Ack(held[0].ID); err != nil {
 			t.Fatal(err)
 		}
+		if some := <-news; len(some) != 1 || time.Since(begun) > 0 {
+			t.Errorf("%d came for one that was settled, after %s; want 1, at once", len(some), time.Since(begun))
+		}
+		f.stuck = make(chan struct{})
+		if err := s.Reject(held[1].ID, ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute / 2) // of fake time
+		select {
+		case some := <-news:
+			t.Errorf("%d came while the dead letter of another was being kept", len(some))
+		default:
+		}
+		close(f.stuck)
 		if some := <-news; len(some) != 1 {
-			t.Errorf("%d came for one that was settled", len(some))
+			t.Errorf("%d came for a dead letter", len(some))
+		}
+	})
+}
+
+// TestWhatDidNotFitIsTriedAgain has another stream take it meanwhile.
+func TestWhatDidNotFitIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake("1234567890")
+		s, _ := open(t, f)
+		defer s.Close()
+		grant(t, s, 10, 9)
+		got := make(chan string)
+		go func() {
+			if some, err := s.Next(); err == nil {
+				got <- string(some[0].Event.Data)
+			}
+		}()
+		synctest.Wait()
+		f.mu.Lock()
+		f.waiting = nil
+		f.mu.Unlock()
+		f.add(1, "123")
+		select {
+		case d := <-got:
+			if d != "123" {
+				t.Errorf("delivered was %q", d)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("nothing was")
+		}
+	})
+}
+
+func TestADeadlineEndsByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake("x")
+		s, c := open(t, f)
+		defer s.Close()
+		grant(t, s, 2, 0)
+		next(t, s)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if f.settled() != "x:1:0s" || c.all[pubsub.CountExpired] != 1 {
+			t.Errorf("settled was %q, counted %v", f.settled(), c.all)
+		}
+		f.add(2, "x") // the first after a while
+		next(t, s)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if f.settled() != "x:1:0s x:1:0s" {
+			t.Errorf("settled was %q", f.settled())
+		}
+	})
+}
+
+// TestAStreamThatHasEndedIsGivenNothing has the driver answer just then.
+func TestAStreamThatHasEndedIsGivenNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake("x", "y")
+		f.add(4, "z") // its attempts are used up
+		f.late = true
+		ctx, cancel := context.WithCancel(t.Context())
+		s, c := openWith(t, ctx, f)
+		grant(t, s, 10, 0)
+		ended := make(chan error)
+		go func() {
+			_, err := s.Next()
+			ended <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Next answers %v", err)
+		}
+		s.Close()
+		if want := "x:2:0s y:2:0s z:2:0s"; f.settled() != want || len(f.letters) != 0 {
+			t.Errorf("settled was %q, want %q; %d dead letters", f.settled(), want, len(f.letters))
+		}
+		if len(c.all) != 0 {
+			t.Errorf("counted was %v", c.all)
 		}
 	})
 }

@@ -20,11 +20,16 @@ func (s *Stream) Nack(id string, delay time.Duration) error {
 func (s *Stream) Reject(id, reason string) error {
 	s.mu.Lock()
 	over, _ := s.expire(time.Now())
-	if u := s.take(id); u != nil {
-		s.bury(burial{message: u.message, attempts: u.message.Attempt, reason: reasonRejected, text: reason})
+	if m, ok := s.ledger.Take(id); ok {
+		s.bury(burial{message: *m, attempts: m.Attempt, reason: reasonRejected, text: reason})
 	}
 	s.mu.Unlock()
 	return s.tell(over)
+}
+
+// Return gives deliveries back that the application was not given after all. They come again at once, and are no attempts.
+func (s *Stream) Return(ids ...string) error {
+	return s.settle(CountEnded, ids, Settlement{Outcome: Returned})
 }
 
 // Extend gives a delivery its whole deadline again.
@@ -32,9 +37,8 @@ func (s *Stream) Extend(id string) error {
 	s.mu.Lock()
 	now := time.Now()
 	all, _ := s.expire(now)
-	if u := s.open[id]; u != nil {
-		s.expect(id, u, now)
-		all = append(all, Settlement{Position: u.message.Position, Outcome: Extended})
+	if m, ok := s.ledger.Extend(id, now); ok {
+		all = append(all, Settlement{Position: m.Position, Outcome: Extended})
 	}
 	s.mu.Unlock()
 	return s.tell(all)
@@ -42,26 +46,38 @@ func (s *Stream) Extend(id string) error {
 
 // settle passes on what became of those that are open.
 func (s *Stream) settle(count string, ids []string, like Settlement) error {
+	n := 0
 	s.mu.Lock()
 	all, _ := s.expire(time.Now()) // first: a process that was frozen must not settle what others have by now
-	n := 0
-	for _, id := range ids {
-		u := s.take(id)
-		switch {
-		case u == nil:
-			continue
-		case like.Outcome == Again && u.message.Attempt >= s.policy.MaxAttempts:
-			s.bury(burial{message: u.message, attempts: u.message.Attempt, reason: reasonAttempts})
-		default:
-			s.release(u.size)
-			like.Position = u.message.Position
-			all = append(all, like)
+	s.freeing(func() {
+		for _, id := range ids {
+			if m, ok := s.ledger.Take(id); ok {
+				all = s.outcome(all, m, like)
+				n++
+			}
 		}
-		n++
-	}
+	})
 	s.mu.Unlock()
 	s.front.count(count, n)
 	return s.tell(all)
+}
+
+// freeing runs what may make room, and begins the fetch under way anew if there was none before.
+func (s *Stream) freeing(settle func()) {
+	full := s.ledger.Room() == Room{}
+	if settle(); full && s.ledger.Room() != (Room{}) {
+		s.changed()
+	}
+}
+
+// outcome adds that of a message which the application has no more: what comes again too often is given up.
+func (s *Stream) outcome(all []Settlement, m *Message, like Settlement) []Settlement {
+	if like.Outcome == Again && m.Attempt >= s.policy.MaxAttempts {
+		s.bury(burial{message: *m, attempts: m.Attempt, reason: reasonAttempts})
+		return all
+	}
+	like.Position = m.Position
+	return append(all, like)
 }
 
 func (s *Stream) tell(all []Settlement) error {
@@ -76,47 +92,18 @@ func (s *Stream) tell(all []Settlement) error {
 	return s.front.component.Named(s.session.Settle(context.WithoutCancel(s.ctx), all))
 }
 
-// take removes a delivery from those that are open. It takes its place until it is released.
-func (s *Stream) take(id string) *unsettled {
-	u := s.open[id]
-	delete(s.open, id)
-	return u
-}
-
-func (s *Stream) release(size int64) {
-	full := s.room() == Room{}
-	s.held.Messages--
-	s.held.Bytes -= size
-	if full {
-		s.changed()
-	}
-}
-
-// expire takes the deliveries whose time is over from the application; what it answers is to be told. next is when the next
-// one's time is, if there is one.
-func (s *Stream) expire(now time.Time) (over []Settlement, next time.Time) {
-	n := 0
-	for ; n < len(s.deadlines); n++ {
-		d := s.deadlines[n]
-		u := s.open[d.id]
-		if u == nil || !u.deadline.Equal(d.at) { // settled, or extended
-			continue
+// expire takes the deliveries whose time is over from the application; what it answers is to be told. next is when the next one's
+// time is, if there is one.
+func (s *Stream) expire(now time.Time) (all []Settlement, next time.Time) {
+	s.freeing(func() {
+		var over []*Message
+		over, next = s.ledger.Expire(now)
+		for _, m := range over {
+			all = s.outcome(all, m, Settlement{Outcome: Again})
 		}
-		if d.at.After(now) {
-			next = d.at
-			break
-		}
-		s.take(d.id)
-		s.front.count(CountExpired, 1)
-		if u.message.Attempt >= s.policy.MaxAttempts {
-			s.bury(burial{message: u.message, attempts: u.message.Attempt, reason: reasonAttempts})
-			continue
-		}
-		s.release(u.size)
-		over = append(over, Settlement{Position: u.message.Position, Outcome: Again})
-	}
-	s.deadlines = s.deadlines[n:]
-	return over, next
+		s.front.count(CountExpired, len(over))
+	})
+	return all, next
 }
 
 // watch looks after deadlines and burials until the stream ends.
@@ -132,6 +119,7 @@ func (s *Stream) watch() {
 		}
 		s.mu.Lock()
 		over, next := s.expire(time.Now())
+		s.armed = !next.IsZero()
 		s.mu.Unlock()
 		if err := s.tell(over); err != nil {
 			s.cancel(err)

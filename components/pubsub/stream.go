@@ -2,23 +2,15 @@ package pubsub
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
-	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/delivery"
 )
 
 const (
-	// maxUnsettled and maxUnsettledBytes bound what a stream holds, however much credit it has.
-	maxUnsettled      = 16 << 10
-	maxUnsettledBytes = 32 << 20
-	// maxFetch is how many messages are asked for at once.
-	maxFetch = 1 << 10
 	// retryFit is how long a message that did not fit is not asked for.
 	retryFit = time.Second
 	// closeTime bounds how long the end of a stream may take.
@@ -50,37 +42,18 @@ type Stream struct {
 	ended   bool         // by Close: the session is to be told nothing
 
 	mu        sync.Mutex
-	credit    Room
-	boundless bool // no bound for bytes
+	ledger    *delivery.Ledger[*Message]
 	drained   bool // nothing more is to be delivered
 	toldDrain bool
-	held      Room  // what is unsettled
-	least     int64 // what the next message takes, if it did not fit
-	open      map[string]*unsettled
-	deadlines []deadline // in their order
-	buried    []burial   // to be done
-	prefix    string
-	serial    uint64
+	buried    []burial           // to be done
 	interrupt context.CancelFunc // of the fetch under way
+	armed     bool               // watch wakes up for the first deadline
 	wake      chan struct{}      // of watch
-}
-
-// unsettled is a delivery that the application has.
-type unsettled struct {
-	message  Message
-	size     int64
-	deadline time.Time
-}
-
-// deadline is one that was set, and may have been set anew since.
-type deadline struct {
-	id string
-	at time.Time
 }
 
 func newStream(ctx context.Context, p *PubSub, caller components.Caller, call components.Call[Driver], session Session, sub Subscription) *Stream {
 	s := &Stream{group: sub.Group, front: p, caller: caller, call: call, sub: sub, policy: call.Driver.Policy(), session: session,
-		open: map[string]*unsettled{}, prefix: rand.Text()[:8] + "-", wake: make(chan struct{}, 1)}
+		ledger: delivery.NewLedger[*Message](sub.AckDeadline), wake: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.watching.Go(s.watch)
 	return s
@@ -92,7 +65,8 @@ func (s *Stream) Group() string { return s.group }
 // ErrDraining is what Next answers, once, after Drain.
 var ErrDraining = errors.New("draining")
 
-// Next waits for deliveries. After Drain it answers ErrDraining, and no more until the stream ends, with its error.
+// Next waits for deliveries. After Drain it answers ErrDraining, and no more until the stream ends, with its error. What the caller
+// cannot give to the application is to be returned.
 func (s *Stream) Next() ([]Delivery, error) {
 	for {
 		ctx, room, err := s.beginFetch()
@@ -102,10 +76,12 @@ func (s *Stream) Next() ([]Delivery, error) {
 		messages, err := s.session.Fetch(ctx, room)
 		interrupted := ctx.Err() != nil
 		s.endFetch()
-		deliveries, settleErr := s.deliver(messages)
-		switch cause := context.Cause(s.ctx); {
-		case cause != nil:
+		if cause := context.Cause(s.ctx); cause != nil {
+			_ = s.giveBack(messages) // if it cannot be told that, the session gives back by itself
 			return nil, s.front.component.Named(cause)
+		}
+		deliveries, settleErr := s.deliver(messages)
+		switch {
 		case len(deliveries) > 0:
 			s.front.count(CountDelivered, len(deliveries))
 			return deliveries, nil
@@ -127,7 +103,7 @@ func (s *Stream) beginFetch() (context.Context, Room, error) {
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	s.interrupt = cancel
-	return ctx, s.room(), nil
+	return ctx, s.ledger.Room(), nil
 }
 
 func (s *Stream) endFetch() {
@@ -135,18 +111,6 @@ func (s *Stream) endFetch() {
 	defer s.mu.Unlock()
 	s.interrupt()
 	s.interrupt = nil
-}
-
-// room is what may be fetched now: the credit, within what the stream may hold.
-func (s *Stream) room() Room {
-	r := Room{Messages: min(s.credit.Messages, maxUnsettled-s.held.Messages, maxFetch), Bytes: maxUnsettledBytes - s.held.Bytes}
-	if !s.boundless {
-		r.Bytes = min(r.Bytes, s.credit.Bytes)
-	}
-	if r.Messages <= 0 || r.Bytes < s.least {
-		return Room{}
-	}
-	return r
 }
 
 // changed begins the fetch under way anew, if it asks for less than there is room for by now, or for more.
@@ -157,77 +121,54 @@ func (s *Stream) changed() {
 }
 
 // deliver makes deliveries of messages. What does not fit goes back, and what was tried too often is given up.
-func (s *Stream) deliver(messages []Message) ([]Delivery, error) {
+func (s *Stream) deliver(messages []Message) (out []Delivery, err error) {
 	if len(messages) == 0 {
 		return nil, nil
 	}
-	var out []Delivery
-	var back []Settlement
+	var back []Message
 	s.mu.Lock()
 	now := time.Now()
 	for i := range messages {
-		m := &messages[i]
-		size := m.Event.Size()
-		if m.Attempt > s.policy.MaxAttempts {
-			s.held = Room{s.held.Messages + 1, s.held.Bytes + size}
-			s.bury(burial{message: *m, attempts: m.Attempt - 1, reason: reasonAttempts})
+		if messages[i].Attempt > s.policy.MaxAttempts {
+			s.bury(burial{message: messages[i], attempts: messages[i].Attempt - 1, reason: reasonAttempts})
 			continue
 		}
-		if room := s.room(); room.Messages == 0 || room.Bytes < size {
-			back = append(back, Settlement{Position: m.Position, Outcome: Returned})
-			if room.Messages > 0 {
-				s.least = max(s.least, size)
-				time.AfterFunc(retryFit, s.forgetLeast)
-			}
+		m := new(Message) // of its own: one that stays does not keep those beside it
+		*m = messages[i]
+		id, ok := s.ledger.Deliver(m, m.Event.Size(), now)
+		if !ok {
+			back = append(back, *m)
 			continue
 		}
-		s.least = 0
-		out = append(out, s.hold(m, size, now))
+		out = append(out, Delivery{ID: id, Attempt: m.Attempt, Event: &m.Event})
+	}
+	if len(out) > 0 && !s.armed {
+		s.armed = true
+		s.stir()
 	}
 	s.mu.Unlock()
-	if len(back) == 0 {
-		return out, nil
+	if len(back) > 0 {
+		time.AfterFunc(retryFit, s.retry)
+		err = s.giveBack(back)
 	}
-	return out, s.tell(back)
+	return out, err
 }
 
-// forgetLeast has what did not fit tried for again: another stream may have taken it.
-func (s *Stream) forgetLeast() {
+// giveBack is for messages that are not delivered.
+func (s *Stream) giveBack(messages []Message) error {
+	back := make([]Settlement, len(messages))
+	for i := range messages {
+		back[i] = Settlement{Position: messages[i].Position, Outcome: Returned}
+	}
+	return s.tell(back)
+}
+
+// retry has what did not fit tried again: another stream may have taken it.
+func (s *Stream) retry() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.least > 0 {
-		s.least = 0
+	if s.ledger.Forget() {
 		s.changed()
-	}
-}
-
-func (s *Stream) hold(m *Message, size int64, now time.Time) Delivery {
-	s.serial++
-	id := s.prefix + strconv.FormatUint(s.serial, 36)
-	u := &unsettled{message: *m, size: size}
-	s.open[id] = u
-	s.credit.Messages--
-	if !s.boundless {
-		s.credit.Bytes -= size
-	}
-	s.held.Messages++
-	s.held.Bytes += size
-	s.expect(id, u, now)
-	return Delivery{ID: id, Attempt: m.Attempt, Event: &u.message.Event}
-}
-
-// expect sets the deadline of a delivery. Those that are set later are later.
-func (s *Stream) expect(id string, u *unsettled, now time.Time) {
-	u.deadline = now.Add(s.sub.AckDeadline)
-	if len(s.deadlines) > 2*len(s.open)+1<<10 { // many were settled behind one that was not
-		s.deadlines = slices.DeleteFunc(s.deadlines, func(d deadline) bool {
-			u := s.open[d.id]
-			return u == nil || !u.deadline.Equal(d.at)
-		})
-	}
-	s.deadlines = append(s.deadlines, deadline{id, u.deadline})
-	if len(s.deadlines) == 1 {
-		s.stir()
 	}
 }
 
@@ -242,20 +183,14 @@ func (s *Stream) stir() {
 // Grant adds credit. Bytes of 0 with messages lift the bound on bytes, for as long as the stream lasts. Nothing of either takes
 // back what was granted and is not used: a pause.
 func (s *Stream) Grant(messages, bytes int64) error {
-	if messages < 0 || bytes < 0 {
-		return s.front.component.Named(fmt.Errorf("%w: credit of %d messages and %d bytes is negative", components.ErrInvalid, messages, bytes))
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.drained {
 		return nil
 	}
-	if messages == 0 && bytes == 0 {
-		s.credit = Room{}
+	if err := s.ledger.Grant(messages, bytes); err != nil {
+		return s.front.component.Named(err)
 	}
-	s.credit.Messages = int(min(int64(s.credit.Messages)+messages, 1<<40))
-	s.credit.Bytes = min(s.credit.Bytes, 1<<60) + min(bytes, 1<<60)
-	s.boundless = s.boundless || messages > 0 && bytes == 0
 	s.changed()
 	return nil
 }
@@ -264,12 +199,12 @@ func (s *Stream) Grant(messages, bytes int64) error {
 func (s *Stream) Drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.drained, s.credit = true, Room{}
+	s.drained = true
+	s.ledger.Revoke()
 	s.changed()
 }
 
-// Close gives back at once what is not settled. What is said to the stream afterwards means nothing. Next must have returned, or
-// its context have ended.
+// Close gives back at once what is not settled. What is said to the stream afterwards means nothing. Next must have returned.
 func (s *Stream) Close() {
 	s.cancel(context.Canceled)
 	s.watching.Wait()
@@ -281,8 +216,8 @@ func (s *Stream) Close() {
 	s.telling.Unlock()
 	err := s.session.Close(ctx)
 	s.mu.Lock()
-	left := len(s.open)
-	s.open = map[string]*unsettled{}
+	left := s.ledger.Held()
+	s.ledger = delivery.NewLedger[*Message](0)
 	s.mu.Unlock()
 	s.front.count(CountEnded, left)
 	s.call.End(&err)

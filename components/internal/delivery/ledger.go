@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -32,10 +33,10 @@ type Ledger[M any] struct {
 	credit    Room
 	boundless bool // no bound for bytes
 	held      Room
-	least     int64 // what the next takes, if it did not fit
-	open      map[string]*entry[M]
-	deadlines []deadline // in their order
-	prefix    string
+	least     int64               // what the next takes, if it did not fit
+	open      map[uint64]entry[M] // by serial
+	deadlines []deadline          // in their order
+	prefix    string              // of ids; what follows is the serial
 	serial    uint64
 }
 
@@ -48,13 +49,32 @@ type entry[M any] struct {
 
 // deadline is one that was set, and may have been set anew since.
 type deadline struct {
-	id string
-	at time.Time
+	serial uint64
+	at     time.Time
 }
 
 // NewLedger makes the one of a stream whose deliveries are to be settled within term. There is no credit.
 func NewLedger[M any](term time.Duration) *Ledger[M] {
-	return &Ledger[M]{term: term, open: map[string]*entry[M]{}, prefix: rand.Text()[:8] + "-"}
+	return &Ledger[M]{term: term, open: map[uint64]entry[M]{}, prefix: rand.Text()[:8] + "-"}
+}
+
+func (l *Ledger[M]) id(serial uint64) string {
+	b := make([]byte, 0, 24)
+	return string(strconv.AppendUint(append(b, l.prefix...), serial, 36))
+}
+
+// find answers the entry of an id, if it is open.
+func (l *Ledger[M]) find(id string) (serial uint64, e entry[M], ok bool) {
+	digits, ok := strings.CutPrefix(id, l.prefix)
+	if !ok {
+		return 0, e, false
+	}
+	serial, err := strconv.ParseUint(digits, 36, 64)
+	if err != nil {
+		return 0, e, false
+	}
+	e, ok = l.open[serial]
+	return serial, e, ok
 }
 
 // Grant adds credit. Bytes of 0 with messages lift the bound on bytes for as long as the stream lasts; none at all takes back what
@@ -88,7 +108,8 @@ func (l *Ledger[M]) Room() Room {
 	return r
 }
 
-// Deliver enters a delivery of so many bytes, and answers its id; false: there is no room for it.
+// Deliver enters a delivery of so many bytes, and answers its id; false: there is no room for it. From then on there is room only when
+// it would fit, or after Forget.
 func (l *Ledger[M]) Deliver(value M, size int64, now time.Time) (id string, ok bool) {
 	if room := l.Room(); room.Messages == 0 || room.Bytes < size {
 		if room.Messages > 0 {
@@ -98,60 +119,74 @@ func (l *Ledger[M]) Deliver(value M, size int64, now time.Time) (id string, ok b
 	}
 	l.serial++
 	l.least = 0
-	id = l.prefix + strconv.FormatUint(l.serial, 36)
-	e := &entry[M]{value: value, size: size}
-	l.open[id] = e
 	l.credit.Messages--
 	if !l.boundless {
 		l.credit.Bytes -= size
 	}
+	l.Reserve(size)
+	l.expect(l.serial, entry[M]{value: value, size: size}, now)
+	return l.id(l.serial), true
+}
+
+// Forget forgets that something did not fit, which somebody else may have taken meanwhile, and answers whether something had not.
+func (l *Ledger[M]) Forget() bool {
+	had := l.least > 0
+	l.least = 0
+	return had
+}
+
+// Reserve has something of so many bytes that is no delivery take its place among what is unsettled, until it is released.
+func (l *Ledger[M]) Reserve(size int64) {
 	l.held.Messages++
 	l.held.Bytes += size
-	l.expect(id, e, now)
-	return id, true
+}
+
+// Release ends what Reserve began.
+func (l *Ledger[M]) Release(size int64) {
+	l.held.Messages--
+	l.held.Bytes -= size
 }
 
 // expect sets the deadline of a delivery. Those that are set later are later.
-func (l *Ledger[M]) expect(id string, e *entry[M], now time.Time) {
+func (l *Ledger[M]) expect(serial uint64, e entry[M], now time.Time) {
 	e.deadline = now.Add(l.term)
+	l.open[serial] = e
 	if len(l.deadlines) > 2*len(l.open)+1<<10 { // many were settled behind one that was not
 		l.deadlines = slices.DeleteFunc(l.deadlines, func(d deadline) bool {
-			e := l.open[d.id]
-			return e == nil || !e.deadline.Equal(d.at)
+			e, ok := l.open[d.serial]
+			return !ok || !e.deadline.Equal(d.at)
 		})
 	}
-	l.deadlines = append(l.deadlines, deadline{id, e.deadline})
+	l.deadlines = append(l.deadlines, deadline{serial, e.deadline})
 }
 
 // Get answers what was delivered under an id, and is not settled.
 func (l *Ledger[M]) Get(id string) (value M, ok bool) {
-	e := l.open[id]
-	if e == nil {
-		return value, false
-	}
-	return e.value, true
+	_, e, ok := l.find(id)
+	return e.value, ok
 }
 
 // Take settles a delivery; false: it is settled, or none of this stream.
 func (l *Ledger[M]) Take(id string) (value M, ok bool) {
-	e := l.open[id]
-	if e == nil {
-		return value, false
+	serial, e, ok := l.find(id)
+	if ok {
+		l.close(serial, e.size)
 	}
-	delete(l.open, id)
-	l.held.Messages--
-	l.held.Bytes -= e.size
-	return e.value, true
+	return e.value, ok
+}
+
+func (l *Ledger[M]) close(serial uint64, size int64) {
+	delete(l.open, serial)
+	l.Release(size)
 }
 
 // Extend gives a delivery its whole term again.
 func (l *Ledger[M]) Extend(id string, now time.Time) (value M, ok bool) {
-	e := l.open[id]
-	if e == nil {
-		return value, false
+	serial, e, ok := l.find(id)
+	if ok {
+		l.expect(serial, e, now)
 	}
-	l.expect(id, e, now)
-	return e.value, true
+	return e.value, ok
 }
 
 // Expire takes the deliveries whose time is over, and answers when that of the next one will be; zero: there is none.
@@ -159,15 +194,15 @@ func (l *Ledger[M]) Expire(now time.Time) (over []M, next time.Time) {
 	n := 0
 	for ; n < len(l.deadlines); n++ {
 		d := l.deadlines[n]
-		e := l.open[d.id]
-		if e == nil || !e.deadline.Equal(d.at) { // settled, or extended
+		e, ok := l.open[d.serial]
+		if !ok || !e.deadline.Equal(d.at) { // settled, or extended
 			continue
 		}
 		if d.at.After(now) {
 			next = d.at
 			break
 		}
-		l.Take(d.id)
+		l.close(d.serial, e.size)
 		over = append(over, e.value)
 	}
 	l.deadlines = l.deadlines[n:]
@@ -175,4 +210,4 @@ func (l *Ledger[M]) Expire(now time.Time) (over []M, next time.Time) {
 }
 
 // Held is how many deliveries are not settled.
-func (l *Ledger[M]) Held() int { return l.held.Messages }
+func (l *Ledger[M]) Held() int { return len(l.open) }

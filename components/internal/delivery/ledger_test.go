@@ -88,6 +88,43 @@ func TestWhatAStreamHoldsIsBounded(t *testing.T) {
 	}
 }
 
+// TestWhatIsReservedTakesItsPlace is about what takes room without being delivered.
+func TestWhatIsReservedTakesItsPlace(t *testing.T) {
+	l := ledger(t, 1<<40, 0)
+	l.Reserve(32 << 20)
+	if _, ok := l.Deliver("x", 1, start); ok || l.Held() != 0 {
+		t.Errorf("delivered: %v, %d are held; want no room, and no delivery", ok, l.Held())
+	}
+	l.Release(32 << 20)
+	l.Forget()
+	deliver(t, l, "x", 1, start)
+	l = ledger(t, 1<<40, 0)
+	for range 16 << 10 {
+		l.Reserve(0)
+	}
+	if r := l.Room(); r != (delivery.Room{}) {
+		t.Errorf("the room is %v beside as many as may be held", r)
+	}
+}
+
+// TestWhatDidNotFitIsForgotten has somebody else take it.
+func TestWhatDidNotFitIsForgotten(t *testing.T) {
+	l := ledger(t, 10, 10)
+	if l.Forget() {
+		t.Error("nothing had not fit")
+	}
+	if _, ok := l.Deliver("large", 11, start); ok {
+		t.Fatal("it fits")
+	}
+	if _, ok := l.Deliver("small", 1, start); ok {
+		t.Error("what is behind it passes it by")
+	}
+	if !l.Forget() || l.Forget() {
+		t.Error("it did not fit, once")
+	}
+	deliver(t, l, "small", 1, start)
+}
+
 func TestDeadlines(t *testing.T) {
 	l := ledger(t, 10, 0)
 	a := deliver(t, l, "a", 1, start)

@@ -231,6 +231,11 @@ var settlingMutants = []mutant{
 			s.Outcome = pubsub.Done
 		}
 	}),
+	settled("returned is an attempt", func(s *pubsub.Settlement) {
+		if s.Outcome == pubsub.Returned {
+			s.Outcome = pubsub.Again
+		}
+	}),
 	settled("delay ignored", func(s *pubsub.Settlement) { s.Delay = 0 }),
 	fetched("attempts not counted", func(m *pubsub.Message) { m.Attempt = 1 }),
 	fetched("attempts begin with 0", func(m *pubsub.Message) { m.Attempt-- }),

@@ -146,6 +146,22 @@ var settling = []test{
 		}
 		s.nothing()
 	}},
+	{"ReturnedIsNoAttempt", func(t *testing.T, b *bench) {
+		few := policy
+		few.MaxAttempts = 2
+		p := b.process(t, few)
+		dead := p.join(pubsub.SubscribeOptions{Topic: "dead"})
+		p.join(pubsub.SubscribeOptions{Topic: "t"}).close()
+		p.send("t", "k", "x")
+		p.send("t", "", "y")
+		for range 2 * few.MaxAttempts { // streams that end before the application has got anything
+			p.passBy(pubsub.SubscribeOptions{Topic: "t"}, 2)
+		}
+		s := p.join(pubsub.SubscribeOptions{Topic: "t"})
+		s.first("x", 1)
+		s.first("y", 1)
+		dead.nothing()
+	}},
 	{"CrashesCount", func(t *testing.T, b *bench) {
 		few := policy
 		few.MaxAttempts, few.DeadLetterTopic = 2, ""

@@ -163,6 +163,33 @@ func (p *process) joinWith(o pubsub.SubscribeOptions, messages, bytes int64) *su
 	return s
 }
 
+// passBy is a stream that returns what it is given, n deliveries at least, and ends.
+func (p *process) passBy(o pubsub.SubscribeOptions, n int) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	s, err := p.Subscribe(ctx, p.b.caller, o)
+	if err != nil {
+		p.t.Fatalf("subscribe: %v", err)
+	}
+	defer s.Close()
+	if err := s.Grant(plenty, 0); err != nil {
+		p.t.Fatal(err)
+	}
+	for n > 0 {
+		some, err := s.Next()
+		if err != nil {
+			p.t.Fatalf("%d are to come: %v", n, err)
+		}
+		for _, d := range some {
+			if err := s.Return(d.ID); err != nil {
+				p.t.Fatal(err)
+			}
+		}
+		n -= len(some)
+	}
+}
+
 func (s *subscriber) close() {
 	s.once.Do(func() {
 		s.cancel()
