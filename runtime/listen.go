@@ -117,11 +117,27 @@ func (s *sockets) takeLock(c *config.Config, path string, given passed) (err err
 	if s.lock, err = os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600); err != nil {
 		return err
 	}
-	if err := syscall.Flock(int(s.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	return notLocked(c, path, tryLock(s.lock))
+}
+
+func tryLock(f *os.File) (err error) {
+	for {
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// notLocked says what an error of tryLock means.
+func notLocked(c *config.Config, path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.EWOULDBLOCK):
 		return fmt.Errorf("another sidecar serves application %s/%s on %s: give this one another -app-id or -data-dir, or have it take over with -replace",
 			c.App.Namespace, c.App.ID, path)
 	}
-	return nil
+	return fmt.Errorf("lock %s.lock: %w: unix sockets need a file system with locks; choose another with -data-dir (or api.socket)", path, err)
 }
 
 // accept lets what has come meanwhile in.
@@ -158,7 +174,7 @@ func listenUnix(path string) (net.Listener, error) {
 	if len(path) > 107 { // sun_path, unix(7)
 		return nil, fmt.Errorf("unix socket %s: its path has %d bytes, 107 are possible: use a shorter -data-dir", path, len(path))
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := makeWay(path); err != nil {
 		return nil, err
 	}
 	// Linux gives the file the mode that the socket has, so that there is no moment in which others may connect. Elsewhere the
@@ -174,6 +190,20 @@ func listenUnix(path string) (net.Listener, error) {
 		return nil, errors.Join(err, ln.Close())
 	}
 	return ln, nil
+}
+
+// makeWay removes a socket that was left behind, and nothing else.
+func makeWay(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != os.ModeSocket:
+		return fmt.Errorf("unix socket %s: there is something else already (%s), which is kept: choose another path for api.socket", path, info.Mode())
+	}
+	return os.Remove(path)
 }
 
 const socketMode = 0o600
