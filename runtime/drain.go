@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/runtime/config"
 )
 
 // The orderly end, in the order that loses nothing. Others are asked first not to call (unpublish), and still served until they
@@ -24,9 +26,16 @@ const (
 	settleTime   = 250 * time.Millisecond // for what was accepted last to have become a connection that can be sent away
 )
 
-// startDraining makes s.drained answer when draining must be over: drain.max after it was first asked.
+// startDraining makes s.drained answer when draining must be over: drain.max after it was first asked. Once the end has begun no
+// reload changes what it may take.
 func (s *sidecar) startDraining() {
-	s.drained = sync.OnceValue(func() time.Time { return time.Now().Add(s.config().Drain.Max) })
+	s.drains = sync.OnceValue(func() config.Drain { return s.config().Drain })
+	s.drained = sync.OnceValue(func() time.Time { return time.Now().Add(s.drains().Max) })
+}
+
+// drainTime is what the whole end may take.
+func (s *sidecar) drainTime() time.Duration {
+	return s.drains().Propagation + s.drains().Max + finish
 }
 
 // cutOff takes it that not all had ended in time: that is what drain.max is for.
@@ -57,7 +66,7 @@ func (s *sidecar) unpublish(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case <-s.childGone():
-	case <-time.After(s.config().Drain.Propagation):
+	case <-time.After(s.drains().Propagation):
 	}
 	return err
 }
@@ -98,7 +107,7 @@ func (s *sidecar) quietHTTP(ctx context.Context) {
 	tick := time.NewTicker(lingerCheck)
 	defer tick.Stop()
 	var seen int64
-	for quiet := time.Now(); s.http.open() > 0 && time.Since(quiet) < s.config().Drain.Quiet; {
+	for quiet := time.Now(); s.http.open() > 0 && time.Since(quiet) < s.drains().Quiet; {
 		if n := s.http.reads.Load(); n != seen {
 			quiet, seen = time.Now(), n
 		}
@@ -174,12 +183,12 @@ func (s *sidecar) linger(ctx context.Context) {
 		if underWay, total := s.activity(); underWay > 0 || total != seen {
 			quiet, seen = time.Now(), total
 		}
-		if time.Since(quiet) >= s.config().Drain.Quiet {
+		if time.Since(quiet) >= s.drains().Quiet {
 			return
 		}
 		if !told {
 			told = true
-			s.log.Info("draining: the application may finish its work; a second signal ends it at once", "quiet", s.config().Drain.Quiet,
+			s.log.Info("draining: the application may finish its work; a second signal ends it at once", "quiet", s.drains().Quiet,
 				"until", s.drained())
 		}
 		select {

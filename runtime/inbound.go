@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -58,11 +59,17 @@ func (s *sidecar) startInbound(context.Context) (err error) {
 	return nil
 }
 
-// serve runs an accept loop until its listener is closed.
+// serve runs an accept loop until its listener is closed. One that fails before that ends the sidecar: nobody could connect.
 func (s *sidecar) serve(what string, loop func() error) {
 	s.tasks.Go(func() {
-		if err := loop(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("listener failed", "listener", what, "err", err)
+		err := loop()
+		if err == nil || errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
+			return
+		}
+		s.log.Error("listener failed: the sidecar ends", "listener", what, "err", err)
+		select {
+		case s.broken <- fmt.Errorf("the %s listener failed: %w", what, err):
+		default: // one is reason enough
 		}
 	})
 }

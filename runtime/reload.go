@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/config"
+	"github.com/outrigger-mesh/outrigger/runtime/telemetry/admin"
 )
 
 // reloads applies changed configurations, one at a time, whoever asks: a signal, a change of the file, or an operator at admin.
@@ -33,13 +33,25 @@ func (r *reloads) state() (generation int, lastError string) {
 	return r.count, r.fault
 }
 
-// errEnding is what a reload meets that comes too late.
-var errEnding = fmt.Errorf("%w: the sidecar is ending", components.ErrUnavailable)
+// What a reload meets that comes too early or too late.
+var (
+	errStarting = fmt.Errorf("%w: the sidecar is starting", admin.ErrNotNow)
+	errEnding   = fmt.Errorf("%w: the sidecar is ending", admin.ErrNotNow)
+)
 
 // apply reads the configuration and makes it so; one with a fault changes nothing, and one without a change is no new one.
 func (r *reloads) apply(ctx context.Context) error {
 	r.applying.Lock()
 	defer r.applying.Unlock()
+	switch {
+	case !r.s.wasReady.Load():
+		return errStarting // its parts are not all there
+	case r.s.ending.Load():
+		return errEnding
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.s.draining, cancel)()
 	changed, err := r.change(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,9 +72,6 @@ func (r *reloads) apply(ctx context.Context) error {
 var live = []string{"telemetry.log.level", "app.services", "drain", "reload"}
 
 func (r *reloads) change(ctx context.Context) (changed bool, err error) {
-	if r.s.ending.Load() {
-		return false, errEnding
-	}
 	next, err := r.load()
 	if err != nil {
 		return false, err

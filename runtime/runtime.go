@@ -18,7 +18,8 @@ type Options struct {
 	Config *config.Config
 	Load   func() (*config.Config, error) // reads it again
 	// Signals: SIGTERM and SIGINT begin the orderly end, a second one of them cuts it short; SIGHUP reads the configuration
-	// again; all others go to the application that was started.
+	// again; all others go to the application that was started. SIGTSTP stops the sidecar, too; SIGQUIT without an application
+	// ends it as SIGTERM does.
 	Signals <-chan os.Signal
 	Version string
 	Command []string // the application to run beside the sidecar; none: it runs by itself
@@ -40,16 +41,18 @@ var errEarly = errors.New("ended before it was ready")
 func Run(ctx context.Context, o Options) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	s, err := assemble(ctx, o)
+	s := newSidecar(ctx, o, end)
+	defer s.handle(o.Signals)()
+	err := s.assemble(ctx)
+	if errors.Is(err, context.Canceled) {
+		err = errEarly
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrStart, err)
 	}
-	s.end = end
-	s.handle(o.Signals)
-	c := o.Config
-	err = lifecycle.Run(ctx, c.Drain.Propagation+c.Drain.Max+finish, s.hurriedly(
+	err = lifecycle.Run(ctx, s.drainTime, s.hurriedly(
 		lifecycle.Stage{Name: "telemetry", Stop: s.telemetry.Close},
-		lifecycle.Stage{Name: "sockets", Stop: s.closeSockets},
+		lifecycle.Stage{Name: "sockets", Stop: s.closeSockets, Done: s.broken},
 		lifecycle.Stage{Name: "admin", Start: s.startAdmin, Stop: s.stopAdmin, Done: s.admin.Failed()},
 		lifecycle.Stage{Name: "components", Start: s.startComponents, Stop: s.host.Close},
 		lifecycle.Stage{Name: "mesh", Start: s.startMesh, Stop: s.stopMesh},
@@ -59,7 +62,6 @@ func Run(ctx context.Context, o Options) error {
 		lifecycle.Stage{Name: "calls of others", Stop: s.turnAway},
 		lifecycle.Stage{Name: "ready", Start: s.becomeReady, Stop: s.unpublish},
 	)...)
-	s.stopHandling()
 	if err == nil && !s.wasReady.Load() && !s.childEnded() {
 		err = errEarly
 	}

@@ -61,17 +61,19 @@ type sidecar struct {
 	child     atomic.Pointer[child]
 	childDone chan error
 
-	asked        atomic.Pointer[os.Signal] // the signal that ended it
-	end          context.CancelFunc        // begins the orderly end
-	cut          context.Context           // ends when that is cut short
-	cutShort     context.CancelFunc
-	stopHandling func() // of signals
-	wasReady     atomic.Bool
-	ending       atomic.Bool     // it drains
-	draining     context.Context // ends when that begins
-	drain        context.CancelFunc
-	closing      atomic.Bool      // and the application has had its time
-	drained      func() time.Time // when it will be over
+	assembled chan struct{}             // closed when the parts are there that all goroutines use
+	broken    chan error                // why one of the listeners accepts no more
+	asked     atomic.Pointer[os.Signal] // the signal that ended it
+	end       context.CancelFunc        // begins the orderly end
+	cut       context.Context           // ends when that is cut short
+	cutShort  context.CancelFunc
+	wasReady  atomic.Bool
+	ending    atomic.Bool     // it drains
+	draining  context.Context // ends when that begins
+	drain     context.CancelFunc
+	drains    func() config.Drain // what it may take, as configured when the end began
+	closing   atomic.Bool         // and the application has had its time
+	drained   func() time.Time    // when it will be over
 
 	tasks sync.WaitGroup // of bg
 	bg    context.Context
@@ -93,33 +95,41 @@ type fronts struct {
 
 func (s *sidecar) config() *config.Config { return s.conf.Load() }
 
-// assemble makes the parts and binds the sockets; nothing runs yet. What it made before it failed it takes back.
-func assemble(ctx context.Context, o Options) (_ *sidecar, err error) {
+// newSidecar makes one that has no parts yet, but can be told to end.
+func newSidecar(ctx context.Context, o Options, end context.CancelFunc) *sidecar {
 	c := o.Config
-	s := &sidecar{opts: o, app: components.Caller{Namespace: c.App.Namespace, App: c.App.ID}, childDone: make(chan error, 1)}
+	s := &sidecar{opts: o, app: components.Caller{Namespace: c.App.Namespace, App: c.App.ID}, childDone: make(chan error, 1),
+		assembled: make(chan struct{}), broken: make(chan error, 1), end: end}
 	s.conf.Store(c)
 	s.bg, s.endBG = context.WithCancel(context.WithoutCancel(ctx))
 	s.cut, s.cutShort = context.WithCancel(context.WithoutCancel(ctx))
 	s.draining, s.drain = context.WithCancel(context.WithoutCancel(ctx))
 	s.startDraining()
+	s.reloads = newReloads(s, o.Load)
+	return s
+}
+
+// assemble makes the parts and binds the sockets; nothing runs yet. What it made before it failed it takes back.
+func (s *sidecar) assemble(ctx context.Context) (err error) {
+	c := s.config()
 	if s.dataDir, err = DataDir(c.DataDir); err != nil {
-		return nil, err
+		return err
 	}
 	if err = s.open(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	s.telemetry, err = telemetry.New(ctx, c.Telemetry, telemetry.Info{Version: o.Version, App: c.App.ID, Namespace: c.App.Namespace,
+	s.telemetry, err = telemetry.New(ctx, c.Telemetry, telemetry.Info{Version: s.opts.Version, App: c.App.ID, Namespace: c.App.Namespace,
 		Code: api.Code})
 	if err != nil {
 		s.closeSockets(ctx)
-		return nil, err
+		return err
 	}
 	s.log = s.telemetry.Logger
 	s.host, s.fronts = newHost(s.telemetry, s.log, s.dataDir)
 	s.telemetry.ShowComponents(s.componentsUp)
-	s.reloads = newReloads(s, o.Load)
 	s.admin = s.newAdmin()
-	return s, nil
+	close(s.assembled)
+	return nil
 }
 
 // newHost is the table of capabilities.
@@ -272,8 +282,8 @@ func (s *sidecar) becomeReady(ctx context.Context) error {
 	if err := s.catchUp(ctx); err != nil {
 		return err
 	}
+	s.wasReady.Store(true) // before a reload that was asked for meanwhile
 	s.tasks.Go(func() { s.reloads.watch(s.bg) })
-	s.wasReady.Store(true)
 	s.api.SetReady(true)
 	s.takeOver()
 	s.serveHandover()

@@ -16,7 +16,8 @@ type Stage struct {
 	Name string // for errors
 
 	// Start returns when the stage is up. What it opened before it failed it closes: there is no Stop for it. Its ctx ends when
-	// the run begins to end, so what must go on until Stop has a context of its own.
+	// the run begins to end, so what must go on until Stop has a context of its own. Stages without a Start that come before all
+	// others are up already: they are stopped also if ctx had ended before the run.
 	Start func(ctx context.Context) error
 	// Stop ends the stage and waits for its goroutines. When its ctx ends, it gives up what is still under way.
 	Stop func(ctx context.Context) error
@@ -26,17 +27,23 @@ type Stage struct {
 }
 
 // Run starts the stages in order and waits until ctx ends or one of them is done, then stops those that were started, last
-// first, within drain. It answers what went wrong, all of it joined; the end of ctx is no error.
+// first, within drain, which is asked once, when the end begins. It answers what went wrong, all of it joined; the end of ctx is no
+// error.
 //
 // Each Stop may take what is left of drain, less a share that is kept for each stage after it. A Start or Stop that goes on
 // after that is left to itself, and named in the error if it has not returned by the end of drain.
-func Run(ctx context.Context, drain time.Duration, stages ...Stage) error {
+func Run(ctx context.Context, drain func() time.Duration, stages ...Stage) error {
 	up, end := context.WithCancel(ctx)
 	w := &watch{ctx: up, end: end}
 	defer w.done()
 
 	var r run
-	for _, s := range stages {
+	for i, s := range stages {
+		if s.Start == nil && len(r.started) == i {
+			r.started = append(r.started, s)
+			w.add(s)
+			continue
+		}
 		if up.Err() != nil {
 			break
 		}
@@ -48,7 +55,7 @@ func Run(ctx context.Context, drain time.Duration, stages ...Stage) error {
 	}
 	<-up.Done()
 	r.errs = append(r.errs, w.done())
-	r.stop(context.WithoutCancel(ctx), drain, len(stages))
+	r.stop(context.WithoutCancel(ctx), drain(), len(stages))
 	return errors.Join(r.errs...)
 }
 

@@ -18,6 +18,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+func within(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
+
 // journal is what the stages of a test did, in order.
 type journal struct {
 	mu    sync.Mutex
@@ -52,7 +54,7 @@ func TestStopsInReverseWhenContextEnds(t *testing.T) {
 		var j journal
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		if err := lifecycle.Run(ctx, time.Minute, j.stage("a"), lifecycle.Stage{Name: "nothing to do"}, j.stage("b")); err != nil {
+		if err := lifecycle.Run(ctx, within(time.Minute), j.stage("a"), lifecycle.Stage{Name: "nothing to do"}, j.stage("b")); err != nil {
 			t.Errorf("the end of ctx is no error, got %v", err)
 		}
 		j.expect(t, "start a, start b, stop b, stop a")
@@ -67,7 +69,7 @@ func TestFailedStartStopsWhatWasStarted(t *testing.T) {
 	b.Stop = func(context.Context) error { j.add("stop b"); return stuck }
 	bad := j.stage("bad")
 	bad.Start = func(context.Context) error { return broken }
-	err := lifecycle.Run(t.Context(), time.Minute, j.stage("a"), b, bad, j.stage("never"))
+	err := lifecycle.Run(t.Context(), within(time.Minute), j.stage("a"), b, bad, j.stage("never"))
 	j.expect(t, "start a, start b, stop b, stop a")
 	if !errors.Is(err, broken) || !errors.Is(err, stuck) {
 		t.Errorf("both errors are joined, got %v", err)
@@ -94,7 +96,7 @@ func TestStageThatEnds(t *testing.T) {
 				a := j.stage("a")
 				a.Done = done
 				time.AfterFunc(time.Hour, func() { tc.report(done) })
-				if err := lifecycle.Run(t.Context(), time.Minute, a, j.stage("b")); !errors.Is(err, tc.want) {
+				if err := lifecycle.Run(t.Context(), within(time.Minute), a, j.stage("b")); !errors.Is(err, tc.want) {
 					t.Errorf("got %v, expected %v", err, tc.want)
 				}
 				j.expect(t, "start a, start b, stop b, stop a")
@@ -115,7 +117,7 @@ func TestFailureOfAStartedStageEndsStarting(t *testing.T) {
 			<-ctx.Done()
 			return ctx.Err()
 		}
-		err := lifecycle.Run(t.Context(), time.Minute, a, slow, j.stage("never"))
+		err := lifecycle.Run(t.Context(), within(time.Minute), a, slow, j.stage("never"))
 		j.expect(t, "start a, stop a")
 		if !errors.Is(err, lost) || errors.Is(err, context.Canceled) {
 			t.Errorf("only the failure is an error, not the start that gave up; got %v", err)
@@ -130,7 +132,7 @@ func TestStartThatReturnsAfterTheEndIsStopped(t *testing.T) {
 		defer cancel()
 		slow := j.stage("slow")
 		slow.Start = func(context.Context) error { time.Sleep(10 * time.Second); j.add("start slow"); return nil }
-		if err := lifecycle.Run(ctx, time.Minute, j.stage("a"), slow); err != nil {
+		if err := lifecycle.Run(ctx, within(time.Minute), j.stage("a"), slow); err != nil {
 			t.Error(err)
 		}
 		j.expect(t, "start a, start slow, stop slow, stop a")
@@ -146,7 +148,7 @@ func TestHangingStartIsBounded(t *testing.T) {
 		defer close(release)
 		hang := lifecycle.Stage{Name: "hang", Start: func(context.Context) error { <-release; return nil }}
 		begun := time.Now()
-		err := lifecycle.Run(ctx, time.Minute, j.stage("a"), hang, j.stage("never"))
+		err := lifecycle.Run(ctx, within(time.Minute), j.stage("a"), hang, j.stage("never"))
 		if took := time.Since(begun); took != time.Second+time.Minute {
 			t.Errorf("took %s, expected until the end of ctx and the drain time", took)
 		}
@@ -185,7 +187,7 @@ func TestOneStopDoesNotKeepOthersFromStopping(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				begun := time.Now()
-				err := lifecycle.Run(ctx, 10*time.Second, a, bad)
+				err := lifecycle.Run(ctx, within(10*time.Second), a, bad)
 				if took := time.Since(begun); took > 11*time.Second {
 					t.Errorf("took %s, more than ctx and the drain time", took)
 				}
@@ -205,7 +207,7 @@ func TestPanickingStart(t *testing.T) {
 	var j journal
 	bad := j.stage("bad")
 	bad.Start = func(context.Context) error { panic("boom") }
-	err := lifecycle.Run(t.Context(), time.Minute, j.stage("a"), bad)
+	err := lifecycle.Run(t.Context(), within(time.Minute), j.stage("a"), bad)
 	if err == nil || !strings.Contains(err.Error(), "start bad: panic: boom") {
 		t.Errorf("got %v", err)
 	}
@@ -216,7 +218,7 @@ func TestEndedContextStartsNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var j journal
-	if err := lifecycle.Run(ctx, time.Minute, j.stage("a")); err != nil || !slices.Equal(j.lines, nil) {
+	if err := lifecycle.Run(ctx, within(time.Minute), j.stage("a")); err != nil || !slices.Equal(j.lines, nil) {
 		t.Errorf("error %v, happened: %v", err, j.lines)
 	}
 }
@@ -234,8 +236,46 @@ func TestStartContextEndsBeforeStop(t *testing.T) {
 				}
 				return ctx.Err()
 			}}
-		if err := lifecycle.Run(ctx, time.Minute, s); err != nil {
+		if err := lifecycle.Run(ctx, within(time.Minute), s); err != nil {
 			t.Errorf("the context of Stop is a fresh one, got %v", err)
 		}
 	})
+}
+
+// The drain time is that of when the end begins, not of when the run began.
+func TestDrainTimeIsAskedAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		began := time.Now()
+		drain := func() time.Duration {
+			if time.Since(began) < time.Hour {
+				return time.Second
+			}
+			return 2 * time.Minute
+		}
+		slow := lifecycle.Stage{Name: "slow", Start: func(context.Context) error { return nil }, Stop: func(ctx context.Context) error {
+			select {
+			case <-time.After(time.Minute):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}}
+		if err := lifecycle.Run(ctx, drain, slow); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWhatIsUpAlreadyIsStopped(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var j journal
+	up, later := j.stage("up"), j.stage("later")
+	up.Start, later.Start = nil, nil
+	if err := lifecycle.Run(ctx, within(time.Minute), up, j.stage("never"), later); err != nil {
+		t.Error(err)
+	}
+	j.expect(t, "stop up")
 }

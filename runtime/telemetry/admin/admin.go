@@ -23,13 +23,16 @@ type Options struct {
 
 	Level    func() string
 	SetLevel func(level string) error
-	Reload   func(ctx context.Context) error
-	Drain    func() // begins, does not wait
+	Reload   func(ctx context.Context) error // ErrNotNow: whatever the configuration is
+	Drain    func()                          // begins, does not wait
 
 	// Admit says whether the peer of a connection to the unix socket is let in. Without it nobody is.
 	Admit  func(net.Conn) error
 	Logger *slog.Logger
 }
+
+// ErrNotNow is what a sidecar answers that is starting or ending.
+var ErrNotNow = errors.New("it is not the time to reload")
 
 // Server serves the listeners it is given until Close.
 type Server struct {

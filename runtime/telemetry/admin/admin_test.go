@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -278,6 +279,10 @@ func TestFailedChanges(t *testing.T) {
 	d := serve(t, s.options())
 	if status, text := d.unix("POST", "/reload", ""); status != 422 || text != s.reloadErr.Error()+"\n" {
 		t.Errorf("a bad file answers %d %q", status, text)
+	}
+	s.reloadErr = fmt.Errorf("%w: the sidecar is starting", admin.ErrNotNow)
+	if status, text := d.unix("POST", "/reload", ""); status != 503 || text != s.reloadErr.Error()+"\n" {
+		t.Errorf("at the wrong time it answers %d %q", status, text)
 	}
 	if status, text := d.unix("PUT", "/log/level", "loud"); status != 400 || text != "not a level\n" {
 		t.Errorf("a bad level answers %d %q", status, text)

@@ -135,11 +135,14 @@ func (s *Server) setLevel(w http.ResponseWriter, r *http.Request) {
 
 // reload answers what is wrong with the new configuration, all of it.
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
-	if err := s.o.Reload(r.Context()); err != nil {
+	switch err := s.o.Reload(r.Context()); {
+	case errors.Is(err, ErrNotNow):
+		say(w, http.StatusServiceUnavailable, err.Error())
+	case err != nil:
 		say(w, http.StatusUnprocessableEntity, err.Error())
-		return
+	default:
+		say(w, http.StatusOK, "reloaded")
 	}
-	say(w, http.StatusOK, "reloaded")
 }
 
 func say(w http.ResponseWriter, status int, text string) {
