@@ -75,7 +75,7 @@ func newClient(at *Candidate, o *options) (*Client, error) {
 			Backoff:           grpcbackoff.Config{BaseDelay: firstPause, Multiplier: pauseGrowth, Jitter: pauseJitter, MaxDelay: lastPause},
 			MinConnectTimeout: 5 * time.Second,
 		}),
-		// For a sidecar that is frozen. Only with calls under way, as servers allow by default.
+		// For a sidecar that is frozen. Only with calls under way; it takes a PING a second.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	}, o.dial...)...)
 	if err != nil {

@@ -99,8 +99,8 @@ type SubscribeOptions struct {
 	Group       string        // who shares the events; empty: the application, all its instances
 	Earliest    bool          // a group that is new begins with the oldest event, else with what is published from now on
 	ReplayFrom  time.Time     // moves the group, of all its subscribers, to the first event of this time or later
-	Concurrency int           // events handled at once; 0: 16
-	AckDeadline time.Duration // after which a frozen process loses what it has; 0: 30 s
+	Concurrency int           // events handled at once, up to 16384; 0: 16
+	AckDeadline time.Duration // after which a frozen process loses what it has, up to 24 h; 0: 30 s
 }
 
 // Subscribe has the events of a topic handled until ctx ends; then it waits for the handlers under way and answers ctx's error.

@@ -24,8 +24,8 @@ type Firing struct {
 // HandleOptions are what handling may be told. The zero value is a good one.
 type HandleOptions struct {
 	Prefix      string        // only jobs whose names begin so
-	Concurrency int           // firings handled at once; 0: 16
-	AckDeadline time.Duration // after which a frozen process loses what it has; 0: 30 s
+	Concurrency int           // firings handled at once, up to 16384; 0: 16
+	AckDeadline time.Duration // after which a frozen process loses what it has, up to 24 h; 0: 30 s
 }
 
 // Handle has the application's firings handled until ctx ends; then it waits for the handlers under way and answers ctx's error.

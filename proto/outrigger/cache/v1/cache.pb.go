@@ -110,12 +110,12 @@ type Condition_Any struct {
 }
 
 type Condition_IfVersion struct {
-	// Only if the key is there in this version.
+	// Only if the key is there in this version. To set it and leave it empty is INVALID_ARGUMENT.
 	IfVersion string `protobuf:"bytes,2,opt,name=if_version,json=ifVersion,proto3,oneof"`
 }
 
 type Condition_IfAbsent struct {
-	// Only if the key is not there.
+	// If true, only if the key is not there.
 	IfAbsent bool `protobuf:"varint,3,opt,name=if_absent,json=ifAbsent,proto3,oneof"`
 }
 
@@ -262,7 +262,7 @@ type SetRequest struct {
 	Key         string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	Value       []byte                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
 	ContentType string                 `protobuf:"bytes,4,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// At least 1 ms; unset means that the key does not expire. Kept to the millisecond.
+	// From 1 ms to 100 years of 365 days, rounded up to milliseconds; unset means that the key does not expire.
 	Ttl       *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	Condition *Condition           `protobuf:"bytes,6,opt,name=condition,proto3" json:"condition,omitempty"`
 	// Kept and given back as it is.
@@ -591,7 +591,7 @@ type TouchRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Component string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
 	Key       string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	// Unset takes the time to live away.
+	// As in SetRequest; unset takes the time to live away.
 	Ttl           *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -690,7 +690,7 @@ type IncrementRequest struct {
 	Key       string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	// May be negative.
 	Delta int64 `protobuf:"varint,3,opt,name=delta,proto3" json:"delta,omitempty"`
-	// Given to a key that this call creates; one that exists keeps its own.
+	// As in SetRequest, and given to a key that this call creates; one that exists keeps its own.
 	Ttl           *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -997,7 +997,7 @@ type GetManyResponse_Result struct {
 	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// Unset when error is set.
 	Item *GetResponse `protobuf:"bytes,2,opt,name=item,proto3" json:"item,omitempty"`
-	// NOT_FOUND for an absent key.
+	// NOT_FOUND (KEY_NOT_FOUND) for an absent key, INVALID_ARGUMENT for what is none.
 	Error         *v1.Failure `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1055,10 +1055,12 @@ func (x *GetManyResponse_Result) GetError() *v1.Failure {
 }
 
 type SetManyResponse_Result struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Error         *v1.Failure            `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Empty when error is set.
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// What Set would fail with.
+	Error         *v1.Failure `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -34,26 +34,27 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Cache keeps values that may be lost at any time but are never wrong. Keys belong to the calling application: two
-// applications that use one component do not see each other's. Every call may fail with UNAVAILABLE while the component's
-// back end is away, NOT_FOUND (reason COMPONENT_NOT_FOUND) for a component that is not configured, and INVALID_ARGUMENT
-// for a key that is empty, longer than 1 KiB, not valid UTF-8 or holds a NUL.
+// applications that use one component do not see each other's. Every call may fail with INVALID_ARGUMENT for a key that is empty,
+// longer than 1 KiB, not valid UTF-8 or holds a NUL, and as all do that name a component (outrigger/common/v1/common.proto).
 type CacheClient interface {
 	// Get answers NOT_FOUND (reason KEY_NOT_FOUND) for a key that is absent or has expired.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
-	// Set stores a value. With a condition it is atomic: ABORTED (VERSION_MISMATCH) or ALREADY_EXISTS (KEY_EXISTS) when it does not hold.
+	// Set stores a value, in place of all that was there, its time to live included. With a condition it is atomic: ABORTED
+	// (VERSION_MISMATCH) or ALREADY_EXISTS (KEY_EXISTS) when it does not hold.
 	Set(ctx context.Context, in *SetRequest, opts ...grpc.CallOption) (*SetResponse, error)
-	// Delete removes a key; that it was absent is no error unless a version was asked for.
+	// Delete removes a key; that it was absent is no error unless a version was asked for: then it is ABORTED (VERSION_MISMATCH).
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
 	// Exists tells whether a key is there, without moving its value.
 	Exists(ctx context.Context, in *ExistsRequest, opts ...grpc.CallOption) (*ExistsResponse, error)
-	// Touch gives a key a new time to live, counted from now; NOT_FOUND if it is absent.
+	// Touch gives a key a new time to live, counted from now, and leaves its version; NOT_FOUND (KEY_NOT_FOUND) if it is absent.
 	Touch(ctx context.Context, in *TouchRequest, opts ...grpc.CallOption) (*TouchResponse, error)
 	// Increment adds to a decimal integer, atomically; an absent key counts as 0. INVALID_ARGUMENT when the value is not an
-	// integer or would leave the 64-bit range: then nothing is changed.
+	// integer or would leave the 64-bit range: then nothing is changed. It makes a new version.
 	Increment(ctx context.Context, in *IncrementRequest, opts ...grpc.CallOption) (*IncrementResponse, error)
-	// GetMany answers one result for each key, in their order.
+	// GetMany answers one result for each key, in their order. More than 1000 are INVALID_ARGUMENT.
 	GetMany(ctx context.Context, in *GetManyRequest, opts ...grpc.CallOption) (*GetManyResponse, error)
-	// SetMany stores up to 1000 items, each with its own result. It is not a transaction.
+	// SetMany stores up to 1000 items, one after the other, each with its own result. It is not a transaction: when it fails as a
+	// whole some may be stored.
 	SetMany(ctx context.Context, in *SetManyRequest, opts ...grpc.CallOption) (*SetManyResponse, error)
 }
 
@@ -150,26 +151,27 @@ func (c *cacheClient) SetMany(ctx context.Context, in *SetManyRequest, opts ...g
 // for forward compatibility.
 //
 // Cache keeps values that may be lost at any time but are never wrong. Keys belong to the calling application: two
-// applications that use one component do not see each other's. Every call may fail with UNAVAILABLE while the component's
-// back end is away, NOT_FOUND (reason COMPONENT_NOT_FOUND) for a component that is not configured, and INVALID_ARGUMENT
-// for a key that is empty, longer than 1 KiB, not valid UTF-8 or holds a NUL.
+// applications that use one component do not see each other's. Every call may fail with INVALID_ARGUMENT for a key that is empty,
+// longer than 1 KiB, not valid UTF-8 or holds a NUL, and as all do that name a component (outrigger/common/v1/common.proto).
 type CacheServer interface {
 	// Get answers NOT_FOUND (reason KEY_NOT_FOUND) for a key that is absent or has expired.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
-	// Set stores a value. With a condition it is atomic: ABORTED (VERSION_MISMATCH) or ALREADY_EXISTS (KEY_EXISTS) when it does not hold.
+	// Set stores a value, in place of all that was there, its time to live included. With a condition it is atomic: ABORTED
+	// (VERSION_MISMATCH) or ALREADY_EXISTS (KEY_EXISTS) when it does not hold.
 	Set(context.Context, *SetRequest) (*SetResponse, error)
-	// Delete removes a key; that it was absent is no error unless a version was asked for.
+	// Delete removes a key; that it was absent is no error unless a version was asked for: then it is ABORTED (VERSION_MISMATCH).
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
 	// Exists tells whether a key is there, without moving its value.
 	Exists(context.Context, *ExistsRequest) (*ExistsResponse, error)
-	// Touch gives a key a new time to live, counted from now; NOT_FOUND if it is absent.
+	// Touch gives a key a new time to live, counted from now, and leaves its version; NOT_FOUND (KEY_NOT_FOUND) if it is absent.
 	Touch(context.Context, *TouchRequest) (*TouchResponse, error)
 	// Increment adds to a decimal integer, atomically; an absent key counts as 0. INVALID_ARGUMENT when the value is not an
-	// integer or would leave the 64-bit range: then nothing is changed.
+	// integer or would leave the 64-bit range: then nothing is changed. It makes a new version.
 	Increment(context.Context, *IncrementRequest) (*IncrementResponse, error)
-	// GetMany answers one result for each key, in their order.
+	// GetMany answers one result for each key, in their order. More than 1000 are INVALID_ARGUMENT.
 	GetMany(context.Context, *GetManyRequest) (*GetManyResponse, error)
-	// SetMany stores up to 1000 items, each with its own result. It is not a transaction.
+	// SetMany stores up to 1000 items, one after the other, each with its own result. It is not a transaction: when it fails as a
+	// whole some may be stored.
 	SetMany(context.Context, *SetManyRequest) (*SetManyResponse, error)
 	mustEmbedUnimplementedCacheServer()
 }

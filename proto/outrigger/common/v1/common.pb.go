@@ -25,9 +25,9 @@ const (
 // Failure is how one item of a call about many ended. A call that fails as a whole has a gRPC status instead.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A gRPC status code.
+	// A gRPC status code; never OK.
 	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
-	// The reason as in google.rpc.ErrorInfo; docs/errors.md explains each.
+	// The reason as in google.rpc.ErrorInfo.
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -85,13 +85,15 @@ func (x *Failure) GetMessage() string {
 	return ""
 }
 
-// The messages that all streams which deliver share. Credit is granted additively and never exceeded: a delivery takes one
-// message and as many bytes as its data and metadata have.
+// Credit is what may be delivered: it is added to what is left, and never exceeded. A delivery takes one message, and as many bytes as
+// its data and its metadata (names and values) have. A Credit with neither takes back what is left: nothing more comes until there
+// is credit again. One that is negative ends the stream with INVALID_ARGUMENT. Whatever the credit, what a stream has unsettled is at most
+// 16,384 deliveries, and 32 MiB altogether.
 type Credit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// None means that nothing more comes until there is credit again.
+	// How many more. Without bytes they may be of any size, and so may all that follow on this stream.
 	Messages int64 `protobuf:"varint,1,opt,name=messages,proto3" json:"messages,omitempty"`
-	// 0 with messages means without bound, for as long as the stream lasts.
+	// How many more. What is larger than the bytes that are left waits until there are enough.
 	Bytes         int64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -141,7 +143,8 @@ func (x *Credit) GetBytes() int64 {
 	return 0
 }
 
-// Ack settles a delivery: it was handled. One that is settled already, or is of another stream, is passed over.
+// Ack settles deliveries: they were handled. One that is settled already, whose ack deadline is over, or that is of another stream is
+// passed over; so it is with Nack, Reject and Extend.
 type Ack struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Several at once.
@@ -187,12 +190,13 @@ func (x *Ack) GetDeliveryIds() []string {
 	return nil
 }
 
-// Nack gives a delivery back, to be tried again no earlier than after the delay. It blocks what has the same ordering key, nothing
-// else. When the attempts are used up it counts as Reject.
+// Nack gives a delivery back, to be tried again no earlier than after the delay. It blocks what has the same ordering key, or the next
+// firings of the same job, and nothing else. When the component's attempts are used up it counts as Reject.
 type Nack struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DeliveryId    string                 `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
-	Delay         *durationpb.Duration   `protobuf:"bytes,2,opt,name=delay,proto3" json:"delay,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	DeliveryId string                 `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	// Unset or negative means none; what is longer than the component's max_delay is cut to that.
+	Delay         *durationpb.Duration `protobuf:"bytes,2,opt,name=delay,proto3" json:"delay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -241,11 +245,13 @@ func (x *Nack) GetDelay() *durationpb.Duration {
 	return nil
 }
 
-// Reject settles a delivery that will never be handled: it goes to the dead-letter topic, if there is one.
+// Reject settles a delivery that will never be handled: an event goes to the dead-letter topic, if the component has one, a firing is
+// logged and dropped.
 type Reject struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DeliveryId    string                 `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
-	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	DeliveryId string                 `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	// For people: with an event's dead letter goes the first KiB, a firing's is logged.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -30,20 +30,23 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Config serves configuration values that change while applications run. While the back end is down the last known value
-// is served, marked stale.
+// Config serves configuration values that change while applications run. They belong to the namespace: its applications share
+// them. While the back end is down the last known value is served, marked stale. A key is from 1 byte to 1 KiB of UTF-8 without NUL, of
+// segments between slashes that are neither empty nor "." nor "..", else INVALID_ARGUMENT.
 type ConfigClient interface {
 	// Get answers NOT_FOUND (reason KEY_NOT_FOUND) for a key that is absent.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
-	// Set stores a value; UNIMPLEMENTED where the component is read-only.
+	// Set stores a value. UNIMPLEMENTED (NOT_SUPPORTED) where the component is read-only, ABORTED (VERSION_MISMATCH) when the key is
+	// not there in the version that was asked for.
 	Set(ctx context.Context, in *SetRequest, opts ...grpc.CallOption) (*SetResponse, error)
-	// Delete removes a key; that it was absent is no error.
+	// Delete removes a key; that it was absent is no error. UNIMPLEMENTED (NOT_SUPPORTED) where the component is read-only.
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
 	// List answers the items whose keys begin with a prefix, in the order of their keys.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 	// Watch sends the present value of each watched key first, in as many messages as it takes, then each key's newest value as
-	// it changes. A message holds 1 MiB of changes at most, unless it is a single one. The last value always arrives and versions of a key never go back; values between may be skipped for a reader that is slow. The stream ends
-	// with UNAVAILABLE, reason RELOADED, when the component is replaced: watch again.
+	// it changes. A message holds 1 MiB of changes at most, unless it is a single one. The last value always arrives and versions of a
+	// key never go back; values between may be skipped for a reader that is slow. The stream ends with UNAVAILABLE when the component
+	// is replaced (RELOADED) and when its back end is lost for good: watch again.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
 
@@ -118,20 +121,23 @@ type Config_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 // All implementations must embed UnimplementedConfigServer
 // for forward compatibility.
 //
-// Config serves configuration values that change while applications run. While the back end is down the last known value
-// is served, marked stale.
+// Config serves configuration values that change while applications run. They belong to the namespace: its applications share
+// them. While the back end is down the last known value is served, marked stale. A key is from 1 byte to 1 KiB of UTF-8 without NUL, of
+// segments between slashes that are neither empty nor "." nor "..", else INVALID_ARGUMENT.
 type ConfigServer interface {
 	// Get answers NOT_FOUND (reason KEY_NOT_FOUND) for a key that is absent.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
-	// Set stores a value; UNIMPLEMENTED where the component is read-only.
+	// Set stores a value. UNIMPLEMENTED (NOT_SUPPORTED) where the component is read-only, ABORTED (VERSION_MISMATCH) when the key is
+	// not there in the version that was asked for.
 	Set(context.Context, *SetRequest) (*SetResponse, error)
-	// Delete removes a key; that it was absent is no error.
+	// Delete removes a key; that it was absent is no error. UNIMPLEMENTED (NOT_SUPPORTED) where the component is read-only.
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
 	// List answers the items whose keys begin with a prefix, in the order of their keys.
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	// Watch sends the present value of each watched key first, in as many messages as it takes, then each key's newest value as
-	// it changes. A message holds 1 MiB of changes at most, unless it is a single one. The last value always arrives and versions of a key never go back; values between may be skipped for a reader that is slow. The stream ends
-	// with UNAVAILABLE, reason RELOADED, when the component is replaced: watch again.
+	// it changes. A message holds 1 MiB of changes at most, unless it is a single one. The last value always arrives and versions of a
+	// key never go back; values between may be skipped for a reader that is slow. The stream ends with UNAVAILABLE when the component
+	// is replaced (RELOADED) and when its back end is lost for good: watch again.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedConfigServer()
 }

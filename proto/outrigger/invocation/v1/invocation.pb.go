@@ -28,13 +28,15 @@ type InvokeRequest struct {
 	// gRPC applications: "package.Service/Method". HTTP applications: the path, with its query, as "hello?name=you".
 	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
 	// gRPC applications: the marshalled request message. HTTP applications: the body.
-	Data        []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// HTTP applications only.
 	ContentType string `protobuf:"bytes,4,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// Metadata or headers for the called application.
+	// Metadata or headers for the called application; those of the connection and those that begin with "outrigger-" are left out. Metadata
+	// whose names end in "-bin" are base64.
 	Metadata map[string]string `protobuf:"bytes,5,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// HTTP applications only: POST unless set.
 	Verb string `protobuf:"bytes,6,opt,name=verb,proto3" json:"verb,omitempty"`
-	// The call may safely happen twice.
+	// The call may safely happen more than once: it is tried up to three times while that fails with UNAVAILABLE.
 	Idempotent    bool `protobuf:"varint,7,opt,name=idempotent,proto3" json:"idempotent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -120,10 +122,12 @@ func (x *InvokeRequest) GetIdempotent() bool {
 }
 
 type InvokeResponse struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	Data        []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
-	ContentType string                 `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// Metadata or headers of the answer.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// "application/grpc" of gRPC applications.
+	ContentType string `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// Metadata or headers of the answer, one value a name: several are joined by commas. Of cookies, and of binary metadata, which are
+	// base64, there is the first.
 	Metadata map[string]string `protobuf:"bytes,3,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// HTTP applications only: the status, always below 400. From 400 on the call fails with the code that belongs to it and
 	// reason APP_HTTP_STATUS; the beginning of the body is in its message.

@@ -29,8 +29,9 @@ const (
 // Invocation calls a method of another application through both sidecars. A gRPC client can also call the application's
 // own services straight through its sidecar, with the metadata "outrigger-service"; that is cheaper and has streams.
 type InvocationClient interface {
-	// Invoke calls one method once. It is tried again on another instance only if nothing was sent, or if the request is
-	// idempotent. Errors of the called application arrive unchanged, with the trailer "outrigger-origin: app".
+	// Invoke calls one method that answers with one message, else INVALID_ARGUMENT (STREAMING_METHOD). It is tried again only if nothing
+	// was sent, or if the request is idempotent. Errors of the called application arrive unchanged, with the trailer "outrigger-origin:
+	// app".
 	Invoke(ctx context.Context, in *InvokeRequest, opts ...grpc.CallOption) (*InvokeResponse, error)
 }
 
@@ -59,8 +60,9 @@ func (c *invocationClient) Invoke(ctx context.Context, in *InvokeRequest, opts .
 // Invocation calls a method of another application through both sidecars. A gRPC client can also call the application's
 // own services straight through its sidecar, with the metadata "outrigger-service"; that is cheaper and has streams.
 type InvocationServer interface {
-	// Invoke calls one method once. It is tried again on another instance only if nothing was sent, or if the request is
-	// idempotent. Errors of the called application arrive unchanged, with the trailer "outrigger-origin: app".
+	// Invoke calls one method that answers with one message, else INVALID_ARGUMENT (STREAMING_METHOD). It is tried again only if nothing
+	// was sent, or if the request is idempotent. Errors of the called application arrive unchanged, with the trailer "outrigger-origin:
+	// app".
 	Invoke(context.Context, *InvokeRequest) (*InvokeResponse, error)
 	mustEmbedUnimplementedInvocationServer()
 }

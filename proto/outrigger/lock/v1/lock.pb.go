@@ -27,10 +27,12 @@ type TryLockRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The component's name; empty means "default".
 	Component string `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
-	Name      string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Who is to hold it, within the application; empty means nobody else than this call.
+	// A key: from 1 byte to 1 KiB of UTF-8 without NUL.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Who is to hold it, within the application, at most 1 KiB; empty means nobody else than this call. Calls of one owner share one
+	// token: whoever unlocks with it frees the lock for all of them.
 	Owner string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
-	// From 100 ms to 24 h; unset means 30 s.
+	// From 100 ms to 24 h, rounded up to milliseconds; unset means 30 s.
 	Lease         *durationpb.Duration `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -95,9 +97,11 @@ func (x *TryLockRequest) GetLease() *durationpb.Duration {
 }
 
 type TryLockResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         uint64                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
-	Lease         *durationpb.Duration   `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At least 1.
+	Token uint64 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
+	// What is left of it.
+	Lease         *durationpb.Duration `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -146,6 +150,7 @@ func (x *TryLockResponse) GetLease() *durationpb.Duration {
 	return nil
 }
 
+// The fields are those of TryLockRequest.
 type LockRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Component     string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
@@ -267,11 +272,13 @@ func (x *LockResponse) GetLease() *durationpb.Duration {
 }
 
 type RenewRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Component     string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Token         uint64                 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
-	Lease         *durationpb.Duration   `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Component string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
+	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// What TryLock or Lock answered; 0 is INVALID_ARGUMENT.
+	Token uint64 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
+	// As in TryLockRequest. It takes the place of what is left, be that more.
+	Lease         *durationpb.Duration `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -335,8 +342,9 @@ func (x *RenewRequest) GetLease() *durationpb.Duration {
 }
 
 type RenewResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Lease         *durationpb.Duration   `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is left of it.
+	Lease         *durationpb.Duration `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -638,15 +646,18 @@ type isHoldResponse_Message interface {
 }
 
 type HoldResponse_Held_ struct {
+	// Once, when the lock is there.
 	Held *HoldResponse_Held `protobuf:"bytes,1,opt,name=held,proto3,oneof"`
 }
 
 type HoldResponse_Renewed_ struct {
-	// Answers each heartbeat, in their order, with what is left of the lease: it is not renewed while the store is away.
+	// Answers each heartbeat that comes after Held, in their order, with what is left of the lease: it is not renewed while the store
+	// is away.
 	Renewed *HoldResponse_Renewed `protobuf:"bytes,2,opt,name=renewed,proto3,oneof"`
 }
 
 type HoldResponse_Draining struct {
+	// The sidecar is ending: the holder should come to its end. It may come before Held.
 	Draining *v1.Draining `protobuf:"bytes,3,opt,name=draining,proto3,oneof"`
 }
 
@@ -662,7 +673,7 @@ type HoldRequest_Start struct {
 	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Owner     string                 `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
 	Lease     *durationpb.Duration   `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
-	// Wait for a lock that is held, without bound; otherwise the stream ends with LOCK_HELD.
+	// Wait for a lock that is held, as long as the stream lasts; otherwise that ends with FAILED_PRECONDITION (LOCK_HELD).
 	Wait          bool `protobuf:"varint,5,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

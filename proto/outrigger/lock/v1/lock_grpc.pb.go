@@ -34,17 +34,19 @@ const (
 // greater than every token it had before: what is protected refuses older ones (State's fence), since no lease keeps a holder
 // that was frozen from waking up.
 type LockClient interface {
-	// TryLock takes a free lock, or fails with FAILED_PRECONDITION (LOCK_HELD). An owner that holds it already gets the same token
-	// again, with a new lease.
+	// TryLock takes a free lock, or fails with FAILED_PRECONDITION (LOCK_HELD); RetryInfo has what is left of the lease. An owner that
+	// holds it already gets the same token again, with a new lease.
 	TryLock(ctx context.Context, in *TryLockRequest, opts ...grpc.CallOption) (*TryLockResponse, error)
-	// Lock waits its turn, first come first served, until the call's deadline: then DEADLINE_EXCEEDED (LOCK_HELD).
+	// Lock waits its turn until the call's deadline: then DEADLINE_EXCEEDED (LOCK_HELD). Where the driver has a queue, who comes first is
+	// served first.
 	Lock(ctx context.Context, in *LockRequest, opts ...grpc.CallOption) (*LockResponse, error)
 	// Renew gives the holder a new lease, counted from now. FAILED_PRECONDITION (LOCK_LOST) if the token does not hold the lock.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
 	// Unlock frees the lock. FAILED_PRECONDITION (LOCK_LOST) if the token does not hold it.
 	Unlock(ctx context.Context, in *UnlockRequest, opts ...grpc.CallOption) (*UnlockResponse, error)
-	// Hold takes a lock and keeps it while the application's heartbeats come, and frees it when the stream ends. It ends with
-	// FAILED_PRECONDITION (LOCK_LOST) when they did not come in time: an open connection alone does not keep a lock.
+	// Hold takes a lock and keeps it while the application's heartbeats come, and frees it when the stream ends. The first message is
+	// Start. It ends with FAILED_PRECONDITION (LOCK_LOST) when no heartbeat came within the lease: an open connection alone does not
+	// keep a lock. Who closes its side wants the lock no more, and is answered with OK once it is free.
 	Hold(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HoldRequest, HoldResponse], error)
 }
 
@@ -117,17 +119,19 @@ type Lock_HoldClient = grpc.BidiStreamingClient[HoldRequest, HoldResponse]
 // greater than every token it had before: what is protected refuses older ones (State's fence), since no lease keeps a holder
 // that was frozen from waking up.
 type LockServer interface {
-	// TryLock takes a free lock, or fails with FAILED_PRECONDITION (LOCK_HELD). An owner that holds it already gets the same token
-	// again, with a new lease.
+	// TryLock takes a free lock, or fails with FAILED_PRECONDITION (LOCK_HELD); RetryInfo has what is left of the lease. An owner that
+	// holds it already gets the same token again, with a new lease.
 	TryLock(context.Context, *TryLockRequest) (*TryLockResponse, error)
-	// Lock waits its turn, first come first served, until the call's deadline: then DEADLINE_EXCEEDED (LOCK_HELD).
+	// Lock waits its turn until the call's deadline: then DEADLINE_EXCEEDED (LOCK_HELD). Where the driver has a queue, who comes first is
+	// served first.
 	Lock(context.Context, *LockRequest) (*LockResponse, error)
 	// Renew gives the holder a new lease, counted from now. FAILED_PRECONDITION (LOCK_LOST) if the token does not hold the lock.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
 	// Unlock frees the lock. FAILED_PRECONDITION (LOCK_LOST) if the token does not hold it.
 	Unlock(context.Context, *UnlockRequest) (*UnlockResponse, error)
-	// Hold takes a lock and keeps it while the application's heartbeats come, and frees it when the stream ends. It ends with
-	// FAILED_PRECONDITION (LOCK_LOST) when they did not come in time: an open connection alone does not keep a lock.
+	// Hold takes a lock and keeps it while the application's heartbeats come, and frees it when the stream ends. The first message is
+	// Start. It ends with FAILED_PRECONDITION (LOCK_LOST) when no heartbeat came within the lease: an open connection alone does not
+	// keep a lock. Who closes its side wants the lock no more, and is answered with OK once it is free.
 	Hold(grpc.BidiStreamingServer[HoldRequest, HoldResponse]) error
 	mustEmbedUnimplementedLockServer()
 }

@@ -80,7 +80,7 @@ type PublishRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The component's name; empty means "default".
 	Component string `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
-	// At most 255 bytes of UTF-8 without control characters.
+	// From 1 to 255 bytes of UTF-8 without control characters.
 	Topic       string `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
 	Data        []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	ContentType string `protobuf:"bytes,4,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
@@ -95,8 +95,9 @@ type PublishRequest struct {
 	Type    string                 `protobuf:"bytes,9,opt,name=type,proto3" json:"type,omitempty"`
 	Subject string                 `protobuf:"bytes,10,opt,name=subject,proto3" json:"subject,omitempty"`
 	Time    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=time,proto3" json:"time,omitempty"`
-	// The same key for the same topic within the component's idempotency time (24 h) publishes nothing and gives the first
-	// answer; with other content it is ALREADY_EXISTS (IDEMPOTENCY_KEY_REUSED).
+	// A key as in Cache. The same key of the same application, for the same topic of the same component, within the component's
+	// idempotency time (24 h) publishes nothing and gives the first answer; if any other field differs it is ALREADY_EXISTS
+	// (IDEMPOTENCY_KEY_REUSED). Another application's keys are its own. UNIMPLEMENTED where the driver cannot.
 	IdempotencyKey string `protobuf:"bytes,12,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -218,7 +219,7 @@ func (x *PublishRequest) GetIdempotencyKey() string {
 
 type PublishResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The event's id.
+	// The event's id; of a repeated idempotency key that of the first.
 	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -262,11 +263,12 @@ func (x *PublishResponse) GetId() string {
 }
 
 type PublishManyRequest struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Component string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The component's name; empty means "default".
+	Component string `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
 	// Of each event that names none.
 	Topic string `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
-	// Their component is that of the request.
+	// Their component is empty, or that of the request.
 	Events        []*PublishRequest `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -324,7 +326,8 @@ func (x *PublishManyRequest) GetEvents() []*PublishRequest {
 }
 
 type PublishManyResponse struct {
-	state         protoimpl.MessageState        `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For each event, in their order.
 	Results       []*PublishManyResponse_Result `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -774,18 +777,21 @@ func (x *PublishManyResponse_Result) GetError() *v1.Failure {
 }
 
 type SubscribeRequest_Start struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Component string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
-	Topic     string                 `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
-	// Streams of one group share the events; empty means NAMESPACE/APP of the caller.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The component's name; empty means "default".
+	Component string `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
+	Topic     string `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Bounded as topics. Streams of one group share the events; empty means NAMESPACE/APP of the caller. Groups are the namespace's:
+	// another application that names one joins it.
 	Group string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
 	// Where a group begins that has not been there before.
 	From SubscribeRequest_From `protobuf:"varint,4,opt,name=from,proto3,enum=outrigger.pubsub.v1.SubscribeRequest_From" json:"from,omitempty"`
 	// The first credit; none means that nothing comes before a Credit does.
 	Credit *v1.Credit `protobuf:"bytes,5,opt,name=credit,proto3" json:"credit,omitempty"`
-	// How long a delivery may take to be settled or extended before it counts as a nack; unset means 30 s.
+	// How long a delivery may take to be settled or extended before it counts as a nack: more than 0, at most 24 h; unset means 30 s.
 	AckDeadline *durationpb.Duration `protobuf:"bytes,6,opt,name=ack_deadline,json=ackDeadline,proto3" json:"ack_deadline,omitempty"`
-	// Moves a group that is there to the first event of this time or later, all streams of it at once.
+	// Moves the group to the first event that was published at this time or later, all streams of it at once, and has what was settled
+	// since come again. UNIMPLEMENTED where the driver cannot.
 	ReplayFrom    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=replay_from,json=replayFrom,proto3" json:"replay_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -919,8 +925,9 @@ type SubscribeResponse_Delivery struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What Ack, Nack, Reject and Extend name. It means nothing on another stream.
 	DeliveryId string `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
-	// Counts from 1.
-	Attempt       int32  `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// Counts the deliveries of the event to the group, from 1.
+	Attempt int32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// That of Start.
 	Topic         string `protobuf:"bytes,3,opt,name=topic,proto3" json:"topic,omitempty"`
 	Event         *Event `protobuf:"bytes,4,opt,name=event,proto3" json:"event,omitempty"`
 	unknownFields protoimpl.UnknownFields

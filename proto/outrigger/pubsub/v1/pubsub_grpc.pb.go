@@ -31,13 +31,19 @@ const (
 // PubSub delivers events of topics to groups of subscribers, at least once. Topics belong to a namespace: its applications
 // share them. Within a group, events with the same ordering key come in the order in which they were published.
 type PubSubClient interface {
-	// Publish answers once the event is as safe as the component's driver promises (docs/guarantees.md).
+	// Publish answers once the event is as safe as the component's driver promises (docs/guarantees.md). RESOURCE_EXHAUSTED
+	// (EVENT_TOO_LARGE) for one that, with all that belongs to it, has more than 4 MiB less 16 KiB. What fails with UNAVAILABLE or
+	// DEADLINE_EXCEEDED may have been published: only an idempotency key makes it safe to try again.
 	Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error)
-	// PublishMany publishes up to 1000 events, each with its own result. Those of one ordering key keep the order of the request;
-	// if one of them fails, those after it with that key fail too.
+	// PublishMany publishes up to 1000 events, each with its own result. Those of one topic and ordering key keep the order of the
+	// request; if one of them fails, those after it with that key fail too, with FAILED_PRECONDITION (EARLIER_EVENT_FAILED). It fails as a
+	// whole with INVALID_ARGUMENT, and publishes nothing, for more events than that, for one that names another component, and for
+	// a time that is none.
 	PublishMany(ctx context.Context, in *PublishManyRequest, opts ...grpc.CallOption) (*PublishManyResponse, error)
-	// Subscribe joins a group. The first message is Start. Whatever the sidecar has delivered and the stream has not settled when it
-	// ends is delivered again at once, to another stream of the group.
+	// Subscribe joins a group, and makes it if it is new. The first message is Start. Whatever the sidecar has delivered and the stream
+	// has not settled when it ends is delivered again at once, to whatever stream the group has. When the application closes its side,
+	// what it said before is taken, and the stream ends with OK. It ends with UNAVAILABLE when the component is replaced (RELOADED) and
+	// when its back end is lost: subscribe again.
 	Subscribe(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubscribeRequest, SubscribeResponse], error)
 }
 
@@ -89,13 +95,19 @@ type PubSub_SubscribeClient = grpc.BidiStreamingClient[SubscribeRequest, Subscri
 // PubSub delivers events of topics to groups of subscribers, at least once. Topics belong to a namespace: its applications
 // share them. Within a group, events with the same ordering key come in the order in which they were published.
 type PubSubServer interface {
-	// Publish answers once the event is as safe as the component's driver promises (docs/guarantees.md).
+	// Publish answers once the event is as safe as the component's driver promises (docs/guarantees.md). RESOURCE_EXHAUSTED
+	// (EVENT_TOO_LARGE) for one that, with all that belongs to it, has more than 4 MiB less 16 KiB. What fails with UNAVAILABLE or
+	// DEADLINE_EXCEEDED may have been published: only an idempotency key makes it safe to try again.
 	Publish(context.Context, *PublishRequest) (*PublishResponse, error)
-	// PublishMany publishes up to 1000 events, each with its own result. Those of one ordering key keep the order of the request;
-	// if one of them fails, those after it with that key fail too.
+	// PublishMany publishes up to 1000 events, each with its own result. Those of one topic and ordering key keep the order of the
+	// request; if one of them fails, those after it with that key fail too, with FAILED_PRECONDITION (EARLIER_EVENT_FAILED). It fails as a
+	// whole with INVALID_ARGUMENT, and publishes nothing, for more events than that, for one that names another component, and for
+	// a time that is none.
 	PublishMany(context.Context, *PublishManyRequest) (*PublishManyResponse, error)
-	// Subscribe joins a group. The first message is Start. Whatever the sidecar has delivered and the stream has not settled when it
-	// ends is delivered again at once, to another stream of the group.
+	// Subscribe joins a group, and makes it if it is new. The first message is Start. Whatever the sidecar has delivered and the stream
+	// has not settled when it ends is delivered again at once, to whatever stream the group has. When the application closes its side,
+	// what it said before is taken, and the stream ends with OK. It ends with UNAVAILABLE when the component is replaced (RELOADED) and
+	// when its back end is lost: subscribe again.
 	Subscribe(grpc.BidiStreamingServer[SubscribeRequest, SubscribeResponse]) error
 	mustEmbedUnimplementedPubSubServer()
 }

@@ -26,9 +26,10 @@ type Service struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty means the caller's own.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Name      string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Group     string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
-	Version   string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	// Needed. Namespace, name, group and version have no slash and no white space.
+	Name    string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Group   string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
 	// grpc, http, bolt or dubbo. Empty means any of them when a service is looked for, and grpc when it is published.
 	Protocol      string `protobuf:"bytes,5,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -103,7 +104,8 @@ func (x *Service) GetProtocol() string {
 type Instance struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// HOST:PORT of the instance's sidecar.
-	Address       string            `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Relative to that of the other instances.
 	Weight        int32             `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
 	Zone          string            `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`
 	Labels        map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -172,9 +174,9 @@ func (x *Instance) GetLabels() map[string]string {
 type PublishRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Service *Service               `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
-	// Where the application itself listens on this machine.
+	// Where the application itself listens on this machine, from 1 to 65535.
 	Port int32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
-	// Relative to that of the other instances; 0 means 100.
+	// Relative to that of the other instances; 0 means 100, less is INVALID_ARGUMENT.
 	Weight        int32             `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
 	Zone          string            `protobuf:"bytes,4,opt,name=zone,proto3" json:"zone,omitempty"`
 	Labels        map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`

@@ -32,14 +32,20 @@ const (
 // Registry lets an application publish its services through its sidecar and find others. What is written to the central
 // registry is the sidecar's own inbound address; what a caller is handed is its own sidecar's outbound address.
 type RegistryClient interface {
-	// Publish announces a service of the calling application, as soon as its port answers. To publish the same again is no
-	// error; with another port or other labels it replaces what was there. A publication outlives a restart of the sidecar.
+	// Publish announces a service of the calling application, as soon as its port answers, and answers once that is kept: a
+	// publication outlives a restart of the sidecar. To publish the same again is no error; with the same name and group it takes the
+	// place of what was there, whatever else differs. PERMISSION_DENIED for another namespace than the caller's; INVALID_ARGUMENT for a
+	// protocol that the sidecar does not carry, and for a second group of a service on another port; NOT_FOUND (COMPONENT_NOT_FOUND)
+	// where no registry is configured.
 	Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error)
-	// Unpublish takes it back; that it was not there is no error.
+	// Unpublish takes back what Publish announced; that it was not there, or is of another version than the one named, is no error. What
+	// the sidecar's configuration declares stays.
 	Unpublish(ctx context.Context, in *UnpublishRequest, opts ...grpc.CallOption) (*UnpublishResponse, error)
-	// Resolve answers where to call a service, and the instances behind it. NOT_FOUND (reason SERVICE_NOT_FOUND) when nobody has published it.
+	// Resolve answers where to call a service, and the instances behind it. NOT_FOUND (SERVICE_NOT_FOUND) when nobody has published it,
+	// UNAVAILABLE while nothing is known because the registry is away.
 	Resolve(ctx context.Context, in *ResolveRequest, opts ...grpc.CallOption) (*ResolveResponse, error)
-	// Watch sends what Resolve would answer now (an unknown service has no instances), then again whenever it changes.
+	// Watch sends what Resolve would answer now (an unknown service has no instances), then again whenever it changes. While nothing is
+	// known because the registry is away it sends nothing.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
 
@@ -107,14 +113,20 @@ type Registry_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 // Registry lets an application publish its services through its sidecar and find others. What is written to the central
 // registry is the sidecar's own inbound address; what a caller is handed is its own sidecar's outbound address.
 type RegistryServer interface {
-	// Publish announces a service of the calling application, as soon as its port answers. To publish the same again is no
-	// error; with another port or other labels it replaces what was there. A publication outlives a restart of the sidecar.
+	// Publish announces a service of the calling application, as soon as its port answers, and answers once that is kept: a
+	// publication outlives a restart of the sidecar. To publish the same again is no error; with the same name and group it takes the
+	// place of what was there, whatever else differs. PERMISSION_DENIED for another namespace than the caller's; INVALID_ARGUMENT for a
+	// protocol that the sidecar does not carry, and for a second group of a service on another port; NOT_FOUND (COMPONENT_NOT_FOUND)
+	// where no registry is configured.
 	Publish(context.Context, *PublishRequest) (*PublishResponse, error)
-	// Unpublish takes it back; that it was not there is no error.
+	// Unpublish takes back what Publish announced; that it was not there, or is of another version than the one named, is no error. What
+	// the sidecar's configuration declares stays.
 	Unpublish(context.Context, *UnpublishRequest) (*UnpublishResponse, error)
-	// Resolve answers where to call a service, and the instances behind it. NOT_FOUND (reason SERVICE_NOT_FOUND) when nobody has published it.
+	// Resolve answers where to call a service, and the instances behind it. NOT_FOUND (SERVICE_NOT_FOUND) when nobody has published it,
+	// UNAVAILABLE while nothing is known because the registry is away.
 	Resolve(context.Context, *ResolveRequest) (*ResolveResponse, error)
-	// Watch sends what Resolve would answer now (an unknown service has no instances), then again whenever it changes.
+	// Watch sends what Resolve would answer now (an unknown service has no instances), then again whenever it changes. While nothing is
+	// known because the registry is away it sends nothing.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedRegistryServer()
 }

@@ -31,7 +31,8 @@ const (
 	Job_MISSED_UNSPECIFIED Job_Missed = 0
 	// Fire once for all that were missed.
 	Job_MISSED_ONCE Job_Missed = 1
-	// Go on with the next one.
+	// Go on with the next one. A firing that is late by no more than the component's skip_after (10 s) still comes, unless the one before
+	// was not settled when it was due.
 	Job_MISSED_SKIP Job_Missed = 2
 	// Fire each, up to the last 100.
 	Job_MISSED_ALL Job_Missed = 3
@@ -166,7 +167,7 @@ type Trigger_Cron_ struct {
 }
 
 type Trigger_Every struct {
-	// At least 1 ms; the first firing is one interval after the job was created.
+	// From 1 ms to 100 years; the first firing is one interval after the job was created.
 	Every *durationpb.Duration `protobuf:"bytes,2,opt,name=every,proto3,oneof"`
 }
 
@@ -184,18 +185,19 @@ func (*Trigger_At) isTrigger_When() {}
 // Job is what fires.
 type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A key, unique in the application.
+	// A key, as in Cache; unique in the application.
 	Name    string   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Trigger *Trigger `protobuf:"bytes,2,opt,name=trigger,proto3" json:"trigger,omitempty"`
 	// What each firing carries.
-	Data        []byte            `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// At most 256 bytes.
 	ContentType string            `protobuf:"bytes,4,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	Metadata    map[string]string `protobuf:"bytes,5,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// What to do about firings that were due while nothing could fire them.
+	// What to do about firings that were due while nothing could fire them, or the one before was not settled.
 	Missed Job_Missed `protobuf:"varint,6,opt,name=missed,proto3,enum=outrigger.schedule.v1.Job_Missed" json:"missed,omitempty"`
-	// How often it fires at most; 0 means without bound.
+	// How often it fires at most; 0 means without bound, less is INVALID_ARGUMENT.
 	Repeats int32 `protobuf:"varint,7,opt,name=repeats,proto3" json:"repeats,omitempty"`
-	// No firing is due after this.
+	// No firing is due after this; unset means without bound. One that has passed is INVALID_ARGUMENT.
 	Until         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -291,11 +293,11 @@ func (x *Job) GetUntil() *timestamppb.Timestamp {
 type JobState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Job   *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	// Unset when it fires no more.
+	// When it is due next, which may have passed if a firing is not settled; unset when it fires no more.
 	Next *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
-	// How often it has fired.
+	// How often it has fired, settled or not.
 	Fired int64 `protobuf:"varint,3,opt,name=fired,proto3" json:"fired,omitempty"`
-	// The firing that was settled last.
+	// When the firing that was settled last was due; unset when none was.
 	Last          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -364,7 +366,7 @@ type CreateRequest struct {
 	// The component's name; empty means "default".
 	Component string `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
 	Job       *Job   `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
-	// Puts it in the place of another job of that name.
+	// Puts it in the place of another job of that name, whose firings are dropped.
 	Replace       bool `protobuf:"varint,3,opt,name=replace,proto3" json:"replace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -422,7 +424,8 @@ func (x *CreateRequest) GetReplace() bool {
 }
 
 type CreateResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in JobState.
 	Next          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -562,11 +565,13 @@ func (x *GetResponse) GetState() *JobState {
 }
 
 type ListRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Component     string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
-	Prefix        string                 `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
-	PageSize      int32                  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string                 `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Component string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
+	Prefix    string                 `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// At most 1000, which 0 stands for too. A page has fewer jobs when their data come to 1 MiB.
+	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// What the page before answered; empty means the first.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -630,9 +635,10 @@ func (x *ListRequest) GetPageToken() string {
 }
 
 type ListResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Jobs          []*JobState            `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
-	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Jobs  []*JobState            `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1077,7 +1083,7 @@ type WatchRequest_Start struct {
 	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
 	// The first credit; none means that nothing comes before a Credit does.
 	Credit *v1.Credit `protobuf:"bytes,3,opt,name=credit,proto3" json:"credit,omitempty"`
-	// As in PubSub; unset means 30 s.
+	// How long a delivery may take to be settled or extended before it counts as a nack: more than 0, at most 24 h; unset means 30 s.
 	AckDeadline   *durationpb.Duration `protobuf:"bytes,4,opt,name=ack_deadline,json=ackDeadline,proto3" json:"ack_deadline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1178,9 +1184,10 @@ func (*WatchResponse_Started) Descriptor() ([]byte, []int) {
 }
 
 type WatchResponse_Delivery struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	DeliveryId string                 `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
-	// Counts from 1.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What Ack, Nack, Reject and Extend name. It means nothing on another stream.
+	DeliveryId string `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	// Counts the deliveries of the firing, from 1.
 	Attempt int32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// The same for each attempt at one firing, and for no other firing: what to tell repetitions by.
 	FiringId string `protobuf:"bytes,3,opt,name=firing_id,json=firingId,proto3" json:"firing_id,omitempty"`

@@ -31,10 +31,12 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Schedule fires jobs: durably, never early, at least once, each firing to one stream of the application. Jobs belong to the
-// calling application.
+// calling application. A job does not fire again before its firing is settled.
 type ScheduleClient interface {
-	// Create stores a job. The same job again is no error; another one of that name is ALREADY_EXISTS (JOB_EXISTS) unless it is to
-	// be replaced.
+	// Create stores a job. The same job again is no error and changes nothing, even if it has fired: its name is what makes the call
+	// idempotent, for as long as the job is there, and for the component's retention (24 h) after it has fired for the last time. Another
+	// one of that name is ALREADY_EXISTS (JOB_EXISTS) unless it is to be replaced. INVALID_ARGUMENT for one that would never fire,
+	// RESOURCE_EXHAUSTED (JOB_TOO_LARGE) for more than 1 MiB of data and metadata.
 	Create(ctx context.Context, in *CreateRequest, opts ...grpc.CallOption) (*CreateResponse, error)
 	// Get answers NOT_FOUND (JOB_NOT_FOUND) for a name that has no job.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
@@ -43,7 +45,9 @@ type ScheduleClient interface {
 	// Delete removes a job and its firings that are not settled; that it was absent is no error.
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
 	// Watch takes the application's firings. The first message is Start. What is delivered and not settled when the stream ends
-	// goes to another one.
+	// comes again at once, to whatever stream there is; until there is one it waits. When the application closes its side, what it said
+	// before is taken, and the stream ends with OK. It ends with UNAVAILABLE when the component is replaced (RELOADED) and when its back
+	// end is lost: watch again.
 	Watch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WatchRequest, WatchResponse], error)
 }
 
@@ -113,10 +117,12 @@ type Schedule_WatchClient = grpc.BidiStreamingClient[WatchRequest, WatchResponse
 // for forward compatibility.
 //
 // Schedule fires jobs: durably, never early, at least once, each firing to one stream of the application. Jobs belong to the
-// calling application.
+// calling application. A job does not fire again before its firing is settled.
 type ScheduleServer interface {
-	// Create stores a job. The same job again is no error; another one of that name is ALREADY_EXISTS (JOB_EXISTS) unless it is to
-	// be replaced.
+	// Create stores a job. The same job again is no error and changes nothing, even if it has fired: its name is what makes the call
+	// idempotent, for as long as the job is there, and for the component's retention (24 h) after it has fired for the last time. Another
+	// one of that name is ALREADY_EXISTS (JOB_EXISTS) unless it is to be replaced. INVALID_ARGUMENT for one that would never fire,
+	// RESOURCE_EXHAUSTED (JOB_TOO_LARGE) for more than 1 MiB of data and metadata.
 	Create(context.Context, *CreateRequest) (*CreateResponse, error)
 	// Get answers NOT_FOUND (JOB_NOT_FOUND) for a name that has no job.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
@@ -125,7 +131,9 @@ type ScheduleServer interface {
 	// Delete removes a job and its firings that are not settled; that it was absent is no error.
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
 	// Watch takes the application's firings. The first message is Start. What is delivered and not settled when the stream ends
-	// goes to another one.
+	// comes again at once, to whatever stream there is; until there is one it waits. When the application closes its side, what it said
+	// before is taken, and the stream ends with OK. It ends with UNAVAILABLE when the component is replaced (RELOADED) and when its back
+	// end is lost: watch again.
 	Watch(grpc.BidiStreamingServer[WatchRequest, WatchResponse]) error
 	mustEmbedUnimplementedScheduleServer()
 }

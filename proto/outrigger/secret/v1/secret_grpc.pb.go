@@ -28,11 +28,12 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Secret reads secrets. Their values are in the answers alone: never in logs, dumps, metrics or error texts.
+// Secret reads secrets. Their values are in the answers alone: never in logs, dumps, metrics or error texts. A component is the
+// applications' of its sidecar as a whole. Keys are bounded as in Cache.
 type SecretClient interface {
 	// Get answers NOT_FOUND (reason KEY_NOT_FOUND) for a key that is absent.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
-	// GetMany answers one result for each key, in their order.
+	// GetMany answers one result for each key, in their order. More than 1000 are INVALID_ARGUMENT.
 	GetMany(ctx context.Context, in *GetManyRequest, opts ...grpc.CallOption) (*GetManyResponse, error)
 	// List answers the keys, never the values, in their order.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
@@ -80,11 +81,12 @@ func (c *secretClient) List(ctx context.Context, in *ListRequest, opts ...grpc.C
 // All implementations must embed UnimplementedSecretServer
 // for forward compatibility.
 //
-// Secret reads secrets. Their values are in the answers alone: never in logs, dumps, metrics or error texts.
+// Secret reads secrets. Their values are in the answers alone: never in logs, dumps, metrics or error texts. A component is the
+// applications' of its sidecar as a whole. Keys are bounded as in Cache.
 type SecretServer interface {
 	// Get answers NOT_FOUND (reason KEY_NOT_FOUND) for a key that is absent.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
-	// GetMany answers one result for each key, in their order.
+	// GetMany answers one result for each key, in their order. More than 1000 are INVALID_ARGUMENT.
 	GetMany(context.Context, *GetManyRequest) (*GetManyResponse, error)
 	// List answers the keys, never the values, in their order.
 	List(context.Context, *ListRequest) (*ListResponse, error)

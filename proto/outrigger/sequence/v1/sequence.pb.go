@@ -26,7 +26,7 @@ type NextRequest_Order int32
 const (
 	// INCREASING.
 	NextRequest_ORDER_UNSPECIFIED NextRequest_Order = 0
-	// Greater than whatever any caller had got before this call began.
+	// Greater than whatever anybody had got for the key, in either order, before this call began.
 	NextRequest_ORDER_INCREASING NextRequest_Order = 1
 	// Not given to anybody else, in no particular order; may be cheaper.
 	NextRequest_ORDER_UNIQUE NextRequest_Order = 2
@@ -77,7 +77,8 @@ type NextRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The component's name; empty means "default".
 	Component string `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
-	Key       string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// From 1 byte to 1 KiB of UTF-8 without NUL.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	// How many, in a row: from 1 to 1,000,000; 0 means 1.
 	Size          int32             `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
 	Order         NextRequest_Order `protobuf:"varint,4,opt,name=order,proto3,enum=outrigger.sequence.v1.NextRequest_Order" json:"order,omitempty"`

@@ -28,7 +28,8 @@ const (
 //
 // Sequence gives numbers that never repeat. Keys belong to the calling application.
 type SequenceClient interface {
-	// Next answers the numbers first to last. What a caller does not use, or does not get to know of, is gone.
+	// Next answers the numbers first to last. What a caller does not use, or does not get to know of, is gone. RESOURCE_EXHAUSTED
+	// (SEQUENCE_EXHAUSTED) when the numbers of the key have come to their end.
 	Next(ctx context.Context, in *NextRequest, opts ...grpc.CallOption) (*NextResponse, error)
 }
 
@@ -56,7 +57,8 @@ func (c *sequenceClient) Next(ctx context.Context, in *NextRequest, opts ...grpc
 //
 // Sequence gives numbers that never repeat. Keys belong to the calling application.
 type SequenceServer interface {
-	// Next answers the numbers first to last. What a caller does not use, or does not get to know of, is gone.
+	// Next answers the numbers first to last. What a caller does not use, or does not get to know of, is gone. RESOURCE_EXHAUSTED
+	// (SEQUENCE_EXHAUSTED) when the numbers of the key have come to their end.
 	Next(context.Context, *NextRequest) (*NextResponse, error)
 	mustEmbedUnimplementedSequenceServer()
 }

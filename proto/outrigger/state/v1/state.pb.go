@@ -33,7 +33,7 @@ const (
 	TransactResponse_OUTCOME_REPEATED TransactResponse_Outcome = 2
 	// A compensation or cancel whose action never came; nothing was done, and the action will be refused when it comes.
 	TransactResponse_OUTCOME_EMPTY TransactResponse_Outcome = 3
-	// An action that came after its compensation; nothing was done.
+	// An action or try that came after its compensation or cancel; nothing was done.
 	TransactResponse_OUTCOME_SUSPENDED TransactResponse_Outcome = 4
 )
 
@@ -169,12 +169,12 @@ type Condition_Any struct {
 }
 
 type Condition_IfVersion struct {
-	// Only if the key is there in this version.
+	// Only if the key is there in this version. To set it and leave it empty is INVALID_ARGUMENT.
 	IfVersion string `protobuf:"bytes,2,opt,name=if_version,json=ifVersion,proto3,oneof"`
 }
 
 type Condition_IfAbsent struct {
-	// Only if the key is not there.
+	// If true, only if the key is not there.
 	IfAbsent bool `protobuf:"varint,3,opt,name=if_absent,json=ifAbsent,proto3,oneof"`
 }
 
@@ -186,12 +186,13 @@ func (*Condition_IfAbsent) isCondition_When() {}
 
 // Fence names the lock under whose protection a write is made, with the token that the lock gave. Once a state component has
 // seen a token of a lock, it refuses writes with an older one: a holder that slept past its lease cannot overwrite what
-// the next one wrote.
+// the next one wrote. The lock itself is not asked; how long tokens are remembered is an option of the component.
 type Fence struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The lock's component; empty means "default".
-	Component     string `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
-	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Component string `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
+	Name      string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// At least 1.
 	Token         uint64 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -385,7 +386,7 @@ type SetRequest struct {
 	Key         string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	Value       []byte                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
 	ContentType string                 `protobuf:"bytes,4,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// At least 1 ms; unset means that the key does not expire.
+	// From 1 ms to 100 years of 365 days, rounded up to milliseconds; unset means that the key does not expire.
 	Ttl       *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	Condition *Condition           `protobuf:"bytes,6,opt,name=condition,proto3" json:"condition,omitempty"`
 	// Kept and given back as it is.
@@ -825,12 +826,13 @@ func (*Operation_Delete_) isOperation_Operation() {}
 
 func (*Operation_Check_) isOperation_Operation() {}
 
-// Barrier makes the operations happen once for a branch of a transaction, whatever is repeated, comes late or never came.
+// Barrier makes the operations happen once for a branch of a transaction, whatever is repeated, comes late or never came. It is
+// remembered for the component's time for barriers, by the three fields together, all of which are needed.
 type Barrier struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Gid    string                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"`
 	Branch string                 `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
-	// What the branch was called for: action and compensation of a saga, try, confirm and cancel of TCC, or another word.
+	// What the branch was called for: action and compensation (or compensate) of a saga, try, confirm and cancel of TCC, or another word.
 	Op            string `protobuf:"bytes,3,opt,name=op,proto3" json:"op,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -888,13 +890,15 @@ func (x *Barrier) GetOp() string {
 }
 
 type TransactRequest struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	Component  string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
-	Operations []*Operation           `protobuf:"bytes,2,rep,name=operations,proto3" json:"operations,omitempty"`
-	Fence      *Fence                 `protobuf:"bytes,3,opt,name=fence,proto3" json:"fence,omitempty"`
-	Barrier    *Barrier               `protobuf:"bytes,4,opt,name=barrier,proto3" json:"barrier,omitempty"`
-	// The same key within the component's idempotency time (24 h) gives the first answer again; with other operations it is
-	// ALREADY_EXISTS (IDEMPOTENCY_KEY_REUSED).
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Component string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
+	// From 1 to 100; with a barrier also none.
+	Operations []*Operation `protobuf:"bytes,2,rep,name=operations,proto3" json:"operations,omitempty"`
+	Fence      *Fence       `protobuf:"bytes,3,opt,name=fence,proto3" json:"fence,omitempty"`
+	Barrier    *Barrier     `protobuf:"bytes,4,opt,name=barrier,proto3" json:"barrier,omitempty"`
+	// The same key of the same application and component, within the component's idempotency time (24 h), gives the first answer again
+	// and does nothing; with other operations or another barrier it is ALREADY_EXISTS (IDEMPOTENCY_KEY_REUSED). The fence is not
+	// compared, and not looked at either in what is repeated. A transaction that failed leaves no key behind.
 	IdempotencyKey string `protobuf:"bytes,5,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1023,9 +1027,10 @@ type ListRequest struct {
 	Component string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
 	Prefix    string                 `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
 	// At most 1000, which is also meant by 0.
-	PageSize  int32  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// What the page before answered; empty means the first.
 	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// With values; a page then ends early when it would be larger than a message may be.
+	// With values. A page has fewer entries when they come to 1 MiB.
 	Values        bool `protobuf:"varint,5,opt,name=values,proto3" json:"values,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1153,8 +1158,9 @@ type GetManyResponse_Result struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// Unset if error is set.
-	Item          *GetResponse `protobuf:"bytes,2,opt,name=item,proto3" json:"item,omitempty"`
-	Error         *v1.Failure  `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	Item *GetResponse `protobuf:"bytes,2,opt,name=item,proto3" json:"item,omitempty"`
+	// NOT_FOUND (KEY_NOT_FOUND) for an absent key, INVALID_ARGUMENT for what is none.
+	Error         *v1.Failure `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1210,6 +1216,7 @@ func (x *GetManyResponse_Result) GetError() *v1.Failure {
 	return nil
 }
 
+// Set and Delete have the fields of SetRequest and DeleteRequest.
 type Operation_Set struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -1348,9 +1355,10 @@ func (x *Operation_Delete) GetIfVersion() string {
 
 // Check changes nothing and must hold for the others to happen.
 type Operation_Check struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Condition     *Condition             `protobuf:"bytes,2,opt,name=condition,proto3" json:"condition,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Needed.
+	Condition     *Condition `protobuf:"bytes,2,opt,name=condition,proto3" json:"condition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

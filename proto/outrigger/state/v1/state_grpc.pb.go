@@ -32,21 +32,23 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // State keeps values that survive once they are acknowledged: what the component's driver promises (docs/guarantees.md), the
-// embedded one that they are on the disk. Keys belong to the calling application. Keys are bounded as in Cache.
+// embedded one that they are on the disk. Keys belong to the calling application, and so do the names of fences, barriers and
+// idempotency keys: each of these is, as keys are in Cache, from 1 byte to 1 KiB of UTF-8 without NUL, else INVALID_ARGUMENT.
 type StateClient interface {
 	// Get answers NOT_FOUND (reason KEY_NOT_FOUND) for a key that is absent or has expired.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
-	// Set stores a value. ABORTED (VERSION_MISMATCH) or ALREADY_EXISTS (KEY_EXISTS) when its condition does not hold,
-	// FAILED_PRECONDITION (STALE_FENCE) when its fence is older than one that was seen.
+	// Set stores a value, in place of all that was there, its time to live included. ABORTED (VERSION_MISMATCH) or ALREADY_EXISTS
+	// (KEY_EXISTS) when its condition does not hold, FAILED_PRECONDITION (STALE_FENCE) when its fence is older than one that was seen.
 	Set(ctx context.Context, in *SetRequest, opts ...grpc.CallOption) (*SetResponse, error)
-	// Delete removes a key; that it was absent is no error unless a version was asked for.
+	// Delete removes a key; that it was absent is no error unless a version was asked for: then it is ABORTED (VERSION_MISMATCH).
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
-	// GetMany answers one result for each of up to 1000 keys, in their order.
+	// GetMany answers one result for each of up to 1000 keys, in their order. RESOURCE_EXHAUSTED when they come to more than one
+	// answer may be.
 	GetMany(ctx context.Context, in *GetManyRequest, opts ...grpc.CallOption) (*GetManyResponse, error)
 	// Transact does all of up to 100 operations or none. An operation that does not hold fails the whole, with its code and
 	// reason, and the metadata "operation" says which one it was, counted from 0.
 	Transact(ctx context.Context, in *TransactRequest, opts ...grpc.CallOption) (*TransactResponse, error)
-	// List answers the keys with a prefix, sorted by their bytes.
+	// List answers the keys with a prefix, sorted by their bytes. Two pages may be of two moments.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 }
 
@@ -123,21 +125,23 @@ func (c *stateClient) List(ctx context.Context, in *ListRequest, opts ...grpc.Ca
 // for forward compatibility.
 //
 // State keeps values that survive once they are acknowledged: what the component's driver promises (docs/guarantees.md), the
-// embedded one that they are on the disk. Keys belong to the calling application. Keys are bounded as in Cache.
+// embedded one that they are on the disk. Keys belong to the calling application, and so do the names of fences, barriers and
+// idempotency keys: each of these is, as keys are in Cache, from 1 byte to 1 KiB of UTF-8 without NUL, else INVALID_ARGUMENT.
 type StateServer interface {
 	// Get answers NOT_FOUND (reason KEY_NOT_FOUND) for a key that is absent or has expired.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
-	// Set stores a value. ABORTED (VERSION_MISMATCH) or ALREADY_EXISTS (KEY_EXISTS) when its condition does not hold,
-	// FAILED_PRECONDITION (STALE_FENCE) when its fence is older than one that was seen.
+	// Set stores a value, in place of all that was there, its time to live included. ABORTED (VERSION_MISMATCH) or ALREADY_EXISTS
+	// (KEY_EXISTS) when its condition does not hold, FAILED_PRECONDITION (STALE_FENCE) when its fence is older than one that was seen.
 	Set(context.Context, *SetRequest) (*SetResponse, error)
-	// Delete removes a key; that it was absent is no error unless a version was asked for.
+	// Delete removes a key; that it was absent is no error unless a version was asked for: then it is ABORTED (VERSION_MISMATCH).
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
-	// GetMany answers one result for each of up to 1000 keys, in their order.
+	// GetMany answers one result for each of up to 1000 keys, in their order. RESOURCE_EXHAUSTED when they come to more than one
+	// answer may be.
 	GetMany(context.Context, *GetManyRequest) (*GetManyResponse, error)
 	// Transact does all of up to 100 operations or none. An operation that does not hold fails the whole, with its code and
 	// reason, and the metadata "operation" says which one it was, counted from 0.
 	Transact(context.Context, *TransactRequest) (*TransactResponse, error)
-	// List answers the keys with a prefix, sorted by their bytes.
+	// List answers the keys with a prefix, sorted by their bytes. Two pages may be of two moments.
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	mustEmbedUnimplementedStateServer()
 }
