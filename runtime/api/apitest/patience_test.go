@@ -9,6 +9,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/lock"
+	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
 	lockv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/lock/v1"
 	statev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/state/v1"
@@ -43,44 +44,63 @@ var (
 	_ native.Invoker = (*crowd)(nil)
 )
 
+// ask has n callers ask, over as many connections as they need, until the test ends.
+func ask(t *testing.T, s *sidecar, n int, call func(context.Context, grpc.ClientConnInterface) error) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var calls sync.WaitGroup
+	t.Cleanup(calls.Wait)
+	t.Cleanup(cancel)
+	var ccs []grpc.ClientConnInterface
+	for i := range n {
+		if i%1000 == 0 { // a connection has no more calls at once
+			ccs = append(ccs, dial(t, "passthrough:///"+s.grpc))
+		}
+		cc := ccs[len(ccs)-1]
+		calls.Go(func() {
+			if err := call(ctx, cc); ctx.Err() == nil {
+				t.Error("it did not wait:", err)
+			}
+		})
+	}
+}
+
 // Those who wait for a lock, or for another application, do not keep its holder from renewing and freeing it, nor anyone else.
 func TestACrowdThatWaitsHoldsNobodyUp(t *testing.T) {
-	const each = 1200 // more than the engine has workers
+	const workers, each = 10, 100
 	c := &crowd{Driver: open(t, lock.Drivers, "local")}
-	s := start(t, func(o *server.Options) {
+	s := startWith(t, func(s *server.Server) { s.Relay().MaxWorkers = workers }, func(o *server.Options) {
 		o.Services.Locks = named[*lock.Lock]{"default": lock.New(component[lock.Driver]("lock", "default", "local", lock.Driver(c)))}
 		o.Services.Invoker = c
 	})
-	holder := dial(t, "passthrough:///"+s.grpc)
-	mine := lockv1.NewLockClient(holder)
+	cc := dial(t, "passthrough:///"+s.grpc)
+	mine := lockv1.NewLockClient(cc)
 	held := must[*lockv1.TryLockResponse](t)(mine.TryLock(within(t), &lockv1.TryLockRequest{Name: "l", Owner: "me"}))
-	ctx, cancel := context.WithCancel(t.Context())
-	var calls sync.WaitGroup
-	defer calls.Wait()
-	defer cancel()
-	for _, ask := range []func(grpc.ClientConnInterface) error{
-		func(cc grpc.ClientConnInterface) error {
-			_, err := lockv1.NewLockClient(cc).Lock(ctx, &lockv1.LockRequest{Name: "l"})
-			return err
-		},
-		func(cc grpc.ClientConnInterface) error {
-			_, err := invocationv1.NewInvocationClient(cc).Invoke(ctx, &invocationv1.InvokeRequest{Service: "s", Method: "m"})
-			return err
-		},
-	} {
-		for range 2 { // a connection has 1000 calls at once
-			cc := dial(t, "passthrough:///"+s.grpc)
-			for range each / 2 {
-				calls.Go(func() {
-					if err := ask(cc); ctx.Err() == nil {
-						t.Error("it did not wait:", err)
-					}
-				})
-			}
-		}
-	}
-	eventually(t, "all wait", func() bool { return c.waiting.Load() == 2*each })
+	ask(t, s, each, func(ctx context.Context, cc grpc.ClientConnInterface) error {
+		_, err := lockv1.NewLockClient(cc).Lock(ctx, &lockv1.LockRequest{Name: "l"})
+		return err
+	})
+	ask(t, s, each, func(ctx context.Context, cc grpc.ClientConnInterface) error {
+		_, err := invocationv1.NewInvocationClient(cc).Invoke(ctx, &invocationv1.InvokeRequest{Service: "s", Method: "m"})
+		return err
+	})
+	eventually(t, "all wait", func() bool { return s.Relay().Stats().Streams == 2*each })
 	must[*lockv1.RenewResponse](t)(mine.Renew(within(t), &lockv1.RenewRequest{Name: "l", Token: held.GetToken()}))
-	must[*statev1.SetResponse](t)(statev1.NewStateClient(holder).Set(within(t), &statev1.SetRequest{Key: "k"}))
+	must[*statev1.SetResponse](t)(statev1.NewStateClient(cc).Set(within(t), &statev1.SetRequest{Key: "k"}))
 	must[*lockv1.UnlockResponse](t)(mine.Unlock(within(t), &lockv1.UnlockRequest{Name: "l", Token: held.GetToken()}))
+	if n := c.waiting.Load(); n != 2*each {
+		t.Errorf("%d wait", n)
+	}
+}
+
+// Nor do those whose back end is frozen, though they are more than it takes in at once.
+func TestAFrozenBackEndHoldsNobodyUp(t *testing.T) {
+	const calls = 1200
+	s := start(t)
+	ask(t, s, calls, func(ctx context.Context, cc grpc.ClientConnInterface) error {
+		_, err := cachev1.NewCacheClient(cc).Get(ctx, &cachev1.GetRequest{Component: "counted", Key: "hang"})
+		return err
+	})
+	eventually(t, "all wait", func() bool { return s.Relay().Stats().Streams == calls })
+	states := statev1.NewStateClient(dial(t, "passthrough:///"+s.grpc))
+	must[*statev1.SetResponse](t)(states.Set(within(t), &statev1.SetRequest{Key: "k"}))
 }

@@ -80,6 +80,12 @@ type option func(*server.Options)
 
 func start(t testing.TB, options ...option) *sidecar {
 	t.Helper()
+	return startWith(t, func(*server.Server) {}, options...)
+}
+
+// startWith is start; before is called before anything is served.
+func startWith(t testing.TB, before func(*server.Server), options ...option) *sidecar {
+	t.Helper()
 	s := &sidecar{naming: &naming{}, store: &counted{Driver: open(t, cache.Drivers, "memory")}}
 	plain := component[cache.Driver]("cache", "default", "memory", open(t, cache.Drivers, "memory"))
 	slow := component[cache.Driver]("cache", "counted", "counted", s.store)
@@ -107,6 +113,7 @@ func start(t testing.TB, options ...option) *sidecar {
 	if s.Server, err = server.New(o); err != nil {
 		t.Fatal(err)
 	}
+	before(s.Server)
 	s.SetReady(true)
 	s.socket = filepath.Join(t.TempDir(), "app.sock")
 	var tasks sync.WaitGroup

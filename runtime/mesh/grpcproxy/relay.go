@@ -88,7 +88,7 @@ type Relay struct {
 	Value func(k *Call, key any) any
 	// Panic, if set, is told of a local handler's panic, which the client sees as INTERNAL.
 	Panic      func(k *Call, v any)
-	MaxWorkers int  // goroutines for blocking handlers: 1024
+	MaxWorkers int  // goroutines for blocking handlers: 8192, more than one component takes in whose back end is frozen
 	MaxQueue   int  // calls that wait for one of these: 10000
 	MaxPatient int  // calls of each patient method, with a goroutine each: 10000
 	MaxLocal   int  // bytes of local requests that are not here whole, and of answers that are not gone: 256 MiB
@@ -130,7 +130,7 @@ func (r *Relay) init() {
 		def(&r.ConnWindow, 4<<20)
 		def(&r.MaxHeld, 32<<20)
 		def(&r.MaxPending, 16<<20)
-		def(&r.MaxWorkers, 1024)
+		def(&r.MaxWorkers, 8192)
 		def(&r.MaxQueue, 10000)
 		def(&r.MaxPatient, 10000)
 		def(&r.MaxLocal, 256<<20)
