@@ -178,7 +178,11 @@ func (g *group) recover(v *db.View) error {
 		if err := decode(key, record, &r); err != nil {
 			return err
 		}
-		g.retries[sequenceOf(key)] = r
+		if seq := sequenceOf(key); g.marks.has(seq) {
+			g.gone = append(g.gone, seq)
+		} else {
+			g.retries[seq] = r
+		}
 	}
 	return v.Err()
 }

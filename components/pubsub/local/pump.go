@@ -135,10 +135,21 @@ func (g *group) lookAt() *entry {
 // passed takes the first of those ahead. What is missing before it was removed, or was never there.
 func (g *group) passed(seq uint64) {
 	if seq > g.read+1 {
-		g.marks.setUntil(g.read+1, seq)
+		g.skip(g.read+1, seq)
 	}
 	g.read = seq
 	g.ahead = g.ahead[1:]
+}
+
+// skip settles all from from to below to, which are not there.
+func (g *group) skip(from, to uint64) {
+	g.marks.setUntil(from, to)
+	for seq := range g.retries {
+		if from <= seq && seq < to {
+			delete(g.retries, seq)
+			g.gone = append(g.gone, seq)
+		}
+	}
 }
 
 func (g *group) anyRoom() bool {
@@ -204,7 +215,7 @@ func (g *group) readOn() error {
 	}
 	g.ahead = entries
 	if len(entries) == 0 && reached > after { // retention has removed them
-		g.marks.setUntil(after+1, reached+1)
+		g.skip(after+1, reached+1)
 		g.read = reached
 	}
 	return nil
