@@ -20,11 +20,6 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	_ "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1" // the services that can be called
-	_ "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
-	_ "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
-	_ "github.com/outrigger-mesh/outrigger/proto/outrigger/registry/v1"
-	_ "github.com/outrigger-mesh/outrigger/proto/outrigger/secret/v1"
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
 )
 
@@ -105,7 +100,8 @@ func callCommand(args []string, out, errs io.Writer) int {
 	return exitOK
 }
 
-// eachMethod goes over the methods of the sidecar's own services until f answers false.
+// eachMethod goes over the methods of the sidecar's own services until f answers false. They are in this build because the
+// runtime serves them.
 func eachMethod(f func(protoreflect.MethodDescriptor) bool) {
 	protoregistry.GlobalFiles.RangeFiles(func(file protoreflect.FileDescriptor) bool {
 		if !strings.HasPrefix(string(file.Package()), "outrigger.") {

@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
@@ -27,6 +31,31 @@ func (refusing) Invoke(ctx context.Context, in *invocationv1.InvokeRequest) (*in
 	}
 	return nil, status.Error(codes.NotFound, "no pens")
 }
+
+// Each service of the API can be called, as its proto files have them.
+func TestAllServicesCanBeCalled(t *testing.T) {
+	files, err := filepath.Glob("../../proto/outrigger/*/v1/*.proto")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	have, services := strings.Join(methods(), " "), 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range service.FindAllStringSubmatch(string(text), -1) {
+			if services++; !strings.Contains(have, m[1]+"/") {
+				t.Errorf("%s of %s cannot be called; there are %s", m[1], file, have)
+			}
+		}
+	}
+	if services < 9 {
+		t.Errorf("%d services are found", services)
+	}
+}
+
+var service = regexp.MustCompile(`(?m)^service (\w+)`)
 
 // A failed call says who failed, where that is another than the sidecar that was called.
 func TestCallSaysWhoFailed(t *testing.T) {

@@ -15,7 +15,15 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// asCommand has the test's binary be the command itself.
+const asCommand = "OUTRIGGER_TEST_AS_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestArguments(t *testing.T) {
 	bad := filepath.Join(t.TempDir(), "bad.yaml")

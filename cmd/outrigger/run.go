@@ -89,8 +89,8 @@ func runCommand(args []string, out, errs io.Writer) int {
 	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	if f.NArg() > 0 {
-		signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH) // the application's
+	if f.NArg() > 0 { // the application's; of a terminal's keys it hears nothing, in a process group of its own
+		signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGCONT)
 	}
 	defer signal.Stop(signals)
 	err = runtime.Run(context.Background(), runtime.Options{Config: c, Load: load, Signals: signals, Version: version(), Command: f.Args(), Out: out, Replace: *replace})
