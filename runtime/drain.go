@@ -201,13 +201,14 @@ func (s *sidecar) linger(ctx context.Context) {
 	}
 }
 
-// activity tells how many of the application's calls to others are under way, and a count that grows with whatever it does.
+// activity tells how many of the application's calls are under way, to others and to the sidecar itself, and a count that grows with
+// whatever it does.
 func (s *sidecar) activity() (underWay, total int64) {
 	for _, o := range s.api.outbounds {
 		u, t := o.Activity()
 		underWay, total = underWay+u, total+t
 	}
-	return underWay, total + s.http.reads.Load()
+	return underWay + s.api.UnderWay(), total + s.http.reads.Load()
 }
 
 // stopInbound cuts off what others' calls are left.

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/api/fastgrpc"
@@ -29,7 +30,13 @@ type Guard struct {
 	Logger     *slog.Logger
 	Tracer     *telemetry.Tracer // nil: no spans
 	Ending     context.Context   // when it ends, streams end with its cause; nil: never
+
+	underWay atomic.Int64
 }
+
+// UnderWay is how many unary calls are with their methods now, whichever front-end they came through; those that end within their
+// connection's reader, at once, are not seen. Safe for concurrent use.
+func (g *Guard) UnderWay() int64 { return g.underWay.Load() }
 
 // Around answers a registrar that puts g around each method before s gets it.
 func (g *Guard) Around(s grpc.ServiceRegistrar) grpc.ServiceRegistrar { return guarded{g, s} }
@@ -61,6 +68,7 @@ type request struct {
 	ctx  context.Context
 	read func(any) error
 	held int64
+	seen bool // in UnderWay
 	span telemetry.Span
 
 	decode func(any) error // message and header, bound once
@@ -77,6 +85,9 @@ func (g *Guard) unary(op string, h grpc.MethodHandler) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, read func(any) error, next grpc.UnaryServerInterceptor) (answer any, err error) {
 		r := requests.Get().(*request)
 		r.g, r.op, r.ctx, r.read = g, op, ctx, read
+		if r.seen = fastgrpc.MayWait(ctx); r.seen {
+			g.underWay.Add(1)
+		}
 		defer r.end(&answer, &err)
 		if next == nil {
 			if err = admit(ctx, r.lookup); err != nil {
@@ -137,7 +148,10 @@ func (r *request) end(answer *any, err *error) {
 	}
 	endSpan(r.span, *err)
 	r.g.Budget.Leave(r.held)
-	r.g, r.op, r.ctx, r.read, r.held, r.span = nil, "", nil, nil, 0, telemetry.Span{}
+	if r.seen {
+		r.g.underWay.Add(-1)
+	}
+	r.g, r.op, r.ctx, r.read, r.held, r.seen, r.span = nil, "", nil, nil, 0, false, telemetry.Span{}
 	requests.Put(r)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/lock"
 	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
+	configv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
 	lockv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/lock/v1"
 	statev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/state/v1"
@@ -103,4 +104,30 @@ func TestAFrozenBackEndHoldsNobodyUp(t *testing.T) {
 	eventually(t, "all wait", func() bool { return s.Relay().Stats().Streams == calls })
 	states := statev1.NewStateClient(dial(t, "passthrough:///"+s.grpc))
 	must[*statev1.SetResponse](t)(states.Set(within(t), &statev1.SetRequest{Key: "k"}))
+}
+
+// How many calls are under way is known of each way in; a stream is none.
+func TestCallsUnderWayAreCounted(t *testing.T) {
+	each(t, func(t *testing.T, _ front, s *sidecar, cc grpc.ClientConnInterface) {
+		ctx, cancel := context.WithCancel(within(t))
+		w, err := configv1.NewConfigClient(cc).Watch(ctx, &configv1.WatchRequest{Keys: []string{"k"}})
+		if err == nil {
+			_, err = w.Recv()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := s.UnderWay(); n != 0 {
+			t.Errorf("%d calls are under way, and there is none", n)
+		}
+		ended := make(chan error, 1)
+		go func() {
+			_, err := cachev1.NewCacheClient(cc).Get(ctx, &cachev1.GetRequest{Component: "counted", Key: "hang"})
+			ended <- err
+		}()
+		eventually(t, "it is under way", func() bool { return s.UnderWay() == 1 })
+		cancel()
+		<-ended
+		eventually(t, "it has ended", func() bool { return s.UnderWay() == 0 })
+	})
 }

@@ -101,6 +101,9 @@ func (s *Server) Relay() *grpcproxy.Relay { return s.fast.Relay }
 // SetReady says whether health is SERVING, of the server and of each service.
 func (s *Server) SetReady(ready bool) { s.health.set(ready) }
 
+// UnderWay is how many unary calls are with their methods now, by gRPC or HTTP. Streams, which may last for ever, are not counted.
+func (s *Server) UnderWay() int64 { return s.guard.UnderWay() }
+
 // Serve serves gRPC on a listener, TCP or unix, until it is closed. There may be several.
 func (s *Server) Serve(ln net.Listener) error {
 	s.hooked.Do(s.hook)

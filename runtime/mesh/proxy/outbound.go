@@ -252,7 +252,7 @@ func (o *Outbound) done(out *grpcproxy.Outcome) {
 }
 
 // Activity tells how many calls through the mesh are under way, and a count that grows with each call that ends, of the
-// sidecar's API included.
+// sidecar's API included. Of that one's calls under way server.UnderWay knows.
 func (o *Outbound) Activity() (underWay, total int64) {
 	ended := o.ended.Load()
 	return o.begun.Load() - ended, ended + o.own.Load()
