@@ -13,9 +13,16 @@ type Secret string
 
 const masked = "***"
 
-func (s Secret) Reveal() string               { return string(s) }
-func (s Secret) String() string               { return masked }
-func (s Secret) LogValue() slog.Value         { return slog.StringValue(masked) }
+// Reveal answers the text itself.
+func (s Secret) Reveal() string { return string(s) }
+
+// String is what is printed: ***.
+func (s Secret) String() string { return masked }
+
+// LogValue is what a log shows: ***.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(masked) }
+
+// MarshalText is what JSON and YAML get: ***.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(masked), nil }
 
 // Format is for all verbs: without it one that does not fit, such as %d, would show the text.
@@ -54,13 +61,16 @@ func ParseSize(text string) (Size, error) {
 	return Size(n) * factor, nil
 }
 
+// UnmarshalText reads what ParseSize does.
 func (s *Size) UnmarshalText(text []byte) (err error) {
 	*s, err = ParseSize(string(text))
 	return err
 }
 
+// MarshalText writes what UnmarshalText reads.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// String writes a size in the largest unit that it is a whole number of: 64MiB, 1000B.
 func (s Size) String() string {
 	for i := 3; i >= 0; i-- {
 		if u := units[i]; s >= u.size && s%u.size == 0 {

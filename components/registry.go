@@ -89,14 +89,19 @@ func Register[T, O any](r *Registry[T], name string, defaults O, open func(conte
 	}
 }
 
+// Capability is whose drivers they are.
 func (r *Registry[T]) Capability() string { return r.capability }
-func (r *Registry[T]) Drivers() []string  { return slices.Sorted(maps.Keys(r.drivers)) }
 
+// Drivers are the names, sorted.
+func (r *Registry[T]) Drivers() []string { return slices.Sorted(maps.Keys(r.drivers)) }
+
+// Defaults is a driver's Options struct as it is before any configuration; false if there is no such driver.
 func (r *Registry[T]) Defaults(name string) (any, bool) {
 	d, ok := r.drivers[name]
 	return d.defaults, ok
 }
 
+// Decode lets load fill a copy of the driver's defaults and validates the result. An error of load comes back as it is.
 func (r *Registry[T]) Decode(name string, load func(any) error) (any, error) {
 	d, ok := r.drivers[name]
 	if !ok {

@@ -95,6 +95,7 @@ type Telemetry struct {
 	Tracing   Trace  `yaml:"tracing" doc:"spans, sent over OTLP"`
 }
 
+// Log says what the sidecar's own log has, and how it is written.
 type Log struct {
 	Level  string `yaml:"level" doc:"what is logged at least" enum:"debug,info,warn,error"`
 	Format string `yaml:"format" doc:"how a line is written" enum:"text,json"`
@@ -114,6 +115,7 @@ type Drain struct {
 	Max         time.Duration `yaml:"max" doc:"the whole of draining"`
 }
 
+// Reload bounds a change of the configuration while the sidecar runs.
 type Reload struct {
 	Timeout time.Duration `yaml:"timeout" doc:"how long a changed component may take to become ready before the old one stays"`
 }

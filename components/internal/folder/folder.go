@@ -38,7 +38,8 @@ func Open(dir string) (*os.Root, error) {
 	return root, nil
 }
 
-// How often and how long a file is waited for that somebody is writing.
+// How often and how long a file is waited for that somebody is writing: 45 ms at most. That is less than a file system may keep a
+// call anyway, so it takes no context.
 const (
 	settleTries = 10
 	settlePause = 5 * time.Millisecond
@@ -48,13 +49,13 @@ var errUnsettled = fmt.Errorf("%w: the file is being written", components.ErrUna
 
 // Read reads a regular file of up to limit bytes (more is ErrExhausted), and a stamp that is of just that content.
 func Read(root *os.Root, name string, limit int64) (data []byte, stamp Stamp, err error) {
-	for range settleTries {
-		if data, stamp, err = readOnce(root, name, limit); !errors.Is(err, errUnsettled) {
-			break
+	for try := 1; ; try++ {
+		data, stamp, err = readOnce(root, name, limit)
+		if !errors.Is(err, errUnsettled) || try == settleTries {
+			return data, stamp, Explain(err)
 		}
 		time.Sleep(settlePause)
 	}
-	return data, stamp, Explain(err)
 }
 
 func readOnce(root *os.Root, name string, limit int64) (data []byte, stamp Stamp, err error) {

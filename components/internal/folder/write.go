@@ -112,7 +112,8 @@ func ignoreAbsent(err error) error {
 	return err
 }
 
-// Replace is Write for a file whose state before was old: the stamp of the new one is not only different but later.
+// Replace is Write for a file whose state before was old: the stamp of the new one is not only different but later. For that it
+// waits, 20 ms at most, less than the disk may take: so it takes no context.
 func Replace(root *os.Root, name string, data []byte, old Stamp) error {
 	if wait := time.Until(time.Unix(0, old.Changed).Add(tick)); wait > 0 && wait <= tick {
 		time.Sleep(wait)
