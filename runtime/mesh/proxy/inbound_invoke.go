@@ -12,6 +12,7 @@ import (
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 )
 
 // Callee calls the application beside this sidecar. An error that is a gRPC status is the application's word; others are the
@@ -31,7 +32,7 @@ type InvokeServer struct {
 func (s *InvokeServer) Invoke(ctx context.Context, in *invocationv1.InvokeRequest) (_ *invocationv1.InvokeResponse, err error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	r := &Record{Direction: "inbound", Protocol: "grpc", Method: in.GetMethod(), Source: first(md, HeaderSource), Rule: "default",
-		Upstream: "app", Attempts: 1, Start: time.Now(), Traceparent: first(md, "traceparent"), Tracestate: first(md, "tracestate"),
+		Start: time.Now(), Traceparent: first(md, "traceparent"), Tracestate: first(md, "tracestate"),
 		Code: int(codes.Internal)} // unless it comes to its end
 	r.Service, _ = ParseService(in.GetService(), s.Inbound.App.Namespace)
 	s.Inbound.Monitor.Begin(r)
@@ -57,9 +58,11 @@ func (s *InvokeServer) Invoke(ctx context.Context, in *invocationv1.InvokeReques
 func (s *InvokeServer) invoke(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD, r *Record) (out *invocationv1.InvokeResponse, origin string, err error) {
 	hops := first(md, HeaderHops)
 	if err := s.Inbound.Admit(r.Service, &mesh.Request{Protocol: r.Protocol, Service: r.Service, Method: r.Method, Hops: parseHops(hops)}); err != nil {
+		r.Flag = grpcproxy.FlagNoRoute // as of a call that the relay does not let in
 		return nil, "sidecar", err
 	}
 	defer s.Inbound.Gate.Leave()
+	r.Upstream, r.Attempts = "app", 1
 	forward := metadata.MD{}
 	for name, value := range map[string]string{HeaderHops: hops, "traceparent": r.Traceparent, "tracestate": r.Tracestate, "baggage": first(md, "baggage")} {
 		if value != "" {

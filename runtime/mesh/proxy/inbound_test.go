@@ -227,8 +227,14 @@ func TestInvokeThatComesIn(t *testing.T) {
 	}
 	i.gate.empty(t, 4)
 	for n, r := range i.monitor.all(t, 5) {
-		if want := []codes.Code{codes.OK, codes.Aborted, codes.Unavailable, codes.Internal, codes.NotFound}[n]; r.Code != int(want) {
-			t.Errorf("call %d was recorded with code %d, want %d", n, r.Code, want)
+		want := []codes.Code{codes.OK, codes.Aborted, codes.Unavailable, codes.Internal, codes.NotFound}[n]
+		upstream, attempts, flag := "app", 1, ""
+		if want == codes.NotFound { // it was not let in
+			upstream, attempts, flag = "", 0, "no-route"
+		}
+		if r.Code != int(want) || r.Upstream != upstream || r.Attempts != attempts || r.Flag != flag {
+			t.Errorf("call %d was recorded with code %d to %q in %d attempts (%s), want %d to %q in %d (%s)",
+				n, r.Code, r.Upstream, r.Attempts, r.Flag, want, upstream, attempts, flag)
 		}
 	}
 }
