@@ -174,7 +174,9 @@ func TestHTTPAnswers(t *testing.T) {
 				io.WriteString(w, "x")
 				w.(http.Flusher).Flush()
 			}
-		case "large":
+		case "refuse": // with headers, as of an interceptor
+		return nil, status.Error(codes.ResourceExhausted, "grpc: received message larger than max (2000 vs. 1000)")
+	case "large":
 			io.Copy(w, strings.NewReader(strings.Repeat("x", limit+1)))
 		case "full":
 			io.Copy(w, strings.NewReader(strings.Repeat("x", limit)))
@@ -297,14 +299,14 @@ type health struct {
 	deadlines chan context.Context
 }
 
-func startGRPC(t *testing.T, port int) (*health, int) {
+func startGRPC(t *testing.T, port int, options ...grpc.ServerOption) (*health, int) {
 	t.Helper()
 	ln, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &health{seen: make(chan metadata.MD, 10), deadlines: make(chan context.Context, 10)}
-	s, done := grpc.NewServer(), make(chan error, 1)
+	s, done := grpc.NewServer(options...), make(chan error, 1)
 	healthpb.RegisterHealthServer(s, h)
 	go func() { done <- s.Serve(ln) }()
 	t.Cleanup(func() { s.Stop(); <-done })
@@ -326,6 +328,8 @@ func (h *health) Check(ctx context.Context, in *healthpb.HealthCheckRequest) (*h
 		return nil, st.Err()
 	case "away":
 		return nil, status.Error(codes.Unavailable, "the application's own")
+	case "refuse": // with headers, as of an interceptor
+		return nil, status.Error(codes.ResourceExhausted, "grpc: received message larger than max (2000 vs. 1000)")
 	case "large":
 		return nil, status.Error(codes.ResourceExhausted, "mine")
 	}
@@ -333,6 +337,9 @@ func (h *health) Check(ctx context.Context, in *healthpb.HealthCheckRequest) (*h
 }
 
 func (h *health) Watch(in *healthpb.HealthCheckRequest, s grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
+	if in.GetService() == "refuse" {
+		return status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", 2*limit, limit)
+	}
 	for range map[string]int{"none": 0, "one": 1, "two": 2}[in.GetService()] {
 		if err := s.Send(&healthpb.HealthCheckResponse{}); err != nil {
 			return err
@@ -396,6 +403,30 @@ func TestGRPCErrors(t *testing.T) {
 	in.Method = "grpc.health.v1.Health/Nothing"
 	if _, err := a.Invoke(within(t, 10*time.Second), in, nil); status.Code(err) != codes.Unimplemented {
 		t.Errorf("an answer of trailers alone: %v", err)
+	}
+}
+
+// An answer that is too large for the sidecar is told from a request that is too large for the application, which says so in the
+// same words.
+func TestTooLargeForWhom(t *testing.T) {
+	_, port := startGRPC(t, 0)
+	small, err := callback.New("grpc", port, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(small.Close)
+	if _, err := small.Invoke(within(t, 10*time.Second), check("", nil), nil); !errors.Is(err, components.ErrExhausted) || reason(err) != callback.ReasonAnswerTooLarge {
+		t.Errorf("an answer of 2 bytes where 1 is the limit: %v, reason %q", err, reason(err))
+	}
+	_, port = startGRPC(t, 0, grpc.MaxRecvMsgSize(1000))
+	a := newApp(t, "grpc", port)
+	same := check("refuse", nil) // in the words that the sidecar's client has for its own limit
+	same.Method = "grpc.health.v1.Health/Watch"
+	for _, in := range []*invocationv1.InvokeRequest{check(strings.Repeat("x", 1000), nil), check("refuse", nil), same} {
+		_, err := a.Invoke(within(t, 10*time.Second), in, nil)
+		if _, word := err.(interface{ GRPCStatus() *status.Status }); !word || status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("the application's own refusal: %v", err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -28,15 +29,15 @@ func (a *App) invokeGRPC(ctx context.Context, in *invocationv1.InvokeRequest, md
 	if err != nil {
 		return nil, err
 	}
-	out, answer, err := a.one(metadata.NewOutgoingContext(ctx, along), "/"+method, in.GetData())
+	out, header, trailer, err := a.one(metadata.NewOutgoingContext(ctx, along), "/"+method, in.GetData())
 	if errors.Is(err, errStream) {
 		return nil, components.WithReason(fmt.Errorf("%w: %s %w; to call it as what it is, use its own stub on a connection to the sidecar, "+
 			"with the metadata outrigger-service", components.ErrInvalid, method, err), ReasonStreamingMethod)
 	}
 	if err != nil {
-		return nil, a.grpcFailure(ctx, err, len(answer) > 0)
+		return nil, a.grpcFailure(ctx, err, header, trailer)
 	}
-	return &invocationv1.InvokeResponse{Data: out, ContentType: "application/grpc", Metadata: flat(answer)}, nil
+	return &invocationv1.InvokeResponse{Data: out, ContentType: "application/grpc", Metadata: flat(metadata.Join(header, trailer))}, nil
 }
 
 var (
@@ -46,44 +47,44 @@ var (
 
 // one sends a message and takes one back, with the answer's metadata. A stream is counted here and not by the client, whose error
 // for it cannot be told from the application's own word.
-func (a *App) one(ctx context.Context, method string, data []byte) (out payload, answer metadata.MD, err error) {
+func (a *App) one(ctx context.Context, method string, data []byte) (out payload, header, trailer metadata.MD, err error) {
 	ctx, cancel := context.WithCancel(ctx) // of a method that goes on
 	defer cancel()
 	s, err := a.conn.NewStream(ctx, oneToAny, method)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if err = s.SendMsg(payload(data)); err == nil {
 		err = s.CloseSend()
 	}
 	if err != nil && !errors.Is(err, io.EOF) { // that says to ask RecvMsg
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	first := s.RecvMsg(&out)
 	if err = first; err == nil {
 		err = s.RecvMsg(new(payload))
 	}
 	if err != nil {
-		header, _ := s.Header() // it is here, or there is none
-		answer = metadata.Join(header, s.Trailer())
+		header, _ = s.Header() // it is here, or there is none
+		trailer = s.Trailer()
 	}
 	switch {
 	case err == nil || errors.Is(first, io.EOF):
-		return nil, answer, errStream
+		return nil, header, trailer, errStream
 	case errors.Is(err, io.EOF):
-		return out, answer, nil
+		return out, header, trailer, nil
 	}
-	return nil, answer, err
+	return nil, header, trailer, err
 }
 
 // grpcFailure tells the application's own word from what the client made up because there was none: only an answer has headers
 // or trailers.
-func (a *App) grpcFailure(ctx context.Context, err error, answered bool) error {
+func (a *App) grpcFailure(ctx context.Context, err error, header, trailer metadata.MD) error {
 	st := status.Convert(err)
 	switch {
-	case st.Code() == codes.ResourceExhausted && strings.HasPrefix(st.Message(), "grpc: received message"):
+	case len(header) > 0 && a.isTooLarge(st):
 		return a.tooLarge()
-	case answered:
+	case len(header)+len(trailer) > 0:
 		return st.Err()
 	case ctx.Err() == nil && st.Code() == codes.DeadlineExceeded: // its clock was a little faster
 		return context.DeadlineExceeded
@@ -91,6 +92,13 @@ func (a *App) grpcFailure(ctx context.Context, err error, answered bool) error {
 		return a.unreachable(ctx, errors.New(st.Message()))
 	}
 	return a.unreachable(ctx, fmt.Errorf("%s: %w", st.Message(), io.ErrUnexpectedEOF))
+}
+
+// isTooLarge tells whether the client has refused an answer, of which it had the headers, for its size: with the limit in its words.
+// An application that is a server of grpc-go refuses a request in the same words, with a limit of its own, and without headers.
+func (a *App) isTooLarge(st *status.Status) bool {
+	return st.Code() == codes.ResourceExhausted && strings.HasPrefix(st.Message(), "grpc: received message") &&
+		strings.HasSuffix(strings.TrimSuffix(st.Message(), ")"), " "+strconv.FormatInt(a.limit, 10))
 }
 
 // outgoing is the metadata of a call: what the request says, and over it md.
