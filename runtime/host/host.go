@@ -73,6 +73,7 @@ type kind interface {
 	declare(id components.ID, limits components.Limits, observe components.Observer) slot
 	open(ctx context.Context, env components.Env, options any) (driver any, err error)
 	drop(name string)
+	preview(id components.ID, limits components.Limits, driver any) (front any)
 }
 
 // slot is a component without its type.
@@ -148,6 +149,13 @@ func (k *kindOf[D, F]) drop(name string) {
 	if c, ok := any(front).(interface{ Close() }); ok {
 		c.Close()
 	}
+}
+
+// preview makes a front that nobody else has, for a driver that is not in use yet.
+func (k *kindOf[D, F]) preview(id components.ID, limits components.Limits, driver any) any {
+	c := components.NewComponent[D](id, limits, nil)
+	c.SetAs(id.Driver, limits, driver.(D))
+	return k.front(c)
 }
 
 type slotOf[D any] struct{ c *components.Component[D] }

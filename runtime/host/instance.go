@@ -91,7 +91,10 @@ func (h *Host) shut(ctx context.Context, in *instance, log *slog.Logger) bool {
 	}
 }
 
-func (h *Host) secret(ctx context.Context) func(component, key string) (string, error) {
+// secretOf answers the value behind ${secret:component/key}.
+type secretOf = func(component, key string) (string, error)
+
+func (h *Host) secret(ctx context.Context) secretOf {
 	return func(component, key string) (string, error) {
 		if h.opts.Secret == nil {
 			return "", fmt.Errorf("secret %s/%s: %w", component, key, components.ErrUnsupported)

@@ -22,8 +22,9 @@ type keeper struct {
 
 	mu      sync.Mutex // also held while slot is changed
 	conf    config.Component
-	current *instance // nil: not open
-	tried   any       // the options of the last attempt to open it; nil: they could not be told
+	secret  func(context.Context) secretOf // for what conf refers to
+	current *instance                      // nil: not open
+	tried   any                            // the options of the last attempt to open it; nil: they could not be told
 	phase   string
 	err     error
 	closed  bool // nothing is put to use any more
@@ -36,9 +37,9 @@ type keeper struct {
 	ended chan struct{} // closed when all that run began has ended
 }
 
-func (h *Host) newKeeper(c config.Component) *keeper {
+func (h *Host) newKeeper(c config.Component, secret func(context.Context) secretOf) *keeper {
 	kind, first := h.kinds[c.Capability], make(chan struct{})
-	return &keeper{h: h, kind: kind, slot: kind.declare(c.ID, c.Limits, h.opts.Observe), conf: c, phase: starting,
+	return &keeper{h: h, kind: kind, slot: kind.declare(c.ID, c.Limits, h.opts.Observe), conf: c, secret: secret, phase: starting,
 		log:   h.opts.Logger.With("capability", c.Capability, "component", c.Name),
 		first: first, attempted: sync.OnceFunc(func() { close(first) })}
 }
@@ -124,9 +125,9 @@ func (k *keeper) isOpen() bool {
 // open makes an instance of what conf says now.
 func (k *keeper) open(ctx context.Context) (*instance, error) {
 	k.mu.Lock()
-	conf := k.conf
+	conf, secret := k.conf, k.secret
 	k.mu.Unlock()
-	options, err := conf.Resolve(k.h.secret(ctx))
+	options, err := conf.Resolve(secret(ctx))
 	if err != nil {
 		options = nil
 	}

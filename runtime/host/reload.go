@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -21,7 +22,7 @@ func (h *Host) Reload(ctx context.Context, c *config.Config) error {
 	if !h.running {
 		return errResting
 	}
-	p := &plan{h: h}
+	p := &plan{h: h, coming: map[string]revealer{}}
 	if err := p.prepare(ctx, ordered(c)); err != nil {
 		p.undo(ctx)
 		return err
@@ -36,6 +37,9 @@ type plan struct {
 	changes []*change
 	added   []*keeper // they run already
 	removed []key
+
+	mu     sync.Mutex
+	coming map[string]revealer // secret components that were changed, not in use yet
 }
 
 // change is what becomes of one component that there was before.
@@ -56,14 +60,15 @@ func (p *plan) prepare(ctx context.Context, all []config.Component) error {
 		k := p.h.keepers[id]
 		p.h.mu.Unlock()
 		if k == nil {
-			p.added = append(p.added, p.h.launch(ctx, conf))
+			p.added = append(p.added, p.h.launch(ctx, conf, p.secret))
 			continue
 		}
 		c := &change{k: k, conf: conf}
 		p.changes = append(p.changes, c)
-		if err := c.prepare(ctx); err != nil {
+		if err := c.prepare(ctx, p.secret(ctx)); err != nil {
 			return fmt.Errorf("%s: %s %q: %w", conf.Position, conf.Capability, conf.Name, err)
 		}
+		p.foresee(c)
 	}
 	if err := p.h.await(ctx, p.added); err != nil {
 		return err
@@ -78,8 +83,38 @@ func (p *plan) prepare(ctx context.Context, all []config.Component) error {
 	return nil
 }
 
-func (c *change) prepare(ctx context.Context) error {
-	options, err := c.conf.Resolve(c.k.h.secret(ctx))
+// revealer is the front of a secret component.
+type revealer interface {
+	Reveal(ctx context.Context, key string) (string, error)
+}
+
+// secret answers what the secret components will, those that are changed, too.
+func (p *plan) secret(ctx context.Context) secretOf {
+	return func(component, key string) (string, error) {
+		p.mu.Lock()
+		r := p.coming[component]
+		p.mu.Unlock()
+		if r != nil {
+			return r.Reveal(ctx, key)
+		}
+		return p.h.secret(ctx)(component, key)
+	}
+}
+
+// foresee has secret answer with a change that is prepared.
+func (p *plan) foresee(c *change) {
+	if c.in == nil || c.conf.Capability != secrets {
+		return
+	}
+	if r, ok := c.k.kind.preview(c.conf.ID, c.conf.Limits, c.in.driver).(revealer); ok {
+		p.mu.Lock()
+		p.coming[c.conf.Name] = r
+		p.mu.Unlock()
+	}
+}
+
+func (c *change) prepare(ctx context.Context, secret secretOf) error {
+	options, err := c.conf.Resolve(secret)
 	if c.keeps(options, err) {
 		return nil
 	}
@@ -168,6 +203,11 @@ func (p *plan) commit(ctx context.Context) {
 		if c.paused {
 			c.k.run()
 		}
+	}
+	for _, k := range p.added {
+		k.mu.Lock()
+		k.secret = p.h.secret
+		k.mu.Unlock()
 	}
 	p.h.remove(ctx, p.removed)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/config"
+	"github.com/outrigger-mesh/outrigger/runtime/host"
 )
 
 // bubble runs a test of a host on a clock of its own.
@@ -303,4 +305,64 @@ func TestNothingIsOpenedBeforeStartOrAfterClose(t *testing.T) {
 			t.Errorf("opened %v", b.b.opened)
 		}
 	})
+}
+
+// vault is a front of secrets: each has its component's value.
+type vault struct {
+	c *components.Component[*driver]
+}
+
+func (v vault) Reveal(ctx context.Context, _ string) (text string, err error) {
+	call, err := v.c.Begin(ctx, "reveal")
+	if err != nil {
+		return "", err
+	}
+	defer call.End(&err)
+	return call.Driver.name, nil
+}
+
+// A component that refers to a secret component gets the value that this has after the same reload.
+func TestReloadOfASecretReachesThoseThatReferToIt(t *testing.T) {
+	b := &backend{}
+	var vaults *host.Fronts[vault]
+	h := host.New(host.Options{Logger: slog.New(slog.DiscardHandler), Secret: func(ctx context.Context, component, key string) (string, error) {
+		v, err := vaults.Get(component)
+		if err != nil {
+			return "", err
+		}
+		return v.Reveal(ctx, key)
+	}})
+	defer h.Close(context.Background())
+	drivers := func(capability string) *components.Registry[*driver] {
+		r := components.NewPrivateRegistry[*driver](capability)
+		components.Register(r, "plain", options{}, func(ctx context.Context, _ components.Env, o options) (*driver, error) { return b.dial(ctx, o.name) })
+		return r
+	}
+	vaults = host.Add(h, drivers("secret"), func(c *components.Component[*driver]) vault { return vault{c} })
+	tests := host.Add(h, drivers("test"), func(c *components.Component[*driver]) front { return front{c, &b.ended} })
+	all := func(value, name string) *config.Config {
+		secret, a := comp("vault", "plain", value), comp(name, "plain", "")
+		secret.Capability = "secret"
+		a.Resolve = func(secret func(string, string) (string, error)) (any, error) {
+			text, err := secret("vault", "k")
+			return options{"with " + text}, err
+		}
+		return &config.Config{Components: []config.Component{a, secret}, SecretsFirst: []string{"vault"}}
+	}
+	if err := h.Start(t.Context(), all("1", "a")); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range [][2]string{{"2", "a"}, {"3", "added"}} {
+		value, name := r[0], r[1]
+		if err := h.Reload(t.Context(), all(value, name)); err != nil {
+			t.Fatal(err)
+		}
+		f, err := tests.Get(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := f.call(t.Context(), 0); err != nil || got != "with "+value {
+			t.Errorf("it answers %q, %v; the secret is %s", got, err, value)
+		}
+	}
 }

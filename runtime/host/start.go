@@ -27,14 +27,14 @@ func (h *Host) Start(ctx context.Context, c *config.Config) error {
 	h.running = true
 	var started []*keeper
 	for _, conf := range ordered(c) {
-		started = append(started, h.launch(ctx, conf))
+		started = append(started, h.launch(ctx, conf, h.secret))
 	}
 	return h.await(ctx, started)
 }
 
 // launch declares a component and begins to open it.
-func (h *Host) launch(ctx context.Context, conf config.Component) *keeper {
-	k := h.newKeeper(conf)
+func (h *Host) launch(ctx context.Context, conf config.Component, secret func(context.Context) secretOf) *keeper {
+	k := h.newKeeper(conf, secret)
 	h.mu.Lock()
 	h.keepers[key{conf.Capability, conf.Name}] = k
 	h.mu.Unlock()
