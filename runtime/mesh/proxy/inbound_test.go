@@ -273,6 +273,70 @@ func TestInvokeFromEndToEnd(t *testing.T) {
 	}
 }
 
+// What is under way when an Invoker is closed comes to its end, until the time for that is up; nothing new begins.
+func TestInvokerLetsCallsEnd(t *testing.T) {
+	arrived, release := make(chan struct{}, 1), make(chan struct{})
+	in := newInbound(t, 1, callee(func(ctx context.Context, in *invocationv1.InvokeRequest, _ metadata.MD) (*invocationv1.InvokeResponse, error) {
+		if in.GetMethod() == "quick" {
+			return &invocationv1.InvokeResponse{}, nil
+		}
+		arrived <- struct{}{}
+		select {
+		case <-release:
+			return &invocationv1.InvokeResponse{}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}))
+	begin := func() (invoke func(method string) error, close func(context.Context) error) {
+		invoker, err := proxy.NewInvoker(dialing(&engine{addresses: []string{in.conn.Target()[len("passthrough:///"):]}}, &monitor{}), 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { invoker.Close(context.Background()) })
+		ctx := grpc.NewContextWithServerTransportStream(within(t, 30*time.Second), &trailers{})
+		return func(method string) error {
+			_, err := invoker.Invoke(ctx, caller, &invocationv1.InvokeRequest{Service: "stock", Method: method})
+			return err
+		}, invoker.Close
+	}
+	call := func(invoke func(string) error) <-chan error {
+		ended := make(chan error, 1)
+		go func() { ended <- invoke("slow") }()
+		<-arrived
+		return ended
+	}
+
+	invoke, end := begin()
+	underWay := call(invoke)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := end(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("closed at once: %v", err)
+	}
+	if err := <-underWay; err == nil {
+		t.Error("it has ended well, though there was no time")
+	}
+
+	invoke, end = begin()
+	underWay = call(invoke)
+	closed := make(chan error, 1)
+	go func() { closed <- end(within(t, 30*time.Second)) }()
+	eventually(t, func() error {
+		if err := invoke("quick"); status.Code(err) == codes.Unavailable {
+			return nil
+		}
+		return errors.New("calls still begin")
+	})
+	close(release)
+	if err := <-underWay; err != nil {
+		t.Errorf("the call under way: %v", err)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
 // trailers is the stream that a handler's trailers go to.
 type trailers struct{ md metadata.MD }
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -52,9 +53,8 @@ func NewInvoker(out *Outbound, limit int) (*Invoker, error) {
 
 // Close lets calls under way end until ctx does.
 func (i *Invoker) Close(ctx context.Context) error {
-	i.conn.Close()
 	i.listen.Close()
-	return i.relay.Shutdown(ctx)
+	return errors.Join(i.relay.Shutdown(ctx), i.conn.Close()) // that one cancels what is left
 }
 
 const idempotentAttempts = 3
