@@ -48,6 +48,7 @@ type Entry struct {
 	mu       sync.Mutex
 	waiting  []func()
 	watchers map[*watcher]struct{}
+	gone     bool // forgotten by the directory: nothing will change any more
 }
 
 // Snapshot is the state of a service at one moment. It is never changed.
@@ -206,10 +207,11 @@ func (e *Entry) wake(change func(now Snapshot) *Snapshot) {
 	}
 }
 
-// Wait has resume called at the next change, or at once if the source has answered meanwhile.
+// Wait has resume called at the next change, or at once if the source has answered, or the directory forgotten the service,
+// meanwhile.
 func (e *Entry) Wait(resume func()) {
 	e.mu.Lock()
-	if s := e.Snapshot(); s.Known || s.Err != nil {
+	if s := e.Snapshot(); s.Known || s.Err != nil || e.gone {
 		e.mu.Unlock()
 		resume()
 		return
@@ -227,17 +229,27 @@ func (w *watcher) poke() {
 	}
 }
 
+// join has w told of changes; false if the directory has forgotten the service meanwhile, and another entry is to be found.
+func (e *Entry) join(w *watcher) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.gone {
+		e.watchers[w] = struct{}{}
+	}
+	return !e.gone
+}
+
 // Watch reports the newest snapshot of a service (not Known while the source fails), then again whenever it has changed, until ctx ends. Changes that come faster
 // than report returns are reported as one.
 func (d *Directory) Watch(ctx context.Context, s Service, report func(*Snapshot) error) error {
+	w := &watcher{changed: make(chan struct{}, 1)}
 	e := d.Find(s)
+	for e != nil && !e.join(w) {
+		e = d.Find(s)
+	}
 	if e == nil {
 		return errTooManyServices
 	}
-	w := &watcher{changed: make(chan struct{}, 1)}
-	e.mu.Lock()
-	e.watchers[w] = struct{}{}
-	e.mu.Unlock()
 	defer func() {
 		e.mu.Lock()
 		delete(e.watchers, w)
@@ -283,9 +295,9 @@ func (d *Directory) sweep(now int64) {
 		idle := time.Duration(now-e.used.Load()) * time.Second
 		unknown := len(e.Snapshot().Endpoints) == 0 && idle > time.Minute
 		e.mu.Lock()
-		watched := len(e.watchers) > 0
-		e.mu.Unlock()
-		if !watched && (unknown || idle > d.forget) {
+		defer e.mu.Unlock()
+		if len(e.watchers) == 0 && (unknown || idle > d.forget) {
+			e.gone = true
 			d.services.Delete(s)
 			d.count.Add(-1)
 			e.stop()
