@@ -8,6 +8,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
+	"io"
 	"math/big"
 	"net"
 	"strings"
@@ -119,5 +121,39 @@ func testTLS(t *testing.T, inl bool) {
 	r.Route = func(h *Headers) (*Upstream, error) { return bad, nil }
 	if _, err := unary(do(), cc, nil); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "certificate") {
 		t.Fatal(err)
+	}
+}
+
+// A connection whose writing side is broken ends, rather than go on as if what it was to say had been said.
+func TestBrokenTLSEnds(t *testing.T) {
+	conf, ln := newTLS(t), listen(t)
+	defer ln.Close()
+	var peer sync.WaitGroup
+	defer peer.Wait()
+	peer.Go(func() {
+		if nc, err := tls.Dial("tcp", ln.Addr().String(), conf); err == nil {
+			io.Copy(io.Discard, nc)
+			nc.Close()
+		}
+	})
+	nc, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Relay{}
+	r.init()
+	defer r.Close()
+	c := newConn(r, tls.Server(Inline(nc), conf), nil)
+	defer c.nc.Close()
+	if err := c.handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.nc.(*tls.Conn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	c.drain(nil)
+	nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := nc.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the connection goes on: %v", err)
 	}
 }

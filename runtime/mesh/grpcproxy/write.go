@@ -138,7 +138,11 @@ func (c *conn) drain(rest []byte) {
 		blocked := len(c.blocked) > 0
 		c.mu.Unlock()
 		if c.inl != nil {
-			c.wire, _ = c.inl.seal(c.nc.(*tls.Conn), rest, nil)
+			var err error
+			if c.wire, err = c.inl.seal(c.nc.(*tls.Conn), rest, nil); err != nil {
+				c.nc.Close()
+				return
+			}
 			rest = c.wire
 		}
 		if blocked {
