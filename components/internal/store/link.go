@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -37,7 +38,11 @@ func join(ctx context.Context, env components.Env, open func(context.Context) (*
 	if err != nil {
 		return nil, err
 	}
-	return &Link{n, release}, nil
+	leave := n.meters.join(env.Meter)
+	return &Link{n, sync.OnceFunc(func() {
+		leave()
+		release()
+	})}, nil
 }
 
 // Close ends the link. The last one of a process that owns the store gives it up.

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -28,15 +30,20 @@ type Owner struct {
 type lock struct{ f *os.File }
 
 // takeLock answers nil if another process, or another hold of this one, has it.
-func takeLock(dir string) (*lock, error) {
+func takeLock(dir string) (*lock, error) { return takeLockBy(dir, folder.TryLock) }
+
+func takeLockBy(dir string, try func(*os.File) (held bool, err error)) (*lock, error) {
 	path := filepath.Join(dir, lockFile)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, explain(err)
 	}
-	held, err := folder.TryLock(f)
+	held, err := try(f)
+	if refused(err) {
+		err = noLock(path)
+	}
 	if err == nil && held {
-		err = proveLock(path, folder.TryLock)
+		err = proveLock(path, try)
 	}
 	if err == nil && held {
 		err = write(f, fmt.Sprintf("%d %s\n", os.Getpid(), time.Now().UTC().Format(time.RFC3339Nano)))
@@ -67,14 +74,24 @@ func proveLock(path string, try func(*os.File) (bool, error)) error {
 	if again, err := try(f); err != nil || !again {
 		return err
 	}
+	return noLock(path)
+}
+
+func noLock(path string) error {
 	return components.WithReason(fmt.Errorf("%w: the file system of %s does not lock: two processes could write to the store at once; "+
 		"use a -data-dir on a local disk", components.ErrUnsupported, path), ReasonNoLock)
 }
 
-// explain says of a file that may not be used what to do.
+// refused tells whether a file system has no locks, by what it answers to who wants one (flock(2)).
+func refused(err error) bool {
+	return slices.ContainsFunc([]error{syscall.ENOLCK, syscall.ENOTSUP, syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.EINVAL},
+		func(answer error) bool { return errors.Is(err, answer) })
+}
+
+// explain says of a file that cannot be used what to do: to try again is of no use.
 func explain(err error) error {
-	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("%w: the store's folder: %w; it needs to be the sidecar's own, or give another with -data-dir", components.ErrDenied, err)
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOTDIR) {
+		return fmt.Errorf("%w: the store's folder: %w; it needs to be the sidecar's own, or give another with -data-dir", components.ErrPrecondition, err)
 	}
 	return err
 }

@@ -6,12 +6,14 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/metadata"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/folder"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
 
@@ -40,17 +42,27 @@ func TestLockIsHeldOnce(t *testing.T) {
 	l.free()
 }
 
-func TestLockThatHoldsNobodyOff(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "owner")
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
+// TestFileSystemsThatDoNotLock: those that say so, and those that do not.
+func TestFileSystemsThatDoNotLock(t *testing.T) {
+	for what, try := range map[string]func(*os.File) (bool, error){
+		"every lock is given":   func(*os.File) (bool, error) { return true, nil },
+		"there are none":        func(*os.File) (bool, error) { return false, &os.PathError{Op: "flock", Err: syscall.ENOLCK} },
+		"there is no such call": func(*os.File) (bool, error) { return false, folder.Explain(syscall.ENOTSUP) },
+	} {
+		dir := t.TempDir()
+		l, err := takeLockBy(dir, try)
+		var d *components.Detail
+		if l != nil || !errors.Is(err, components.ErrUnsupported) || !errors.As(err, &d) || d.Reason != ReasonNoLock ||
+			!strings.Contains(err.Error(), "-data-dir") || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: %v, want a refusal that says what to do", what, err)
+		}
+		if text, err := os.ReadFile(filepath.Join(dir, lockFile)); len(text) > 0 || err != nil {
+			t.Errorf("%s: who was refused has noted itself as the owner: %q, %v", what, text, err)
+		}
 	}
-	err := proveLock(path, func(*os.File) (bool, error) { return true, nil }) // as on a file system that does not lock
-	if !errors.Is(err, components.ErrUnsupported) || !strings.Contains(err.Error(), "-data-dir") {
-		t.Errorf("got %v, want a refusal that says what to do", err)
-	}
-	if err := proveLock(path, func(*os.File) (bool, error) { return false, nil }); err != nil {
-		t.Errorf("a lock that holds: %v", err)
+	busy := errors.New("busy")
+	if _, err := takeLockBy(t.TempDir(), func(*os.File) (bool, error) { return false, busy }); !errors.Is(err, busy) || errors.Is(err, components.ErrUnsupported) {
+		t.Errorf("another error: %v", err)
 	}
 }
 

@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childVariable); dir != "" {
 		os.Exit(child(dir, os.Getenv(childName)))
 	}
+	if dir := os.Getenv(strangerVariable); dir != "" {
+		os.Exit(stranger(dir))
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -41,11 +44,13 @@ type (
 )
 
 var (
-	add    = store.Unary[entry, entered]{Name: "ledger/add"}
-	read   = store.Unary[entry, entered]{Name: "ledger/read", Safe: true}
-	fail   = store.Unary[entry, entered]{Name: "ledger/fail", Safe: true}
-	linger = store.Unary[wait, entered]{Name: "ledger/linger"}
-	echo   = store.Bidi[entry, entered]{Name: "ledger/echo"}
+	add     = store.Unary[entry, entered]{Name: "ledger/add"}
+	read    = store.Unary[entry, entered]{Name: "ledger/read", Safe: true}
+	fail    = store.Unary[entry, entered]{Name: "ledger/fail", Safe: true}
+	linger  = store.Unary[wait, entered]{Name: "ledger/linger"}
+	lingers = make(chan struct{}, 1) // that one has begun
+
+	echo = store.Bidi[entry, entered]{Name: "ledger/echo"}
 )
 
 func init() {
@@ -65,12 +70,17 @@ func (l *ledger) Handlers(m *store.Mux) {
 	})
 	linger.Handle(m, func(ctx context.Context, in wait) (entered, error) {
 		select {
+		case lingers <- struct{}{}:
+		default:
+		}
+		select {
 		case <-ctx.Done():
 			return entered{}, ctx.Err()
 		case <-time.After(in.For):
 			return entered{Owner: os.Getpid()}, nil
 		}
 	})
+	talking.Handle(m, converse)
 	echo.Handle(m, func(ctx context.Context, p store.Peer[entry, entered]) error {
 		for {
 			e, err := p.Recv()

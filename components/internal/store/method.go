@@ -33,6 +33,7 @@ type method struct {
 type raw interface {
 	SendMsg(any) error
 	RecvMsg(any) error
+	finish(error)
 }
 
 func (m *Mux) add(name string, h method) {
@@ -67,11 +68,12 @@ func (b Bidi[In, Out]) Handle(m *Mux, h func(context.Context, Peer[In, Out]) err
 	}})
 }
 
-// Peer is a stream as its handler sees it. Recv answers io.EOF when the other side will send no more. One goroutine may
-// receive while another sends.
+// Peer is a stream as its handler sees it. Recv answers io.EOF when the other side will send no more. A handler that goes on while it
+// receives does so with Listen.
 type Peer[In, Out any] interface {
 	Recv() (In, error)
 	Send(Out) error
+	finish(error) // ends the stream as the handler's return would, so that a Recv under way ends
 }
 
 // Stream is one as the driver sees it. Recv answers io.EOF after the handler has returned nil, and its error otherwise; when the
@@ -141,8 +143,7 @@ func (b Bidi[In, Out]) open(ctx context.Context, s *session) (Stream[In, Out], e
 	go func() {
 		defer s.end()
 		defer stop()
-		p.err = h(ctx, peer[In, Out]{p})
-		close(p.done)
+		p.finish(h(ctx, peer[In, Out]{p}))
 	}()
 	return p, nil
 }

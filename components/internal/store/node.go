@@ -16,8 +16,9 @@ import (
 
 // node is what a process has to do with one store: it owns it, or is a client of who does, and takes over when that one goes.
 type node struct {
-	dir string
-	log *slog.Logger
+	dir    string
+	log    *slog.Logger
+	meters meters
 
 	mu      sync.Mutex
 	current *session
@@ -40,6 +41,7 @@ func startNode(ctx context.Context, dir string, log *slog.Logger) (*node, error)
 		return nil, explain(err)
 	}
 	n := &node{dir: dir, log: log, changed: make(chan struct{}), ended: make(chan struct{})}
+	n.measure()
 	s, err := n.enter(ctx)
 	if err != nil {
 		return nil, err
@@ -78,6 +80,7 @@ func lentNode(d *db.DB, log *slog.Logger) (*node, error) {
 	s := newSession()
 	s.machines = m
 	n := &node{log: log, current: s, changed: make(chan struct{}), ended: make(chan struct{})}
+	n.measure()
 	n.stop = func() {
 		s.finish(errLost)
 		s.wait()
@@ -161,8 +164,9 @@ func (n *node) enter(ctx context.Context) (*session, error) {
 // leave gives up what a session holds, the lock last.
 func (n *node) leave(s *session) {
 	if s.remote != nil {
-		s.remote.close()
+		s.remote.cut()
 		s.wait()
+		s.remote.close()
 		return
 	}
 	s.wait()

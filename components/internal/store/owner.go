@@ -136,22 +136,35 @@ func (s *session) handleStream(h method, stream grpc.ServerStream) error {
 		return answer(stream, nil, errNotBegun)
 	}
 	ctx, leave := context.WithCancelCause(ctx)
-	ended := make(chan error, 1)
+	in := &served{stream, make(chan error, 1)}
 	go func() {
 		defer s.end()
 		defer cancel()
-		ended <- h.stream(ctx, stream)
+		in.finish(h.stream(ctx, in))
 	}()
 	select {
 	case <-s.serving.Done():
 		leave(errLost) // what its client does from now on it does because of that
 		return status.Error(codes.Aborted, "the owner of the store gives it up")
-	case err := <-ended:
+	case err := <-in.ended:
 		leave(nil)
 		if err != nil {
 			return answer(stream, nil, err)
 		}
 		return nil
+	}
+}
+
+// served is the stream of a handler, which may say how it ends before it has returned.
+type served struct {
+	grpc.ServerStream
+	ended chan error // holds the first
+}
+
+func (s *served) finish(err error) {
+	select {
+	case s.ended <- err:
+	default:
 	}
 }
 

@@ -293,3 +293,20 @@ func TestOrderlyEndHandsOver(t *testing.T) {
 		t.Errorf("an orderly end refused %v", line)
 	}
 }
+
+// TestCallUnderWayWhenTheConnectionIsClosed: it has begun, so it must not be taken for one that can be made again.
+func TestCallUnderWayWhenTheConnectionIsClosed(t *testing.T) {
+	dir := t.TempDir()
+	join(t, dir)
+	l := join(t, dir) // a client: nothing is shared
+	ended := make(chan error, 1)
+	go func() {
+		_, err := linger.Call(t.Context(), l, wait{time.Minute})
+		ended <- err
+	}()
+	<-lingers
+	l.Close()
+	if err := <-ended; reason(err) != string(store.ReasonOutcomeUnknown) {
+		t.Errorf("%v, want that it is not known whether it was done", err)
+	}
+}

@@ -16,8 +16,9 @@ type pipe[In, Out any] struct {
 	in     chan In
 	out    chan Out
 	half   sync.Once
-	done   chan struct{} // closed when the handler has returned
-	err    error         // what it returned
+	over   sync.Once
+	done   chan struct{} // closed when the handler has returned, or is about to
+	err    error         // what it returns
 }
 
 var errStreamClosed = errors.New("the stream is closed")
@@ -65,7 +66,16 @@ func (s *pipe[In, Out]) Close() {
 	<-s.done
 }
 
+func (s *pipe[In, Out]) finish(err error) {
+	s.over.Do(func() {
+		s.err = err
+		close(s.done)
+	})
+}
+
 type peer[In, Out any] struct{ s *pipe[In, Out] }
+
+func (p peer[In, Out]) finish(err error) { p.s.finish(err) }
 
 func (p peer[In, Out]) Recv() (m In, err error) {
 	select {
@@ -74,6 +84,8 @@ func (p peer[In, Out]) Recv() (m In, err error) {
 			return m, io.EOF
 		}
 		return m, nil
+	case <-p.s.done:
+		return m, errStreamClosed
 	case <-p.s.ctx.Done():
 		return m, context.Cause(p.s.ctx)
 	}

@@ -27,12 +27,12 @@ import (
 // remote is the connection to the owner in another process.
 type remote struct {
 	owner Owner
-	conn  *grpc.ClientConn
-	lost  context.Context // ends with the connection
+	wire  net.Conn
+	conn  *grpc.ClientConn // over it
+	lost  context.Context  // ends with the connection
 	lose  context.CancelFunc
 
 	silence atomic.Pointer[silence] // the one that goes on, or is to come
-	heard   atomic.Uint64           // answers to pings
 	pings   sync.WaitGroup
 }
 
@@ -72,7 +72,7 @@ func dial(ctx context.Context, dir string) (*remote, error) {
 	case err != nil:
 		return nil, explain(err)
 	}
-	r := &remote{owner: readOwner(dir)}
+	r := &remote{owner: readOwner(dir), wire: nc}
 	r.lost, r.lose = context.WithCancel(context.Background())
 	r.listen()
 	if r.conn, err = grpc.NewClient("passthrough:///store", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(r.once(nc)),
@@ -152,8 +152,15 @@ func (r *remote) greet(ctx context.Context) error {
 // watch ends the session with the connection.
 func (r *remote) watch(s *session) { context.AfterFunc(r.lost, func() { s.stop(errLost) }) }
 
-func (r *remote) close() {
+// cut breaks the connection, so that calls under way end, and as what they are: begun or not.
+func (r *remote) cut() {
 	r.lose()
+	_ = r.wire.Close() // it may be broken already
+}
+
+// close is for when no call is under way: gRPC would end those that were sent like those that were not.
+func (r *remote) close() {
+	r.cut()
 	_ = r.conn.Close() // there is nothing on it that anybody waits for
 	r.pings.Wait()
 }
@@ -170,15 +177,14 @@ func (r *remote) silent() bool { return r.silence.Load().began.Err() != nil }
 func (r *remote) ping() {
 	m, _ := encode(struct{}{}) // an empty struct
 	for {
-		heard := r.heard.Load()
-		timer := time.AfterFunc(stuckAfter, func() { time.Sleep(ownPause); r.fall(heard) })
-		var answer []byte
-		err := r.conn.Invoke(r.lost, prefix+pingName, &m, &answer)
-		timer.Stop()
-		if err != nil && r.lost.Err() != nil {
+		answered := make(chan error, 1)
+		r.pings.Go(func() {
+			var answer []byte
+			answered <- r.conn.Invoke(r.lost, prefix+pingName, &m, &answer)
+		})
+		if err := r.heardOf(answered); err != nil && r.lost.Err() != nil {
 			return
 		}
-		r.heard.Add(1)
 		if r.silent() { // else who waits for the silence to begin waits for this one
 			r.listen()
 		}
@@ -190,11 +196,24 @@ func (r *remote) ping() {
 	}
 }
 
-// fall begins a silence, if nothing was heard meanwhile.
-func (r *remote) fall(heard uint64) {
-	if r.heard.Load() == heard {
+// heardOf waits for the answer to a ping. The owner is silent when it has not come for too long, and not after another moment either: a
+// process that was frozen itself finds its timer over before it sees the answer that waits for it.
+func (r *remote) heardOf(answered <-chan error) error {
+	timer := time.NewTimer(stuckAfter)
+	defer timer.Stop()
+	select {
+	case err := <-answered:
+		return err
+	case <-timer.C:
+		timer.Reset(ownPause)
+	}
+	select {
+	case err := <-answered:
+		return err
+	case <-timer.C:
 		r.silence.Load().begin()
 	}
+	return <-answered
 }
 
 // await ends a call in a silence, when it is too late for it to be begun.
@@ -213,10 +232,21 @@ func (r *remote) await(ctx context.Context, by time.Duration, cancel func(error)
 	})
 }
 
+// usable refuses calls that would not come to the owner.
+func (r *remote) usable() error {
+	switch {
+	case r.lost.Err() != nil:
+		return errNotBegun
+	case r.silent():
+		return stuck(r.owner)
+	}
+	return nil
+}
+
 // call makes a unary call. errNotBegun and errConnection are for the caller to act on.
 func (r *remote) call(ctx context.Context, name string, message []byte) (answer []byte, err error) {
-	if r.silent() {
-		return nil, stuck(r.owner)
+	if err := r.usable(); err != nil {
+		return nil, err
 	}
 	by := db.Uptime() + stuckAfter
 	limited, cancel := context.WithCancelCause(ctx)
@@ -257,9 +287,9 @@ func (r *remote) failure(caller, limited context.Context, err error) error {
 	return fmt.Errorf("%w: %w", components.ErrUnavailable, err)
 }
 
-// neverSent tells whether gRPC had no connection to send a call on: the one there was has ended, or this side has closed it.
+// neverSent tells whether gRPC had no connection to send a call on: the one there was has ended.
 func neverSent(err error) bool {
-	return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), errRedial.Error()) || err.Error() == grpc.ErrClientConnClosing.Error()
+	return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), errRedial.Error())
 }
 
 // halfDone is the error of a call that was sent and may have begun.
@@ -276,8 +306,8 @@ type far[In, Out any] struct {
 }
 
 func openRemote[In, Out any](ctx context.Context, r *remote, name string) (Stream[In, Out], error) {
-	if r.silent() {
-		return nil, stuck(r.owner)
+	if err := r.usable(); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	stream, err := r.conn.NewStream(r.headed(ctx, ctx, db.Uptime()+stuckAfter), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, prefix+name)

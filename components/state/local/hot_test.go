@@ -110,7 +110,7 @@ func TestReadersSeeCountsGoUp(t *testing.T) {
 	var acknowledged atomic.Int64
 	var done atomic.Bool
 	value := func(f found) int64 {
-		item, err := f.item()
+		item, err := f.item(nil)
 		if err != nil {
 			t.Error(err)
 		}

@@ -44,10 +44,7 @@ type Options struct {
 
 // Validate implements components.Validator.
 func (o Options) Validate() error {
-	var faults []error
-	if o.Durability != string(db.Disk) && o.Durability != string(db.OS) {
-		faults = append(faults, fmt.Errorf("durability is disk or os, not %q", o.Durability))
-	}
+	faults := []error{store.CheckDurability(o.Durability)}
 	for _, d := range []struct {
 		name string
 		is   time.Duration
@@ -72,7 +69,7 @@ func (Options) Guarantees() string {
 
 // driver asks the machine of the store, wherever that is.
 type driver struct {
-	link    *store.Link
+	store.Client
 	options Options
 	name    string // of the component, and a slash
 }
@@ -90,18 +87,5 @@ func Open(ctx context.Context, env components.Env, o Options) (state.Driver, err
 	if err != nil {
 		return nil, err
 	}
-	if err := link.Measure(env.Meter); err != nil {
-		link.Close()
-		return nil, fmt.Errorf("register metrics: %w", err)
-	}
-	return &driver{link: link, options: o, name: env.ID.Name + "/"}, nil
-}
-
-// Check implements components.Checker.
-func (d *driver) Check(ctx context.Context) error { return d.link.Check(ctx) }
-
-// Close leaves the store.
-func (d *driver) Close(context.Context) error {
-	d.link.Close()
-	return nil
+	return &driver{Client: store.Client{Link: link}, options: o, name: env.ID.Name + "/"}, nil
 }

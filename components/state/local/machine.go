@@ -2,10 +2,12 @@ package local
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
 
+	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 	"github.com/outrigger-mesh/outrigger/components/state"
@@ -45,7 +47,7 @@ func (m *machine) get(_ context.Context, in getIn) (found, error) {
 	shard := m.hot.shard(in.Key)
 	record, seen := shard.get(in.Key)
 	if record != nil {
-		return m.live(record, true)
+		return m.live(in.Key, record, true)
 	}
 	v := m.space.View()
 	defer v.Close()
@@ -62,12 +64,12 @@ func (m *machine) peek(_ context.Context, in getIn) (found, error) {
 	if record == nil {
 		return found{}, nil
 	}
-	return m.live(record, true)
+	return m.live(in.Key, record, true)
 }
 
 // find answers a copy of a record that has not expired.
 func (m *machine) find(v *db.View, key []byte) (f found, err error) {
-	there, failed := v.Look(key, func(record []byte) { f, err = m.live(record, true) })
+	there, failed := v.Look(key, func(record []byte) { f, err = m.live(key, record, true) })
 	if failed != nil {
 		return found{}, failed
 	}
@@ -78,16 +80,19 @@ func (m *machine) find(v *db.View, key []byte) (f found, err error) {
 }
 
 // live is what can be answered of a record that is lent.
-func (m *machine) live(record []byte, value bool) (found, error) {
+func (m *machine) live(key, record []byte, value bool) (found, error) {
 	h, err := headOf(record)
+	if err != nil {
+		return found{}, unreadable(key, err)
+	}
 	now := m.space.Now()
-	if err != nil || h.expired(now) {
-		return found{}, err
+	if h.expired(now) {
+		return found{}, nil
 	}
 	if !value {
 		record = withoutValue(record)
 	}
-	return found{append(make([]byte, 0, len(record)), record...), h.left(now)}, nil
+	return found{Record: append(make([]byte, 0, len(record)), record...), TTL: h.left(now)}, nil
 }
 
 func (m *machine) getMany(ctx context.Context, in getManyIn) (out getManyOut, err error) {
@@ -99,7 +104,11 @@ func (m *machine) getMany(ctx context.Context, in getManyIn) (out getManyOut, er
 		if err := ctx.Err(); err != nil {
 			return getManyOut{}, err
 		}
-		if out.Items[i], err = m.find(v, key); err != nil {
+		out.Items[i], err = m.find(v, key)
+		if errors.Is(err, components.ErrDamaged) {
+			out.Items[i].Fault, err = err.Error(), nil
+		}
+		if err != nil {
 			return getManyOut{}, err
 		}
 		if bytes += len(out.Items[i].Record); bytes > state.ManyBytes {
@@ -121,7 +130,7 @@ func (m *machine) list(ctx context.Context, in listIn) (out listOut, err error) 
 		if err := ctx.Err(); err != nil {
 			return listOut{}, err
 		}
-		f, err := m.live(record, in.Values)
+		f, err := m.live(key, record, in.Values)
 		if err != nil {
 			return listOut{}, err
 		}

@@ -269,22 +269,3 @@ func TestVersionsOfAnOlderCopyDoNotComeBack(t *testing.T) {
 		t.Errorf("version %s again, %v", again.Versions, err)
 	}
 }
-
-func TestDamagedAndNewerRecordsAreSaid(t *testing.T) {
-	o := start(t)
-	for what, record := range map[string][]byte{"nothing": {}, "half a head": {format, 1, 2}, "another format": append([]byte{format + 1}, make([]byte, 40)...)} {
-		err := o.space.Update(t.Context(), db.Disk, func(tx *db.Tx) error {
-			tx.Set(o.key(items, "k"), record)
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := o.machine.get(t.Context(), getIn{o.key(items, "k")}); !errors.Is(err, components.ErrDamaged) {
-			t.Errorf("%s: %v, want ErrDamaged", what, err)
-		}
-		if _, err := o.do(ops(setOf("k", 0))); !errors.Is(err, components.ErrDamaged) {
-			t.Errorf("%s, overwritten: %v, want ErrDamaged", what, err)
-		}
-	}
-}

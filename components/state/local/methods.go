@@ -24,10 +24,11 @@ var (
 
 type getIn struct{ Key []byte }
 
-// found is an item's record and what is left of its time; no record if there is none.
+// found is an item's record and what is left of its time; no record if there is none, or why it cannot be read.
 type found struct {
 	Record []byte
 	TTL    time.Duration
+	Fault  string
 }
 
 type (
@@ -97,31 +98,45 @@ func (d *driver) key(kind byte, parts ...string) []byte {
 
 // Get implements state.Driver.
 func (d *driver) Get(ctx context.Context, key string) (state.Item, error) {
-	out, err := getCall.Call(ctx, d.link, getIn{d.key(items, key)})
+	in := getIn{d.key(items, key)}
+	out, err := getCall.Call(ctx, d.Link, in)
 	if err != nil {
 		return state.Item{}, err
 	}
-	return out.item()
+	return out.item(in.Key)
 }
 
 // Peek implements state.Peeker.
 func (d *driver) Peek(ctx context.Context, key string) (state.Item, bool) {
-	out, asked, err := peekCall.Here(ctx, d.link, getIn{d.key(items, key)})
+	in := getIn{d.key(items, key)}
+	out, asked, err := peekCall.Here(ctx, d.Link, in)
 	if !asked || err != nil || out.Record == nil {
 		return state.Item{}, false
 	}
-	item, err := out.item()
+	item, err := out.item(in.Key)
 	return item, err == nil
 }
 
-func (f found) item() (state.Item, error) {
-	if f.Record == nil {
+func (f found) item(key []byte) (state.Item, error) {
+	switch {
+	case f.Fault != "":
+		return state.Item{}, &fault{f.Fault}
+	case f.Record == nil:
 		return state.Item{}, components.ErrNotFound
 	}
 	item, err := decodeItem(f.Record)
+	if err != nil {
+		return state.Item{}, unreadable(key, err)
+	}
 	item.TTL = f.TTL
-	return item, err
+	return item, nil
 }
+
+// fault is the error of an item that the machine could not read.
+type fault struct{ text string }
+
+func (f *fault) Error() string { return f.text }
+func (f *fault) Unwrap() error { return components.ErrDamaged }
 
 // GetMany implements state.ManyGetter.
 func (d *driver) GetMany(ctx context.Context, keys []string) ([]state.GetResult, error) {
@@ -129,13 +144,13 @@ func (d *driver) GetMany(ctx context.Context, keys []string) ([]state.GetResult,
 	for i, key := range keys {
 		in.Keys[i] = d.key(items, key)
 	}
-	out, err := getManyCall.Call(ctx, d.link, in)
+	out, err := getManyCall.Call(ctx, d.Link, in)
 	if err != nil {
 		return nil, err
 	}
 	results := make([]state.GetResult, len(out.Items))
 	for i, f := range out.Items {
-		results[i].Item, results[i].Err = f.item()
+		results[i].Item, results[i].Err = f.item(in.Keys[i])
 	}
 	return results, nil
 }
@@ -146,14 +161,14 @@ func (d *driver) List(ctx context.Context, prefix, after string, limit int, valu
 	if after != "" {
 		in.After = d.key(items, after)
 	}
-	out, err := listCall.Call(ctx, d.link, in)
+	out, err := listCall.Call(ctx, d.Link, in)
 	if err != nil {
 		return nil, false, err
 	}
 	entries := make([]state.Entry, len(out.Entries))
 	for i, e := range out.Entries {
 		entries[i].Key = string(e.Key[1+len(d.name):])
-		if entries[i].Item, err = e.item(); err != nil {
+		if entries[i].Item, err = e.item(e.Key); err != nil {
 			return nil, false, err
 		}
 	}
@@ -163,7 +178,7 @@ func (d *driver) List(ctx context.Context, prefix, after string, limit int, valu
 // Transact implements state.Driver.
 func (d *driver) Transact(ctx context.Context, t state.Transaction) (state.Result, error) {
 	in, call := d.request(t)
-	out, err := call.Call(ctx, d.link, in)
+	out, err := call.Call(ctx, d.Link, in)
 	return state.Result{Outcome: out.Outcome, Versions: out.Versions}, blamed(err)
 }
 

@@ -2,13 +2,14 @@ package local
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"time"
 
-	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/store"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 	"github.com/outrigger-mesh/outrigger/components/state"
 )
@@ -41,15 +42,19 @@ func (h head) put(record []byte) {
 	binary.BigEndian.PutUint32(record[17:], h.salt)
 }
 
+// headOf fails, as all that takes records apart, with the reason why one is unreadable.
 func headOf(record []byte) (head, error) {
 	if len(record) < headBytes {
-		return head{}, fmt.Errorf("%w: a record of state has only %d bytes", components.ErrDamaged, len(record))
+		return head{}, fmt.Errorf("it has only %d bytes", len(record))
 	}
 	if record[0] != format {
-		return head{}, fmt.Errorf("%w: a record of state has format %d; this version knows %d", components.ErrDamaged, record[0], format)
+		return head{}, fmt.Errorf("it has format %d, and this version knows %d", record[0], format)
 	}
 	return head{db.Time(binary.BigEndian.Uint64(record[1:])), binary.BigEndian.Uint64(record[9:]), binary.BigEndian.Uint32(record[17:])}, nil
 }
+
+// unreadable is the error of the record of a key.
+func unreadable(key []byte, why error) error { return store.Unreadable("state", string(key[1:]), why) }
 
 func (h head) version() string {
 	var b [32]byte
@@ -162,7 +167,7 @@ func (r *reader) text() string {
 
 func (r *reader) err() error {
 	if r.broken {
-		return fmt.Errorf("%w: a record of state ends early", components.ErrDamaged)
+		return errors.New("it ends early")
 	}
 	return nil
 }

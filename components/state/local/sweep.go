@@ -45,17 +45,19 @@ func (m *machine) sweepSome(ctx context.Context) (more bool, err error) {
 	return err == nil && len(due) == sweepStep, err
 }
 
-// remove removes what the entries of the index lead to, but for what was written anew meanwhile.
+// remove removes what the entries of the index lead to, but for what was written anew meanwhile. Of what cannot be read the index
+// alone knows when it ends.
 func (m *machine) remove(ctx context.Context, due [][]byte) error {
 	return m.space.Update(ctx, db.OS, func(tx *db.Tx) error {
 		w := work{Tx: tx, now: tx.Now()}
 		for _, entry := range due {
 			at, key := db.Time(binary.BigEndian.Uint64(entry[1:])), entry[9:]
 			o, err := w.look(key, false)
-			if err != nil && !errors.Is(err, components.ErrDamaged) { // that one stays for whoever reads it
+			unread := errors.Is(err, components.ErrDamaged)
+			switch {
+			case err != nil && !unread:
 				return err
-			}
-			if o.index == at {
+			case unread || o.index == at:
 				w.Delete(key)
 			}
 			w.Delete(entry)

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -66,6 +67,7 @@ type old struct {
 func (w *work) look(key []byte, content bool) (o old, err error) {
 	_, failed := w.Look(key, func(record []byte) {
 		if o.head, err = headOf(record); err != nil {
+			err = unreadable(key, err)
 			return
 		}
 		o.index, o.there = o.deadline, !o.expired(w.now)
@@ -114,7 +116,10 @@ func (w *work) answered(in *transactIn) (out transactOut, repeated bool, err err
 		return out, false, err
 	}
 	digest, out, err := decodeAnswer(o.rest)
-	if err == nil && digest != string(in.Digest) {
+	switch {
+	case err != nil:
+		err = unreadable(in.Idempotency.Key, err)
+	case digest != string(in.Digest):
 		err = state.KeyReused()
 	}
 	return out, true, err
@@ -188,8 +193,8 @@ func (w *work) apply(operations []operation) (versions []string, err error) {
 	for i := range operations {
 		op := &operations[i]
 		o, err := w.look(op.Key, false)
-		if err != nil {
-			return nil, err
+		if err != nil && !(errors.Is(err, components.ErrDamaged) && op.blind()) {
+			return nil, blame(i, err)
 		}
 		if err := op.holds(o); err != nil {
 			return nil, blame(i, err)
@@ -221,6 +226,11 @@ func (w *work) touch(key []byte) {
 			}
 		})
 	}
+}
+
+// blind tells whether the operation is the same whatever is there, so that it may take the place of what cannot be read.
+func (op *operation) blind() bool {
+	return op.Kind != state.Check && op.IfVersion == "" && !op.IfAbsent
 }
 
 // holds checks the operation's condition.
