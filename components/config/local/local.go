@@ -29,12 +29,7 @@ type Options struct {
 }
 
 // Validate implements components.Validator.
-func (o Options) Validate() error {
-	if o.Durability != string(db.Disk) && o.Durability != string(db.OS) {
-		return fmt.Errorf("durability is disk or os, not %q", o.Durability)
-	}
-	return nil
-}
+func (o Options) Validate() error { return store.CheckDurability(o.Durability) }
 
 // Guarantees implements components.Describer.
 func (Options) Guarantees() string {
@@ -47,7 +42,7 @@ func (Options) Guarantees() string {
 
 // driver asks the machine of the store, wherever that is.
 type driver struct {
-	link    *store.Link
+	store.Client
 	options Options
 	name    string // of the component, and a slash
 	ended   context.Context
@@ -67,23 +62,19 @@ func Open(ctx context.Context, env components.Env, o Options) (config.Driver, er
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{link: link, options: o, name: env.ID.Name + "/"}
+	d := &driver{Client: store.Client{Link: link}, options: o, name: env.ID.Name + "/"}
 	d.ended, d.end = context.WithCancel(context.Background())
 	return d, nil
 }
 
 // Close leaves the store, and ends the watches.
-func (d *driver) Close(context.Context) error {
+func (d *driver) Close(ctx context.Context) error {
 	d.end()
-	d.link.Close()
-	return nil
+	return d.Client.Close(ctx)
 }
 
-// Check tells whether the store would serve.
-func (d *driver) Check(ctx context.Context) error { return d.link.Check(ctx) }
-
 func (d *driver) Get(ctx context.Context, key string) (config.Item, error) {
-	out, err := getCall.Call(ctx, d.link, keyIn{d.name + key})
+	out, err := getCall.Call(ctx, d.Link, keyIn{d.name + key})
 	if err == nil && len(out.Items) == 0 {
 		err = components.ErrNotFound
 	}
@@ -106,17 +97,17 @@ func (d *driver) List(ctx context.Context, prefix, after string, limit int) ([]c
 	if after != "" {
 		in.After = d.name + after
 	}
-	out, err := listCall.Call(ctx, d.link, in)
+	out, err := listCall.Call(ctx, d.Link, in)
 	return d.own(out.Items), err
 }
 
 func (d *driver) Set(ctx context.Context, item config.Item, ifVersion string) (version string, err error) {
 	item.Key = d.name + item.Key
-	return setCall.Call(ctx, d.link, setIn{item, ifVersion, d.options.Durability})
+	return setCall.Call(ctx, d.Link, setIn{item, ifVersion, d.options.Durability})
 }
 
 func (d *driver) Delete(ctx context.Context, key string) error {
-	_, err := deleteCall.Call(ctx, d.link, deleteIn{d.name + key, d.options.Durability})
+	_, err := deleteCall.Call(ctx, d.Link, deleteIn{d.name + key, d.options.Durability})
 	return err
 }
 
@@ -171,7 +162,7 @@ type follower struct {
 // follow reports what one stream tells until it ends.
 func (f *follower) follow(ctx context.Context, in watchIn) error {
 	f.progress = false
-	stream, err := watchCall.Open(ctx, f.driver.link)
+	stream, err := watchCall.Open(ctx, f.driver.Link)
 	if err != nil {
 		return err
 	}

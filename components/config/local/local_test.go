@@ -24,11 +24,7 @@ func open(t *testing.T, dir string, shared *components.Shared) config.Driver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := d.(components.Closer).Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { shut(t, d) })
 	return d
 }
 

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/config"
 	"github.com/outrigger-mesh/outrigger/components/internal/store"
@@ -62,19 +60,14 @@ type record struct {
 	Metadata    map[string]string `cbor:"5,keyasint,omitempty"`
 }
 
-const format = 1
-
 func (r *record) version() string {
 	return strconv.FormatUint(r.ID, 36) + "-" + strconv.FormatUint(uint64(r.Salt), 36)
 }
 
 func decode(key string, raw []byte) (config.Item, error) {
 	var r record
-	if len(raw) == 0 || raw[0] != format {
-		return config.Item{}, fmt.Errorf("%w: the record of %q is of a format that this version does not know", components.ErrDamaged, key)
-	}
-	if err := cbor.Unmarshal(raw[1:], &r); err != nil {
-		return config.Item{}, fmt.Errorf("%w: the record of %q: %w", components.ErrDamaged, key, err)
+	if err := store.DecodeRecord(raw, &r); err != nil {
+		return config.Item{}, store.Unreadable("configuration", key, err)
 	}
 	return config.Item{Key: key, Value: r.Value, ContentType: r.ContentType, Metadata: r.Metadata, Version: r.version()}, nil
 }
@@ -147,11 +140,11 @@ func (m *machine) set(ctx context.Context, in setIn) (version string, err error)
 			}
 		}
 		r := record{ID: tx.NextID(), Salt: m.salt, Value: in.Item.Value, ContentType: in.Item.ContentType, Metadata: in.Item.Metadata}
-		raw, err := cbor.Marshal(&r)
+		raw, err := store.EncodeRecord(&r)
 		if err != nil {
 			return err
 		}
-		tx.Set([]byte(key), append([]byte{format}, raw...))
+		tx.Set([]byte(key), raw)
 		tx.Then(func() { m.changed(key) })
 		version = r.version()
 		return nil

@@ -2,8 +2,6 @@ package local
 
 import (
 	"context"
-	"errors"
-	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -71,26 +69,18 @@ func (m *machine) watch(ctx context.Context, peer store.Peer[watchIn, watchOut])
 	if err := m.tellAll(peer, w); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() {
-		_, err := peer.Recv() // it says no more
-		ended <- err
-	}()
-	for {
-		select {
-		case <-w.wake:
-			if err := m.tell(peer, w.take()); err != nil {
-				return err
+	return store.Listen(ctx, peer, nil, func(ctx context.Context) error {
+		for {
+			select {
+			case <-w.wake:
+				if err := m.tell(peer, w.take()); err != nil {
+					return err
+				}
+			case <-ctx.Done():
+				return context.Cause(ctx)
 			}
-		case err := <-ended:
-			if err == nil || errors.Is(err, io.EOF) {
-				return nil
-			}
-			return err
-		case <-ctx.Done():
-			return context.Cause(ctx)
 		}
-	}
+	})
 }
 
 // tellAll says what is there of what is selected, each key once, in parts.

@@ -28,12 +28,7 @@ type Options struct {
 }
 
 // Validate refuses a durability that there is not.
-func (o Options) Validate() error {
-	if o.Durability != string(db.Disk) && o.Durability != string(db.OS) {
-		return fmt.Errorf("durability is disk or os, not %q", o.Durability)
-	}
-	return nil
-}
+func (o Options) Validate() error { return store.CheckDurability(o.Durability) }
 
 // Guarantees says what holds.
 func (Options) Guarantees() string {
@@ -54,11 +49,12 @@ func Open(ctx context.Context, env components.Env, o Options) (lock.Driver, erro
 	if err != nil {
 		return nil, err
 	}
-	return &locks{link: link, prefix: env.ID.Name + "/", durability: db.Durability(o.Durability)}, nil
+	return &locks{Client: store.Client{Link: link}, prefix: env.ID.Name + "/", durability: db.Durability(o.Durability)}, nil
 }
 
+// locks asks the machine of the store, wherever that is.
 type locks struct {
-	link       *store.Link
+	store.Client
 	prefix     string
 	durability db.Durability
 }
@@ -69,27 +65,18 @@ var (
 	_ components.Checker = (*locks)(nil)
 )
 
-// Close gives up the store.
-func (l *locks) Close(context.Context) error {
-	l.link.Close()
-	return nil
-}
-
-// Check tells whether the store would serve a call now.
-func (l *locks) Check(ctx context.Context) error { return l.link.Check(ctx) }
-
 func (l *locks) TryLock(ctx context.Context, key, owner string, lease time.Duration) (lock.Lease, error) {
-	got, err := tryLock.Call(ctx, l.link, ask{Key: l.prefix + key, Owner: owner, Lease: lease, Durability: l.durability})
+	got, err := tryLock.Call(ctx, l.Link, ask{Key: l.prefix + key, Owner: owner, Lease: lease, Durability: l.durability})
 	return lock.Lease{Token: got.Token, Lease: got.Left}, err
 }
 
 func (l *locks) Renew(ctx context.Context, key string, token uint64, lease time.Duration) (time.Duration, error) {
-	got, err := renew.Call(ctx, l.link, ask{Key: l.prefix + key, Token: token, Lease: lease, Durability: l.durability})
+	got, err := renew.Call(ctx, l.Link, ask{Key: l.prefix + key, Token: token, Lease: lease, Durability: l.durability})
 	return got.Left, err
 }
 
 func (l *locks) Unlock(ctx context.Context, key string, token uint64) error {
-	_, err := unlock.Call(ctx, l.link, ask{Key: l.prefix + key, Token: token, Durability: l.durability})
+	_, err := unlock.Call(ctx, l.Link, ask{Key: l.prefix + key, Token: token, Durability: l.durability})
 	return err
 }
 
@@ -117,7 +104,7 @@ func (l *locks) Lock(ctx context.Context, key, owner string, lease time.Duration
 
 // queue waits on one stream.
 func (l *locks) queue(ctx context.Context, in ask) (lock.Lease, error) {
-	s, err := waitLock.Open(ctx, l.link)
+	s, err := waitLock.Open(ctx, l.Link)
 	if err != nil {
 		return lock.Lease{}, err
 	}
@@ -155,5 +142,5 @@ func heard(s store.Stream[ask, answer]) error {
 func (l *locks) giveBack(ctx context.Context, in ask, token uint64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPause)
 	defer cancel()
-	_, _ = unlock.Call(ctx, l.link, ask{Key: in.Key, Token: token, Alone: true, Durability: in.Durability})
+	_, _ = unlock.Call(ctx, l.Link, ask{Key: in.Key, Token: token, Alone: true, Durability: in.Durability})
 }

@@ -21,11 +21,12 @@ type machine struct {
 	space  *db.Space
 	log    *slog.Logger
 	queues map[string][]*claim // by key, in the order of their coming; of the goroutine that writes
+	unread map[string]db.Time  // by key, until when a lock may be held whose record cannot be read; of the sweep
 	tasks  sync.WaitGroup
 }
 
 func open(ctx context.Context, space *db.Space, log *slog.Logger) (store.Machine, error) {
-	m := &machine{ctx: ctx, space: space, log: log, queues: map[string][]*claim{}}
+	m := &machine{ctx: ctx, space: space, log: log, queues: map[string][]*claim{}, unread: map[string]db.Time{}}
 	m.tasks.Go(m.sweep)
 	return m, nil
 }
@@ -105,7 +106,7 @@ func (m *machine) look(tx *db.Tx, key string) (h holder, held bool, err error) {
 		return h, false, err
 	}
 	if ok {
-		if h, err = decode(record); err != nil {
+		if h, err = decode(key, record); err != nil {
 			return h, false, err
 		}
 		if tx.Now() < h.Deadline {
@@ -144,7 +145,7 @@ func (m *machine) free(tx *db.Tx, key string) error {
 
 // put writes down who has the lock; once that is durable they are told, and who waits first now is told until when.
 func (m *machine) put(tx *db.Tx, key string, h holder) error {
-	record, err := h.encode()
+	record, err := store.EncodeRecord(h)
 	if err != nil {
 		return err
 	}

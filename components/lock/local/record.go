@@ -1,11 +1,7 @@
 package local
 
 import (
-	"fmt"
-
-	"github.com/fxamacker/cbor/v2"
-
-	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/store"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
 
@@ -18,20 +14,10 @@ type holder struct {
 	Again bool `cbor:"4,keyasint,omitempty"`
 }
 
-// format is the version that records begin with.
-const format = 1
-
-func (h holder) encode() ([]byte, error) {
-	b, err := cbor.Marshal(h)
-	return append([]byte{format}, b...), err
-}
-
-func decode(record []byte) (h holder, err error) {
-	if len(record) == 0 || record[0] != format {
-		return h, fmt.Errorf("%w: a lock's record is not of format %d", components.ErrDamaged, format)
-	}
-	if err := cbor.Unmarshal(record[1:], &h); err != nil {
-		return h, fmt.Errorf("%w: a lock's record: %w", components.ErrDamaged, err)
+// decode reads the record of a lock.
+func decode(key string, record []byte) (h holder, err error) {
+	if err := store.DecodeRecord(record, &h); err != nil {
+		return h, store.Unreadable("lock", key, err)
 	}
 	return h, nil
 }

@@ -2,9 +2,12 @@ package local
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+	"github.com/outrigger-mesh/outrigger/components/lock"
 )
 
 const (
@@ -36,7 +39,11 @@ func (m *machine) sweepOnce(ctx context.Context) error {
 		}
 		err = m.space.Update(ctx, db.OS, func(tx *db.Tx) error {
 			for _, key := range over {
-				if _, _, err := m.look(tx, key); err != nil {
+				_, _, err := m.look(tx, key)
+				if errors.Is(err, components.ErrDamaged) {
+					err = m.free(tx, key)
+				}
+				if err != nil {
 					return err
 				}
 			}
@@ -49,7 +56,8 @@ func (m *machine) sweepOnce(ctx context.Context) error {
 	}
 }
 
-// over answers the keys of leases that are over, and where to go on if there may be more.
+// over answers the keys of leases that are over, and where to go on if there may be more. Of one that cannot be read it is known when the
+// longest lease is over.
 func (m *machine) over(from []byte) (keys []string, next []byte, err error) {
 	v := m.space.View()
 	defer v.Close()
@@ -58,9 +66,24 @@ func (m *machine) over(from []byte) (keys []string, next []byte, err error) {
 		if len(keys) == sweepMost {
 			return keys, append([]byte(nil), key...), nil
 		}
-		if h, err := decode(record); err == nil && h.Deadline <= now {
+		h, err := decode(string(key), record)
+		if err != nil {
+			h.Deadline = m.spoiled(string(key), now, err)
+		}
+		if h.Deadline <= now {
 			keys = append(keys, string(key))
 		}
 	}
 	return keys, nil, v.Err()
+}
+
+// spoiled is until when a lock may be held whose record cannot be read. That is said once.
+func (m *machine) spoiled(key string, now db.Time, why error) db.Time {
+	until, known := m.unread[key]
+	if !known {
+		until = now.Add(lock.MaxLease)
+		m.unread[key] = until
+		m.log.Error("nobody can have a lock for a day", "op", "sweep", "lock", key, "err", why)
+	}
+	return until
 }

@@ -1,16 +1,21 @@
 package local
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+	"github.com/outrigger-mesh/outrigger/components/lock"
 )
 
 func TestSweepRemovesWhatNobodyLooksAt(t *testing.T) {
@@ -52,10 +57,59 @@ func TestSweepRemovesWhatNobodyLooksAt(t *testing.T) {
 	}
 }
 
-func TestRecordsThatAreNone(t *testing.T) {
-	for _, record := range [][]byte{nil, {0}, {2, 0xa0}, {format}, {format, 0xff}} {
-		if h, err := decode(record); err == nil {
-			t.Errorf("%x was read as %+v", record, h)
+// TestSpoiltRecord keeps its lock for as long as it may be held, and no other.
+func TestSpoiltRecord(t *testing.T) {
+	var uptime atomic.Int64
+	d, err := db.Open(db.Options{Dir: "store", FS: vfs.NewMem(), Clock: db.Clock{Uptime: func() time.Duration { return time.Duration(uptime.Load()) }}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	space := d.Space("lock")
+	records := map[string][]byte{"default/a/b/empty": {}, "default/a/b/newer": {2, 0xa0}, "default/a/b/short": {1}, "default/a/b/garbage": {1, 0xff}}
+	if err := space.Update(t.Context(), db.OS, func(tx *db.Tx) error {
+		for key, record := range records {
+			tx.Set([]byte(key), record)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var log bytes.Buffer
+	opened, err := open(ctx, space, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := opened.(*machine)
+	defer func() { cancel(); m.Close() }()
+	try := func(key string) error {
+		_, err := m.tryLock(ctx, ask{Key: key, Owner: "o", Lease: time.Minute, Durability: db.OS})
+		return err
+	}
+	if err := try("default/a/b/sound"); err != nil {
+		t.Errorf("another lock: %v", err)
+	}
+	sweep := func(after time.Duration) {
+		uptime.Add(int64(after))
+		if err := m.sweepOnce(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep(0)
+	sweep(lock.MaxLease - time.Second)
+	for key := range records {
+		if err := try(key); !errors.Is(err, components.ErrDamaged) || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: %v, want that it is damaged", key, err)
+		}
+		if n := strings.Count(log.String(), key); n != 2 { // as the lock, and in the error
+			t.Errorf("%s is in the log %d times: %s", key, n, &log)
+		}
+	}
+	sweep(2 * time.Second)
+	for key := range records {
+		if err := try(key); err != nil {
+			t.Errorf("%s, when no lease of it can go on: %v", key, err)
 		}
 	}
 }

@@ -47,7 +47,7 @@ type follower struct {
 // follow reports what one stream tells until it ends.
 func (f *follower) follow(ctx context.Context, in watchIn) error {
 	f.progress = false
-	stream, err := watchCall.Open(ctx, f.driver.link)
+	stream, err := watchCall.Open(ctx, f.driver.Link)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package local
 import (
 	"context"
 	"errors"
-	"io"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -28,20 +27,10 @@ func (m *machine) hold(ctx context.Context, peer store.Peer[holdIn, struct{}]) e
 	if err := peer.Send(struct{}{}); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() {
-		_, err := peer.Recv() // it says no more
-		ended <- err
-	}()
-	select {
-	case err := <-ended:
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		return err
-	case <-ctx.Done():
+	return store.Listen(ctx, peer, nil, func(ctx context.Context) error {
+		<-ctx.Done()
 		return context.Cause(ctx)
-	}
+	})
 }
 
 // ending tells whether a call has ended because the store does.
@@ -139,24 +128,16 @@ func (m *machine) watch(ctx context.Context, peer store.Peer[watchIn, watchOut])
 			delete(m.watchers, l)
 		}
 	}()
-	ended := make(chan error, 1)
-	go func() {
-		_, err := peer.Recv() // it says no more
-		ended <- err
-	}()
-	for {
-		if err := peer.Send(watchOut{m.records(l)}); err != nil {
-			return err
-		}
-		select {
-		case <-wake:
-		case err := <-ended:
-			if err == nil || errors.Is(err, io.EOF) {
-				return nil
+	return store.Listen(ctx, peer, nil, func(ctx context.Context) error {
+		for {
+			if err := peer.Send(watchOut{m.records(l)}); err != nil {
+				return err
 			}
-			return err
-		case <-ctx.Done():
-			return context.Cause(ctx)
+			select {
+			case <-wake:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 		}
-	}
+	})
 }

@@ -45,7 +45,7 @@ const (
 
 // driver asks the machine of the store, wherever that is.
 type driver struct {
-	link      *store.Link
+	store.Client
 	component string
 	holder    string // is never used again
 	busy      chan struct{}
@@ -76,7 +76,7 @@ func Open(ctx context.Context, env components.Env, _ Options) (registry.Driver, 
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{link: link, component: env.ID.Name, holder: rand.Text(), busy: make(chan struct{}, 1), own: map[place]registry.Record{}}
+	d := &driver{Client: store.Client{Link: link}, component: env.ID.Name, holder: rand.Text(), busy: make(chan struct{}, 1), own: map[place]registry.Record{}}
 	d.ended, d.end = context.WithCancel(context.Background())
 	hold, err := d.connect(ctx)
 	if err != nil {
@@ -92,13 +92,10 @@ func (d *driver) Close(context.Context) error {
 	d.closing.Do(func() {
 		d.end()
 		d.holding.Wait()
-		d.link.Close()
+		d.Link.Close()
 	})
 	return d.err
 }
-
-// Check tells whether the store would serve.
-func (d *driver) Check(ctx context.Context) error { return d.link.Check(ctx) }
 
 // enter waits for the turn to change what is own.
 func (d *driver) enter(ctx context.Context) error {
@@ -119,7 +116,7 @@ func (d *driver) Register(ctx context.Context, r registry.Record) error {
 		return err
 	}
 	defer func() { <-d.busy }()
-	if _, err := registerCall.Call(ctx, d.link, registerIn{d.component, d.holder, r}); err != nil {
+	if _, err := registerCall.Call(ctx, d.Link, registerIn{d.component, d.holder, r}); err != nil {
 		return err
 	}
 	r.Metadata = maps.Clone(r.Metadata)
@@ -133,7 +130,7 @@ func (d *driver) Deregister(ctx context.Context, s registry.Service, address str
 	}
 	defer func() { <-d.busy }()
 	delete(d.own, place{s, address}) // first: it must not be put back
-	_, err := deregisterCall.Call(ctx, d.link, deregisterIn{d.component, d.holder, s, address})
+	_, err := deregisterCall.Call(ctx, d.Link, deregisterIn{d.component, d.holder, s, address})
 	return err
 }
 
@@ -145,7 +142,7 @@ func (d *driver) connect(ctx context.Context) (holdStream, error) {
 		return nil, err
 	}
 	defer func() { <-d.busy }()
-	hold, err := holdCall.Open(context.WithoutCancel(ctx), d.link)
+	hold, err := holdCall.Open(context.WithoutCancel(ctx), d.Link)
 	if err != nil {
 		return nil, err
 	}

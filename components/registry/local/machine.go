@@ -2,7 +2,7 @@ package local
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -10,9 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
-
-	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 	"github.com/outrigger-mesh/outrigger/components/registry"
@@ -59,10 +56,8 @@ type watchOut struct{ Records []registry.Record }
 type entry struct {
 	Weight   int               `cbor:"1,keyasint,omitempty"`
 	Metadata map[string]string `cbor:"2,keyasint,omitempty"`
-	Since    uint64            `cbor:"3,keyasint"` // grows with each
+	Since    uint64            `cbor:"3,keyasint"` // grows with each; 0 for one that cannot be read, which is in no list
 }
-
-const format = 1
 
 // key is where an entry is: in the store's order those of a service are together. No part holds a NUL.
 type key struct {
@@ -79,7 +74,7 @@ func (k key) bytes() []byte {
 func parse(raw []byte) (key, error) {
 	p := strings.Split(string(raw), "\x00")
 	if len(p) != 6 {
-		return key{}, fmt.Errorf("%w: %q is no key of a record", components.ErrDamaged, raw)
+		return key{}, store.Unreadable("service", string(raw), errors.New("that is no key of one"))
 	}
 	return key{p[0], registry.Service{Namespace: p[1], Group: p[2], Name: p[3]}, p[4], p[5]}, nil
 }
@@ -124,29 +119,32 @@ func (m *machine) Handlers(mux *store.Mux) {
 	watchCall.Handle(mux, m.watch)
 }
 
+// recover learns what is there. What cannot be read is passed over: its holder writes it anew when it comes.
 func (m *machine) recover() error {
 	v := m.space.View()
 	defer v.Close()
 	for raw, value := range v.Scan(nil, nil) {
 		k, err := parse(raw)
 		if err != nil {
-			return err
+			m.unread(err)
+			continue
 		}
 		e, err := decode(k, value)
 		if err != nil {
-			return err
+			m.unread(err)
 		}
 		m.set(k, &e)
 	}
 	return v.Err()
 }
 
+func (m *machine) unread(err error) {
+	m.log.Error("a record is not listed", "op", "recover", "err", err)
+}
+
 func decode(k key, raw []byte) (e entry, err error) {
-	if len(raw) == 0 || raw[0] != format {
-		return e, fmt.Errorf("%w: the record of %q is of a format that this version does not know", components.ErrDamaged, k.service.Name)
-	}
-	if err := cbor.Unmarshal(raw[1:], &e); err != nil {
-		return e, fmt.Errorf("%w: the record of %q: %w", components.ErrDamaged, k.service.Name, err)
+	if err := store.DecodeRecord(raw, &e); err != nil {
+		return entry{}, store.Unreadable("service", k.service.Name+" at "+k.address, err)
 	}
 	return e, nil
 }
@@ -203,18 +201,15 @@ func (m *machine) write(ctx context.Context, component, holder string, records [
 			}
 			if ok {
 				there, err := decode(k, raw)
-				if err != nil {
-					return err
-				}
-				if there.Weight == r.Weight && maps.Equal(there.Metadata, r.Metadata) {
+				if err == nil && there.Weight == r.Weight && maps.Equal(there.Metadata, r.Metadata) {
 					continue
 				}
 			}
 			e := entry{Weight: r.Weight, Metadata: maps.Clone(r.Metadata), Since: tx.NextID()}
-			if raw, err = cbor.Marshal(&e); err != nil {
+			if raw, err = store.EncodeRecord(&e); err != nil {
 				return err
 			}
-			tx.Set(k.bytes(), append([]byte{format}, raw...))
+			tx.Set(k.bytes(), raw)
 			tx.Then(func() { m.set(k, &e) })
 		}
 		return nil

@@ -46,11 +46,12 @@ func Open(ctx context.Context, env components.Env, o Options) (sequence.Driver, 
 	if err != nil {
 		return nil, err
 	}
-	return &sequences{link: link, prefix: env.ID.Name + "/", ahead: o.Ahead}, nil
+	return &sequences{Client: store.Client{Link: link}, prefix: env.ID.Name + "/", ahead: o.Ahead}, nil
 }
 
+// sequences asks the machine of the store, wherever that is.
 type sequences struct {
-	link   *store.Link
+	store.Client
 	prefix string
 	ahead  int64
 }
@@ -60,16 +61,7 @@ var (
 	_ components.Checker = (*sequences)(nil)
 )
 
-// Close gives up the store.
-func (s *sequences) Close(context.Context) error {
-	s.link.Close()
-	return nil
-}
-
-// Check tells whether the store would serve a call now.
-func (s *sequences) Check(ctx context.Context) error { return s.link.Check(ctx) }
-
 func (s *sequences) Next(ctx context.Context, key string, n int64) (int64, error) {
-	got, err := next.Call(ctx, s.link, ask{Key: s.prefix + key, Size: n, Ahead: s.ahead})
+	got, err := next.Call(ctx, s.Link, ask{Key: s.prefix + key, Size: n, Ahead: s.ahead})
 	return got.First, err
 }

@@ -8,7 +8,6 @@ import (
 	"math"
 	"sync"
 
-	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 	"github.com/outrigger-mesh/outrigger/components/sequence"
@@ -182,7 +181,7 @@ func aside(tx *db.Tx, key string) (int64, error) {
 		return 0, err
 	}
 	if len(record) != 9 || record[0] != format || record[1] > math.MaxInt8 {
-		return 0, fmt.Errorf("%w: a sequence's record is not of format %d", components.ErrDamaged, format)
+		return 0, store.Unreadable("sequence", key, fmt.Errorf("it is not of format %d", format))
 	}
 	return int64(binary.BigEndian.Uint64(record[1:])), nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"strings"
 	"sync"
 	"testing"
 
@@ -116,8 +117,11 @@ func TestRecordsThatAreNone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if first, err := d.Next(t.Context(), "k", 1); !errors.Is(err, components.ErrDamaged) {
+		if first, err := d.Next(t.Context(), "k", 1); !errors.Is(err, components.ErrDamaged) || !strings.Contains(err.Error(), `"default/k"`) {
 			t.Errorf("%x: %d, %v", record, first, err)
 		}
+	}
+	if first, err := d.Next(t.Context(), "another", 1); err != nil || first != 1 {
+		t.Errorf("another key: %d, %v", first, err)
 	}
 }
