@@ -22,6 +22,7 @@ var caller = components.Caller{Namespace: "shop", App: "orders"}
 type fake struct {
 	schedule.Driver
 	mu      sync.Mutex
+	late    bool // answers when the caller has gone
 	attempt int
 	held    bool
 	done    bool
@@ -35,6 +36,9 @@ func (f *fake) Watch(context.Context, schedule.Watching) (schedule.Session, erro
 func (f *fake) Close(context.Context) error                                        { return nil }
 
 func (f *fake) Fetch(ctx context.Context, room schedule.Room) ([]schedule.Firing, error) {
+	if f.late {
+		<-ctx.Done()
+	}
 	for {
 		f.mu.Lock()
 		changed := f.changed
@@ -154,6 +158,29 @@ func TestWhatDoesNotFitGoesBack(t *testing.T) {
 		grant(t, s, 0, 1)
 		if d := <-got; d.Attempt != 1 {
 			t.Errorf("attempt %d of what was not delivered before", d.Attempt)
+		}
+	})
+}
+
+func TestNothingIsDeliveredToAStreamThatHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{}
+		s, c := watch(t, f)
+		grant(t, s, 1, 0)
+		f.late = true
+		ended := make(chan error, 1)
+		go func() {
+			_, err := s.Next()
+			ended <- err
+		}()
+		synctest.Wait()
+		c.Set(&fake{})
+		if err := <-ended; !errors.Is(err, components.ErrUnavailable) {
+			t.Errorf("%v, want that the stream has ended", err)
+		}
+		s.Close()
+		if f.attempt != 0 {
+			t.Errorf("%d attempts of what was not delivered", f.attempt)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/components/internal/store"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 	"github.com/outrigger-mesh/outrigger/components/schedule"
 )
@@ -190,9 +191,13 @@ func (m *machine) changeOne(tx *db.Tx, c change) error {
 	if err != nil || !ok {
 		return err
 	}
-	there, err := decode[run](key, raw)
-	if err != nil || there.Revision != c.base {
-		return err
+	var there run
+	if err := store.DecodeRecord(raw, &there); err != nil {
+		tx.Then(func() { m.without(key, c.job, unreadable(key, err)) })
+		return nil
+	}
+	if there.Revision != c.base {
+		return nil
 	}
 	if c.forget {
 		m.erase(tx, key)

@@ -29,21 +29,22 @@ type job struct {
 	at      time.Time     // by the clock of those timers
 }
 
+// newJob has nothing of what the job carries.
+func newJob(key string, c *content, times schedule.Times) *job {
+	j := &job{key: key, content: *c, times: times, size: c.job("").Size()}
+	j.content.Data, j.content.Metadata = nil, nil
+	return j
+}
+
 // put takes in a job as it is on the disk, in place of the one of that key before.
-func (m *machine) put(key string, c *content, r run) error {
-	times, err := c.trigger().Times(c.Origin)
-	if err != nil {
-		return fmt.Errorf("job %q: %w", key, err)
-	}
+func (m *machine) put(j *job, r run) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.forget(key)
-	j := &job{key: key, content: *c, times: times, size: c.job("").Size(), app: m.appOf(key)}
-	j.content.Data, j.content.Metadata = nil, nil
+	m.forget(j.key)
+	j.app = m.appOf(j.key)
 	j.app.jobs++
-	m.jobs[key] = j
+	m.jobs[j.key] = j
 	m.apply(j, r)
-	return nil
 }
 
 // apply takes in what has become of a job.
@@ -158,33 +159,34 @@ func (m *machine) unset(j *job) {
 	}
 }
 
-// begin is the run of a job that is created now.
-func (m *machine) begin(c *content, tx *db.Tx) (run, error) {
+// begin makes the records of a job that is created now.
+func (m *machine) begin(in *createIn, tx *db.Tx) (j records, err error) {
 	wall, now := m.clock.now(), tx.Now()
-	c.Origin, c.End = wall, c.Until
+	c := contentOf(in)
+	c.Serial, c.Origin, c.End = tx.NextID(), wall, c.Until
 	if !c.trigger().OnWall() {
 		c.Origin = clockTime(now)
 		if !c.Until.IsZero() {
 			c.End = c.Origin.Add(c.Until.Sub(wall))
 		}
 	}
-	r := run{Serial: c.Serial}
-	times, err := c.trigger().Times(c.Origin)
+	j.content, j.run = c, run{Serial: c.Serial}
+	j.times, err = c.trigger().Times(c.Origin)
 	switch {
 	case err != nil:
-		return r, err
+		return j, err
 	case !c.Until.IsZero() && c.Until.Before(wall):
-		return r, fmt.Errorf("%w: the job ends at %s, which is past", components.ErrInvalid, c.Until.Format(time.RFC3339))
+		return j, fmt.Errorf("%w: the job ends at %s, which is past", components.ErrInvalid, c.Until.Format(time.RFC3339))
 	case !c.At.IsZero() && !c.At.After(wall): // at once
-		r.Fired, r.Firing = 1, &firing{ID: tx.NextID(), Due: c.At}
-		return r, nil
+		j.run.Fired, j.run.Firing = 1, &firing{ID: tx.NextID(), Due: c.At}
+		return j, nil
 	}
-	first, ok := times.After(c.Origin)
+	first, ok := j.times.After(c.Origin)
 	if !ok || !c.End.IsZero() && first.After(c.End) {
-		return r, fmt.Errorf("%w: the job never fires: it ends at %s, before it is due for the first time", components.ErrInvalid, c.Until.Format(time.RFC3339))
+		return j, fmt.Errorf("%w: the job never fires: it ends at %s, before it is due for the first time", components.ErrInvalid, c.Until.Format(time.RFC3339))
 	}
-	r.Next = first
-	return r, nil
+	j.run.Next = first
+	return j, nil
 }
 
 // after is when a job is due after a time of its clock, when it has fired so often; zero: never.

@@ -54,10 +54,7 @@ type Options struct {
 
 // Validate implements components.Validator.
 func (o Options) Validate() error {
-	var faults []error
-	if o.Durability != string(db.Disk) && o.Durability != string(db.OS) {
-		faults = append(faults, fmt.Errorf("durability is disk or os, not %q", o.Durability))
-	}
+	faults := []error{store.CheckDurability(o.Durability)}
 	if o.MaxAttempts < 1 {
 		faults = append(faults, fmt.Errorf("max_attempts: %d is less than 1", o.MaxAttempts))
 	}
@@ -83,7 +80,7 @@ func (Options) Guarantees() string {
 
 // driver asks the machine of the store, wherever that is.
 type driver struct {
-	link    *store.Link
+	store.Client
 	options Options
 	name    string // of the component, and a slash
 }
@@ -99,30 +96,21 @@ func Open(ctx context.Context, env components.Env, o Options) (schedule.Driver, 
 	if err != nil {
 		return nil, err
 	}
-	return &driver{link: link, options: o, name: env.ID.Name + "/"}, nil
+	return &driver{Client: store.Client{Link: link}, options: o, name: env.ID.Name + "/"}, nil
 }
-
-// Close leaves the store.
-func (d *driver) Close(context.Context) error {
-	d.link.Close()
-	return nil
-}
-
-// Check tells whether the store would serve a call now.
-func (d *driver) Check(ctx context.Context) error { return d.link.Check(ctx) }
 
 func (d *driver) Policy() schedule.Policy {
 	return schedule.Policy{MaxAttempts: d.options.MaxAttempts, MaxDelay: d.options.MaxDelay}
 }
 
 func (d *driver) Create(ctx context.Context, j schedule.Job, replace bool) (schedule.State, error) {
-	out, err := createCall.Call(ctx, d.link, createIn{Key: d.name + j.Name, Job: j, Replace: replace, Durability: d.options.Durability,
+	out, err := createCall.Call(ctx, d.Link, createIn{Key: d.name + j.Name, Job: j, Replace: replace, Durability: d.options.Durability,
 		SkipAfter: d.options.SkipAfter, Retention: d.options.Retention})
 	return out, err
 }
 
 func (d *driver) Get(ctx context.Context, name string) (schedule.State, error) {
-	return getCall.Call(ctx, d.link, getIn{Key: d.name + name})
+	return getCall.Call(ctx, d.Link, getIn{Key: d.name + name})
 }
 
 func (d *driver) List(ctx context.Context, prefix, after string, limit int) ([]schedule.State, error) {
@@ -130,11 +118,11 @@ func (d *driver) List(ctx context.Context, prefix, after string, limit int) ([]s
 	if after != "" {
 		in.After = d.name + after
 	}
-	out, err := listCall.Call(ctx, d.link, in)
+	out, err := listCall.Call(ctx, d.Link, in)
 	return out.Jobs, err
 }
 
 func (d *driver) Delete(ctx context.Context, name string) error {
-	_, err := deleteCall.Call(ctx, d.link, deleteIn{Key: d.name + name, Durability: d.options.Durability})
+	_, err := deleteCall.Call(ctx, d.Link, deleteIn{Key: d.name + name, Durability: d.options.Durability})
 	return err
 }

@@ -2,7 +2,7 @@ package local
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"sync"
 
@@ -58,25 +58,32 @@ func (m *machine) Handlers(mux *store.Mux) {
 	watchCall.Handle(mux, m.watch)
 }
 
-// recover learns all jobs.
+// recover learns all jobs but those that cannot be read.
 func (m *machine) recover() error {
 	v := m.space.View()
 	defer v.Close()
 	for raw, value := range v.Scan([]byte("j"), db.After([]byte("j"))) {
 		key := string(raw[1:])
-		c, err := decode[content](key, value)
-		if err != nil {
+		switch j, err := read(v, key, value); {
+		case errors.Is(err, components.ErrDamaged):
+			m.without(key, nil, err)
+		case err != nil:
 			return err
-		}
-		r, err := m.runOf(v, key)
-		if err != nil {
-			return err
-		}
-		if err := m.put(key, &c, r); err != nil {
-			return err
+		default:
+			m.put(newJob(key, &j.content, j.times), j.run)
 		}
 	}
 	return v.Err()
+}
+
+// without goes on without a job whose records cannot be read; j is nil before it was taken in.
+func (m *machine) without(key string, j *job, why error) {
+	m.log.Error("a job does not fire", "op", "fire", "job", name(key), "err", why)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.jobs[key] == j {
+		m.forget(key)
+	}
 }
 
 // reader is an update or a view.
@@ -84,75 +91,84 @@ type reader interface {
 	Get(key []byte) (value []byte, ok bool, err error)
 }
 
-func (m *machine) runOf(r reader, key string) (run, error) {
+// records are what there is of a job.
+type records struct {
+	content content
+	run     run
+	times   schedule.Times
+}
+
+// read answers ErrDamaged if a job cannot be fired, for what its records are.
+func read(r reader, key string, raw []byte) (j records, err error) {
+	if err := store.DecodeRecord(raw, &j.content); err != nil {
+		return j, unreadable(key, err)
+	}
 	raw, ok, err := r.Get(runKey(key))
-	if err == nil && !ok {
-		err = fmt.Errorf("%w: job %q has lost the record of what became of it", components.ErrDamaged, key)
-	}
 	if err != nil {
-		return run{}, err
+		return j, err
 	}
-	return decode[run](key, raw)
+	if !ok {
+		return j, unreadable(key, errors.New("what became of it is not there"))
+	}
+	if err := store.DecodeRecord(raw, &j.run); err != nil {
+		return j, unreadable(key, err)
+	}
+	if j.times, err = j.content.trigger().Times(j.content.Origin); err != nil {
+		return j, unreadable(key, err)
+	}
+	return j, nil
 }
 
 // find answers false for a key that has no job.
-func (m *machine) find(r reader, key string) (c content, state run, ok bool, err error) {
+func find(r reader, key string) (j records, ok bool, err error) {
 	raw, ok, err := r.Get(contentKey(key))
 	if err != nil || !ok {
-		return c, state, false, err
+		return j, false, err
 	}
-	if c, err = decode[content](key, raw); err != nil {
-		return c, state, false, err
-	}
-	state, err = m.runOf(r, key)
-	return c, state, err == nil, err
+	j, err = read(r, key, raw)
+	return j, true, err
 }
 
 func (m *machine) create(ctx context.Context, in createIn) (state schedule.State, err error) {
 	err = m.space.Update(ctx, db.Durability(in.Durability), func(tx *db.Tx) error {
-		c, r, ok, err := m.find(tx, in.Key)
+		there, ok, err := find(tx, in.Key)
+		switch {
+		case err != nil && !(in.Replace && errors.Is(err, components.ErrDamaged)):
+			return err
+		case err == nil && ok && there.content.job(in.Job.Name).Same(in.Job):
+			state = m.state(in.Key, &there)
+			return nil
+		case ok && !in.Replace:
+			return schedule.Exists()
+		}
+		fresh, err := m.begin(&in, tx)
 		if err != nil {
 			return err
 		}
-		if ok && c.job(in.Job.Name).Same(in.Job) {
-			state = m.state(in.Key, &c, &r)
-			return nil
-		}
-		if ok && !in.Replace {
-			return schedule.Exists()
-		}
-		fresh := contentOf(&in)
-		fresh.Serial = tx.NextID()
-		if r, err = m.begin(fresh, tx); err != nil {
-			return err
-		}
-		state = m.state(in.Key, fresh, &r)
-		return m.write(tx, in.Key, fresh, r)
+		state = m.state(in.Key, &fresh)
+		return m.write(tx, in.Key, &fresh)
 	})
 	return state, err
 }
 
-// write stores a new job, and takes it in when that is safe.
-func (m *machine) write(tx *db.Tx, key string, c *content, r run) error {
-	raw, err := encode(c)
+// write stores a new job, and takes it in when that is safe. By then nothing is used any more of what its caller has lent.
+func (m *machine) write(tx *db.Tx, key string, fresh *records) error {
+	raw, err := store.EncodeRecord(&fresh.content)
 	if err != nil {
 		return err
 	}
 	tx.Set(contentKey(key), raw)
-	if err := m.writeRun(tx, key, &r); err != nil {
+	if err := m.writeRun(tx, key, &fresh.run); err != nil {
 		return err
 	}
-	tx.Then(func() {
-		if err := m.put(key, c, r); err != nil {
-			m.log.Error("a job was stored that cannot be fired", "op", "create", "job", key, "err", err)
-		}
-	})
+	j, r := newJob(key, &fresh.content, fresh.times), fresh.run
+	tx.Then(func() { m.put(j, r) })
 	return nil
 }
 
 func (m *machine) writeRun(tx *db.Tx, key string, r *run) error {
 	r.Revision = tx.NextID()
-	raw, err := encode(r)
+	raw, err := store.EncodeRecord(r)
 	if err == nil {
 		tx.Set(runKey(key), raw)
 	}
@@ -162,14 +178,14 @@ func (m *machine) writeRun(tx *db.Tx, key string, r *run) error {
 func (m *machine) get(_ context.Context, in getIn) (schedule.State, error) {
 	v := m.space.View()
 	defer v.Close()
-	c, r, ok, err := m.find(v, in.Key)
+	j, ok, err := find(v, in.Key)
 	if err != nil {
 		return schedule.State{}, err
 	}
 	if !ok {
 		return schedule.State{}, schedule.NotFound()
 	}
-	return m.state(in.Key, &c, &r), nil
+	return m.state(in.Key, &j), nil
 }
 
 func (m *machine) list(ctx context.Context, in listIn) (out listOut, err error) {
@@ -185,15 +201,11 @@ func (m *machine) list(ctx context.Context, in listIn) (out listOut, err error) 
 			return listOut{}, err
 		}
 		key := string(raw[1:])
-		c, err := decode[content](key, value)
+		j, err := read(v, key, value)
 		if err != nil {
 			return listOut{}, err
 		}
-		r, err := m.runOf(v, key)
-		if err != nil {
-			return listOut{}, err
-		}
-		state := m.state(key, &c, &r)
+		state := m.state(key, &j)
 		bytes += state.Size()
 		if out.Jobs = append(out.Jobs, state); len(out.Jobs) == in.Limit || bytes >= schedule.PageBytes {
 			break
@@ -203,12 +215,12 @@ func (m *machine) list(ctx context.Context, in listIn) (out listOut, err error) 
 }
 
 // state is what is told of a job. What is next by the store's clock is put as the wall clock would.
-func (m *machine) state(key string, c *content, r *run) schedule.State {
-	next := r.Next
-	if !next.IsZero() && !c.trigger().OnWall() {
+func (m *machine) state(key string, j *records) schedule.State {
+	next := j.run.Next
+	if !next.IsZero() && !j.content.trigger().OnWall() {
 		next = m.clock.of(db.Time(next.UnixNano()))
 	}
-	return schedule.State{Job: c.job(name(key)), Next: next, Fired: r.Fired, Last: r.Last}
+	return schedule.State{Job: j.content.job(name(key)), Next: next, Fired: j.run.Fired, Last: j.run.Last}
 }
 
 func (m *machine) remove(ctx context.Context, in deleteIn) (struct{}, error) {

@@ -35,11 +35,12 @@ type listOut struct{ Jobs []schedule.State }
 
 type deleteIn struct{ Key, Durability string }
 
-// watchIn is, first of all, a Start; then what is wanted, in place of what was wanted before, and settlements.
+// watchIn is, first of all, a Start; then what is wanted, in place of what was wanted before, and settlements; and at the end a Last.
 type watchIn struct {
 	Start  *start
 	Wanted *wanted
 	Settle []schedule.Settlement
+	Last   *last
 }
 
 type start struct {
@@ -52,6 +53,9 @@ type wanted struct {
 	Turn uint64 // tells the answers to this from those to what was wanted before
 	Room schedule.Room
 }
+
+// last names the turn whose answer came to somebody last: what was sent for a later one has met nobody.
+type last struct{ Turn uint64 }
 
 // watchOut is, first of all, that the session is there; then, once for each wanted, some firings.
 type watchOut struct {

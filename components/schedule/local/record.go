@@ -4,14 +4,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
-
-	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/store"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 	"github.com/outrigger-mesh/outrigger/components/schedule"
 )
-
-const format = 1
 
 // content is a job as it was created. Origin and End are of the job's own clock: see job.clock.
 type content struct {
@@ -56,28 +52,9 @@ type firing struct {
 func contentKey(key string) []byte { return []byte("j" + key) }
 func runKey(key string) []byte     { return []byte("r" + key) }
 
-var encoding = func() cbor.EncMode {
-	m, err := cbor.EncOptions{Sort: cbor.SortCanonical, Time: cbor.TimeRFC3339NanoUTC}.EncMode()
-	if err != nil {
-		panic(err) // the options are constants
-	}
-	return m
-}()
-
-func encode(v any) ([]byte, error) {
-	raw, err := encoding.Marshal(v)
-	return append([]byte{format}, raw...), err
-}
-
-// decode reads the record of a job.
-func decode[T any](key string, raw []byte) (v T, err error) {
-	if len(raw) == 0 || raw[0] != format {
-		return v, fmt.Errorf("%w: the record of job %q is of a format that this version does not know", components.ErrDamaged, key)
-	}
-	if err := cbor.Unmarshal(raw[1:], &v); err != nil {
-		return v, fmt.Errorf("%w: the record of job %q: %w", components.ErrDamaged, key, err)
-	}
-	return v, nil
+// unreadable is the error of a job with a record that cannot be read.
+func unreadable(key string, why error) error {
+	return fmt.Errorf("%w; it does not fire: delete it, or create it anew with replace", store.Unreadable("job", name(key), why))
 }
 
 func (c *content) job(name string) schedule.Job {
@@ -89,9 +66,9 @@ func (c *content) trigger() schedule.Trigger {
 	return schedule.Trigger{Cron: c.Cron, Zone: c.Zone, Every: c.Every, At: c.At}
 }
 
-func contentOf(in *createIn) *content {
+func contentOf(in *createIn) content {
 	j := &in.Job
-	return &content{Cron: j.Trigger.Cron, Zone: j.Trigger.Zone, Every: j.Trigger.Every, At: j.Trigger.At, Data: j.Data,
+	return content{Cron: j.Trigger.Cron, Zone: j.Trigger.Zone, Every: j.Trigger.Every, At: j.Trigger.At, Data: j.Data,
 		ContentType: j.ContentType, Metadata: j.Metadata, Missed: j.Missed, Repeats: j.Repeats, Until: j.Until,
 		Durability: db.Durability(in.Durability), SkipAfter: in.SkipAfter, Retention: in.Retention}
 }

@@ -18,15 +18,16 @@ type session struct {
 	done    chan struct{} // closed when the machine will say no more
 	err     error         // why, set before
 
-	mu      sync.Mutex
-	turn    uint64
-	waiting bool // for the answer to that turn
-	answer  chan []schedule.Firing
+	mu       sync.Mutex
+	turn     uint64
+	waiting  bool   // for the answer to that turn
+	answered uint64 // the turn whose firings Fetch has answered last
+	answer   chan []schedule.Firing
 }
 
 // Watch joins the application's sessions.
 func (d *driver) Watch(ctx context.Context, w schedule.Watching) (schedule.Session, error) {
-	stream, err := watchCall.Open(context.WithoutCancel(ctx), d.link)
+	stream, err := watchCall.Open(context.WithoutCancel(ctx), d.Link)
 	if err != nil {
 		return nil, err
 	}
@@ -60,9 +61,13 @@ func (s *session) send(in watchIn) error {
 }
 
 func (s *session) closeSend() error {
+	s.mu.Lock()
+	end := watchIn{Last: &last{Turn: s.answered}}
+	s.mu.Unlock()
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	s.silent = true
+	_ = s.stream.Send(end) // a stream that was lost is at its end already
 	return s.stream.CloseSend()
 }
 
@@ -114,6 +119,9 @@ func (s *session) Fetch(ctx context.Context, room schedule.Room) ([]schedule.Fir
 	}
 	select {
 	case firings := <-s.answer:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.answered = turn
 		return firings, nil
 	case <-ctx.Done():
 		return nil, s.withdraw(ctx)
@@ -153,13 +161,12 @@ func (s *session) Settle(_ context.Context, all []schedule.Settlement) error {
 
 // Close lets the machine finish what it was told, and say so.
 func (s *session) Close(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, s.stream.Close)
 	err := s.closeSend()
-	select {
-	case <-s.done:
-	case <-ctx.Done():
+	<-s.done
+	if !stop() {
 		err = ctx.Err()
 	}
 	s.stream.Close()
-	<-s.done
 	return err
 }

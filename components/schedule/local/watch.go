@@ -3,9 +3,7 @@ package local
 import (
 	"container/list"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,6 +34,7 @@ type watcher struct {
 	term   time.Duration
 
 	wanted   wanted
+	last     *last             // set when it says no more
 	room     schedule.Room     // what is left of it; none once it was answered
 	claims   map[string]*claim // by position
 	queue    []*claim          // that are to be sent
@@ -49,6 +48,7 @@ type claim struct {
 	session  *watcher
 	position string
 	attempt  int
+	turn     uint64 // in which it was sent
 	sent     bool
 }
 
@@ -139,26 +139,22 @@ func (m *machine) watch(ctx context.Context, peer store.Peer[watchIn, watchOut])
 	if err := peer.Send(watchOut{}); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- m.listen(peer, w) }()
-	for {
-		select {
-		case <-w.wake:
-			out, err := m.deliveries(w)
-			if err == nil && len(out.Firings) > 0 {
-				err = peer.Send(out)
+	return store.Listen(ctx, peer, func(in watchIn) { m.hear(w, in) }, func(ctx context.Context) error {
+		for {
+			select {
+			case <-w.wake:
+				out, err := m.deliveries(w)
+				if err == nil && len(out.Firings) > 0 {
+					err = peer.Send(out)
+				}
+				if err != nil {
+					return err
+				}
+			case <-ctx.Done():
+				return context.Cause(ctx)
 			}
-			if err != nil {
-				return err
-			}
-		case err := <-ended:
-			return err
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-m.ctx.Done():
-			return fmt.Errorf("%w: the store is being closed", components.ErrUnavailable)
 		}
-	}
+	})
 }
 
 func (m *machine) join(s *start) *watcher {
@@ -182,39 +178,32 @@ func (m *machine) leave(w *watcher) {
 	m.tidy(a)
 }
 
-// giveBack takes a firing from a session. An attempt that the session has not seen does not count.
+// giveBack takes a firing from a session. An attempt that nobody there has seen does not count.
 func (m *machine) giveBack(c *claim) {
-	if !c.sent {
+	if last := c.session.last; !c.sent || last != nil && c.turn > last.Turn {
 		c.job.tried--
 	}
 	m.place(c.job)
 }
 
-// listen takes what the driver says until it has no more to say, which is no error.
-func (m *machine) listen(peer store.Peer[watchIn, watchOut], w *watcher) error {
-	for {
-		in, err := peer.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if in.Wanted != nil {
-			m.want(w, in.Wanted)
-		}
-		if len(in.Settle) > 0 {
-			m.settle(w, in.Settle)
-		}
+// hear takes what the driver says.
+func (m *machine) hear(w *watcher, in watchIn) {
+	if in.Wanted != nil {
+		m.want(w, in.Wanted)
+	}
+	if len(in.Settle) > 0 {
+		m.settle(w, in.Settle)
+	}
+	if in.Last != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		w.last = in.Last
 	}
 }
 
 func (m *machine) want(w *watcher, in *wanted) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !slices.Contains(w.app.sessions, w) { // it has left meanwhile
-		return
-	}
 	queue := w.queue // for what was wanted before
 	w.queue, w.room = nil, schedule.Room{}
 	for _, c := range queue {
@@ -233,7 +222,7 @@ func (m *machine) deliveries(w *watcher) (watchOut, error) {
 	w.queue = nil
 	w.room = schedule.Room{} // until something is wanted anew
 	for _, c := range queue {
-		c.sent = true
+		c.sent, c.turn = true, out.Turn
 	}
 	m.mu.Unlock()
 	v := m.space.View()
@@ -246,9 +235,10 @@ func (m *machine) deliveries(w *watcher) (watchOut, error) {
 		if !ok {
 			continue // it is deleted
 		}
-		content, err := decode[content](c.job.key, raw)
-		if err != nil {
-			return out, err
+		var content content
+		if err := store.DecodeRecord(raw, &content); err != nil {
+			m.without(c.job.key, c.job, unreadable(c.job.key, err))
+			continue
 		}
 		if f, ok := m.firing(w, c, &content); ok {
 			out.Firings = append(out.Firings, f)

@@ -174,6 +174,25 @@ func fetchEnds(s *suite) {
 	}
 }
 
+// endsUnseen: what comes to a session that ends meanwhile, and that nobody there sees, is no attempt.
+func endsUnseen(s *suite) {
+	s.create(job("j", now()))
+	seen := 0
+	for i := range 200 {
+		w := s.watch(s.driver, "")
+		firings := w.within(time.Duration(i)*5*time.Microsecond, plenty)
+		w.close()
+		for _, f := range firings {
+			if seen++; f.Attempt != seen {
+				s.Fatalf("attempt %d of what was seen %d times before", f.Attempt, seen-1)
+			}
+		}
+	}
+	if f := s.watch(s.driver, "").next(); f.Attempt != seen+1 {
+		s.Errorf("attempt %d of what was seen %d times before", f.Attempt, seen)
+	}
+}
+
 func prefix(s *suite) {
 	a, b := s.watch(s.driver, "a"), s.watch(s.driver, "b/")
 	for _, name := range []string{"a", "b", "b/c", "ab", "c"} {

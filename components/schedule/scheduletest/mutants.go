@@ -272,6 +272,14 @@ var firingMutants = []componenttest.Mutant[driver]{
 	{Name: "keeps what a closed session had", Break: sessionFault(func(f *faulty) {
 		f.closed = func() bool { return false }
 	})},
+	{Name: "counts what comes to a session at its end", Break: sessionFault(func(f *faulty) {
+		f.closed = func() bool {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
+			defer cancel()
+			_, _ = f.Session.Fetch(ctx, plenty)
+			return true
+		}
+	})},
 	{Name: "drops each tenth firing", Break: func(d driver) driver {
 		n := 0
 		return &hooks{Driver: d, session: func(f *faulty) {

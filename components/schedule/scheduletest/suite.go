@@ -52,7 +52,8 @@ var cases = []struct {
 	{"OnceMissed", onceMissed}, {"SkipMissed", skipMissed}, {"AllMissed", allMissed}, {"AllBounded", allBounded},
 	{"SkipNobody", skipNobody}, {"AllNobody", allNobody}, {"Restart", restart}, {"RestartUnsettled", restartUnsettled}, {"Fast", fast},
 	{"Done", done}, {"Again", again}, {"Returned", returned}, {"GivenBack", givenBack}, {"Stale", stale}, {"Strange", strange},
-	{"Room", room}, {"NoRoom", noRoom}, {"LessRoom", lessRoom}, {"FetchEnds", fetchEnds}, {"Prefix", prefix}, {"Share", share}, {"Many", many}, {"Close", closing},
+	{"Room", room}, {"NoRoom", noRoom}, {"LessRoom", lessRoom}, {"FetchEnds", fetchEnds}, {"EndsUnseen", endsUnseen}, {"Prefix", prefix},
+	{"Share", share}, {"Many", many}, {"Close", closing},
 }
 
 type suite struct {

@@ -1,0 +1,91 @@
+package local
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+	"github.com/outrigger-mesh/outrigger/components/schedule"
+)
+
+func (w *world) update(dur db.Durability, fn func(tx *db.Tx)) {
+	w.Helper()
+	if err := w.db.Space("schedule").Update(w.Context(), dur, func(tx *db.Tx) error {
+		fn(tx)
+		return nil
+	}); err != nil {
+		w.Error(err)
+	}
+}
+
+// TestRecordsSpoilWhileJobsFire, all at the same moment: those that cannot be read are left out, and the others fire on.
+func TestRecordsSpoilWhileJobsFire(t *testing.T) {
+	inWorld(t, func(w *world) {
+		for _, name := range []string{"content", "run", "sound"} {
+			w.create(name, schedule.Trigger{Every: 10 * time.Second}, schedule.Once)
+		}
+		w.until(15 * time.Second)
+		w.update(db.Disk, func(tx *db.Tx) {
+			tx.Set(contentKey("c/shop/orders/content"), []byte{1, 0xff})
+			tx.Set(runKey("c/shop/orders/run"), nil)
+		})
+		w.until(45 * time.Second)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		want := []string{"content 10s", "run 10s", "sound 10s", "sound 20s", "sound 30s", "sound 40s"}
+		if got := slices.Sorted(slices.Values(w.fired)); !slices.Equal(got, want) {
+			w.Errorf("fired %q, want %q", got, want)
+		}
+		w.m.mu.Lock()
+		defer w.m.mu.Unlock()
+		if jobs := slices.Sorted(maps.Keys(w.m.jobs)); !slices.Equal(jobs, []string{"c/shop/orders/sound"}) {
+			w.Errorf("%q are to be fired still", jobs)
+		}
+	})
+}
+
+// TestLentUntilCreateReturns: when a caller has given up, what it has lent is its own again, though the job may be kept after that.
+func TestLentUntilCreateReturns(t *testing.T) {
+	inWorld(t, func(w *world) {
+		before, safe := make(chan struct{}), make(chan struct{})
+		go w.update(db.OS, func(tx *db.Tx) {
+			<-before // until create waits behind it: they are committed together
+			tx.Then(func() { <-safe })
+		})
+		synctest.Wait()
+		j := schedule.Job{Name: "shop/orders/j", Trigger: schedule.Trigger{Every: time.Hour}, Data: []byte("data"), Metadata: map[string]string{"k": "v"}}
+		ctx, cancel := context.WithCancel(w.Context())
+		ended := make(chan error, 1)
+		go func() {
+			_, err := w.m.create(ctx, createIn{Key: "c/shop/orders/j", Durability: "disk", Job: j})
+			ended <- err
+		}()
+		synctest.Wait()
+		close(before)
+		synctest.Wait()
+		cancel()
+		if err := <-ended; err == nil {
+			w.Error("the job was kept before its caller gave up: this shows nothing")
+		}
+		writing, written := make(chan struct{}), make(chan struct{})
+		go func() { // its owner's, from now on
+			defer close(written)
+			close(writing)
+			copy(j.Data, "XXXX")
+			j.Metadata["k"] = "another"
+			delete(j.Metadata, "k")
+		}()
+		<-writing
+		close(safe)
+		<-written
+		synctest.Wait()
+		state, err := w.m.get(w.Context(), getIn{"c/shop/orders/j"})
+		if err != nil || string(state.Data) != "data" || state.Metadata["k"] != "v" {
+			w.Errorf("%+v, %v", state, err)
+		}
+	})
+}
