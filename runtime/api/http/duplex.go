@@ -1,85 +1,130 @@
 package http
 
 import (
+	"bytes"
+	"context"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	nethttp "net/http"
+	"net/url"
+	"strconv"
+	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
+
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
 )
 
 // duplex serves a method with a stream of requests: JSON texts one after the other, answered by lines, both at once, also over
-// HTTP/1.1. The end of the body is the end of the requests.
-func (h *Handler) duplex(w nethttp.ResponseWriter, r *nethttp.Request) {
+// HTTP/1.1. The end of the body is the end of the requests. The transcoder is not asked: it does that over HTTP/2 alone.
+func (h *Handler) duplex(w nethttp.ResponseWriter, r *nethttp.Request, m protoreflect.MethodDescriptor) {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
 		err := fmt.Errorf("%w: content-encoding %.20q is not served for a stream: send none", components.ErrInvalid, encoding)
 		writeError(w, nethttp.StatusUnsupportedMediaType, components.WithReason(err, ReasonContentType))
 		return
 	}
-	if err := nethttp.NewResponseController(w).EnableFullDuplex(); err != nil {
+	if limit := r.Header.Get("Connect-Timeout-Ms"); limit != "" {
+		if _, err := strconv.ParseUint(limit, 10, 31); err != nil {
+			writeError(w, 0, api.Malformed(fmt.Sprintf("connect-timeout-ms is %.20q, not a number of milliseconds", limit)))
+			return
+		}
+		r.Header.Set("Grpc-Timeout", limit+"m")
+	}
+	wait := nethttp.NewResponseController(w)
+	if err := wait.EnableFullDuplex(); err != nil {
 		writeError(w, 0, err)
 		return
 	}
-	in := &texts{from: capped{r: r.Body}, max: h.opts.MaxMessage}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	r = r.WithContext(ctx)
+	in := &requests{max: h.opts.MaxMessage, input: m.Input(), wait: wait, from: capped{r: r.Body}, cancel: cancel}
 	in.json = json.NewDecoder(&in.from)
-	asStream(r, in, -1)
-	// The transcoder wants HTTP/2 of clients of the Connect protocol, since few of them do both at once without; this connection does.
+	r.Body, r.ContentLength = in, -1
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
-	out := &lines{w: w, max: h.opts.MaxMessage, instead: in.wrong}
-	h.transcoder.ServeHTTP(out, r)
-	out.end()
+	r.Header.Set("Content-Type", "application/grpc")
+	out := &answers{w: w, output: m.Output(), header: nethttp.Header{}}
+	h.opts.GRPC.ServeHTTP(out, r)
+	out.end(in.fault())
 }
 
-// texts makes of JSON texts the messages of a Connect stream.
-type texts struct {
+// requests makes frames of gRPC of JSON texts.
+type requests struct {
 	json    *json.Decoder
 	from    capped
+	input   protoreflect.MessageDescriptor
 	max     int
+	wait    *nethttp.ResponseController
+	cancel  context.CancelFunc // of the method
 	pending []byte
-	err     error        // that it ended with
-	fault   atomic.Value // of the client: an error
+	ended   bool
+	closed  atomic.Bool
+	wrong   atomic.Value // an error: of the client
 }
 
-func (t *texts) Read(p []byte) (int, error) {
-	if len(t.pending) == 0 && t.err == nil {
-		if t.err = t.next(); t.err != nil && t.err != io.EOF {
-			t.fault.Store(t.err)
+func (q *requests) Read(p []byte) (int, error) {
+	if len(q.pending) == 0 && !q.ended {
+		err := q.next()
+		q.ended = err != nil
+		if q.ended && err != io.EOF && !q.closed.Load() { // grpc-go would take it for a broken connection
+			q.wrong.Store(err)
+			q.cancel()
 		}
 	}
-	if len(t.pending) == 0 {
-		return 0, t.err
+	if len(q.pending) == 0 {
+		return 0, io.EOF
 	}
-	n := copy(p, t.pending)
-	t.pending = t.pending[n:]
+	n := copy(p, q.pending)
+	q.pending = q.pending[n:]
 	return n, nil
 }
 
-func (t *texts) next() error {
-	t.from.left = t.max + 1
+func (q *requests) next() error {
+	q.from.left = q.max + 1
 	var text json.RawMessage
-	switch err := t.json.Decode(&text); {
-	case errors.Is(err, io.EOF):
+	err := q.json.Decode(&text)
+	switch {
+	case errors.Is(err, errTooLarge) || len(text) > q.max:
+		return api.TooLarge("http-api", "message", q.max)
+	case err == io.EOF: // between two texts
 		return io.EOF
-	case errors.Is(err, errTooLarge) || err == nil && len(text) > t.max:
-		return api.TooLarge("http-api", "message", t.max)
 	case err != nil:
-		return api.Malformed("a message is no JSON: " + err.Error())
+		return api.Malformed(err.Error())
 	}
-	t.pending = binary.BigEndian.AppendUint32(append(t.pending[:0], 0), uint32(len(text)))
-	t.pending = append(t.pending, text...)
+	message := dynamicpb.NewMessage(q.input)
+	if err := protojson.Unmarshal(text, message); err != nil {
+		return api.Malformed(err.Error())
+	}
+	frame := make([]byte, envelopeSize, envelopeSize+proto.Size(message))
+	if frame, err = (proto.MarshalOptions{}).MarshalAppend(frame, message); err != nil {
+		return api.Malformed(err.Error())
+	}
+	binary.BigEndian.PutUint32(frame[1:], uint32(len(frame)-envelopeSize))
+	q.pending = frame
 	return nil
 }
 
-func (t *texts) Close() error { return nil } // the server closes the body
+// Close ends a Read that waits: the method has ended before its client.
+func (q *requests) Close() error {
+	q.closed.Store(true)
+	return q.wait.SetReadDeadline(time.Now())
+}
 
-// wrong is why no more could be read, if not for its end. It may be asked while it is read.
-func (t *texts) wrong() error {
-	err, _ := t.fault.Load().(error)
+func (q *requests) fault() error {
+	err, _ := q.wrong.Load().(error)
 	return err
 }
 
@@ -96,4 +141,111 @@ func (c *capped) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p[:min(len(p), c.left)])
 	c.left -= n
 	return n, err
+}
+
+// answers makes a line of JSON of each message of a gRPC answer. An error is the last line, or the whole answer if there was no
+// message before it.
+type answers struct {
+	w       nethttp.ResponseWriter
+	output  protoreflect.MessageDescriptor
+	header  nethttp.Header // of gRPC, and its trailers
+	pending []byte
+	begun   bool
+	failed  error
+}
+
+func (a *answers) Header() nethttp.Header { return a.header }
+
+// WriteHeader is called once the method answers; what counts comes with the messages or the trailers.
+func (a *answers) WriteHeader(int) {}
+
+// Flush is a wish of grpc-go's: lines are flushed as they are written.
+func (a *answers) Flush() {}
+
+func (a *answers) Write(p []byte) (int, error) {
+	a.pending = append(a.pending, p...)
+	for a.failed == nil && len(a.pending) >= envelopeSize {
+		end := envelopeSize + int(binary.BigEndian.Uint32(a.pending[1:]))
+		if len(a.pending) < end {
+			break
+		}
+		a.failed = a.message(a.pending[envelopeSize:end])
+		a.pending = a.pending[:copy(a.pending, a.pending[end:])]
+	}
+	return len(p), a.failed
+}
+
+func (a *answers) message(data []byte) error {
+	m := dynamicpb.NewMessage(a.output)
+	if err := proto.Unmarshal(data, m); err != nil {
+		return err
+	}
+	text, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return a.line(text)
+}
+
+func (a *answers) line(text []byte) error {
+	if !a.begun {
+		a.begun = true
+		a.w.Header().Set("Content-Type", typeLines)
+		a.w.WriteHeader(nethttp.StatusOK)
+	}
+	var compact bytes.Buffer // a message is one line, whatever protojson does with white space
+	if err := json.Compact(&compact, text); err != nil {
+		return err
+	}
+	compact.WriteByte('\n')
+	if _, err := a.w.Write(compact.Bytes()); err != nil {
+		return err
+	}
+	return nethttp.NewResponseController(a.w).Flush()
+}
+
+// end tells how the method ended; fault is what was wrong with a request.
+func (a *answers) end(fault error) {
+	st := a.status()
+	if fault != nil {
+		st = api.Status(fault)
+	}
+	switch {
+	case st.Code() != codes.OK && !a.begun:
+		writeError(a.w, 0, st.Err())
+	case st.Code() != codes.OK:
+		text, err := json.Marshal(map[string]wireError{"error": wire(st)})
+		if err == nil {
+			a.line(text) // if that fails there is nobody to tell
+		}
+	case !a.begun:
+		a.w.Header().Set("Content-Type", typeLines)
+		a.w.WriteHeader(nethttp.StatusOK)
+	}
+}
+
+// status reads the trailers, which grpc-go writes as headers.
+func (a *answers) status() *status.Status {
+	if details, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(a.trailer("Grpc-Status-Details-Bin"), "=")); err == nil && len(details) > 0 {
+		var st rpcstatus.Status
+		if proto.Unmarshal(details, &st) == nil {
+			return status.FromProto(&st)
+		}
+	}
+	code, err := strconv.ParseUint(a.trailer("Grpc-Status"), 10, 32)
+	if err != nil {
+		return status.New(codes.Internal, "the method ended without a status")
+	}
+	text, err := url.PathUnescape(a.trailer("Grpc-Message"))
+	if err != nil {
+		text = a.trailer("Grpc-Message")
+	}
+	return status.New(codes.Code(code), text)
+}
+
+func (a *answers) trailer(name string) string {
+	if v := a.header.Get(name); v != "" {
+		return v
+	}
+	return a.header.Get(nethttp.TrailerPrefix + name)
 }

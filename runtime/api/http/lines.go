@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"io"
 	nethttp "net/http"
-
-	"github.com/outrigger-mesh/outrigger/runtime/api"
 )
 
 const (
@@ -20,16 +18,11 @@ func enveloped(r *nethttp.Request, body []byte) *nethttp.Request {
 	framed := make([]byte, envelopeSize, envelopeSize+len(body))
 	binary.BigEndian.PutUint32(framed[1:], uint32(len(body)))
 	framed = append(framed, body...)
-	asStream(r, io.NopCloser(bytes.NewReader(framed)), int64(len(framed)))
-	return r
-}
-
-// asStream makes a request one with a Connect stream of JSON as its body, to be answered by one that is not compressed.
-func asStream(r *nethttp.Request, body io.ReadCloser, size int64) {
 	r.Header.Set("Content-Type", typeStreamJSON)
 	r.Header.Del("Connect-Accept-Encoding")
 	r.Header.Del("Accept-Encoding")
-	r.Body, r.ContentLength = body, size
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(framed)), int64(len(framed))
+	return r
 }
 
 // lines makes of a Connect stream of JSON one line for each message; an error is the last line, or the whole answer, with its HTTP
@@ -41,7 +34,6 @@ type lines struct {
 	pending []byte
 	begun   bool
 	failed  error
-	instead func() error // nil, or a better word for an error at the end
 }
 
 func (l *lines) Header() nethttp.Header { return l.w.Header() }
@@ -77,13 +69,6 @@ func (l *lines) message(flags byte, text []byte) error {
 		}
 		if err := json.Unmarshal(text, &end); err != nil || end.Error == nil {
 			return nil
-		}
-		if l.instead != nil {
-			if err := l.instead(); err != nil {
-				if end.Error, err = json.Marshal(wire(api.Status(err))); err != nil {
-					return err
-				}
-			}
 		}
 		if !l.begun {
 			var e wireError

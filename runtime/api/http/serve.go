@@ -47,7 +47,7 @@ func (h *Handler) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 	r = r.WithContext(ctx)
 	r.Header.Set("Connect-Protocol-Version", "1") // without it plain JSON is taken for REST
 	if method.IsStreamingClient() {
-		h.duplex(w, r)
+		h.duplex(w, r, method)
 		return
 	}
 	wait := nethttp.NewResponseController(w)
