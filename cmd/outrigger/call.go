@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -66,11 +66,13 @@ func callCommand(args []string, out, errs io.Writer) int {
 	f := flagSet("call", errs)
 	where := placeFlags(f)
 	timeout := f.Duration("timeout", 30*time.Second, "longest time for a call that is no stream")
+	reading := f.Duration("for", 0, "how long a stream is read; 0: until it ends")
 	if code, ends := parse(f, args, anyWords); ends {
 		return code
 	}
-	if f.NArg() < 1 || f.NArg() > 2 {
-		fmt.Fprintln(errs, "usage: outrigger call [flags] SERVICE/METHOD [JSON]\nmethods:", strings.Join(methods(), " "))
+	if f.NArg() < 1 {
+		fmt.Fprintln(errs, "usage: outrigger call [flags] SERVICE/METHOD [JSON]\n"+
+			"A stream of requests takes several JSON texts; - reads more from standard input, and its end ends them.\nmethods:", strings.Join(methods(), " "))
 		return exitStart
 	}
 	m, err := method(f.Arg(0))
@@ -78,12 +80,10 @@ func callCommand(args []string, out, errs io.Writer) int {
 		fmt.Fprintln(errs, "outrigger call:", err)
 		return exitStart
 	}
-	in := dynamicpb.NewMessage(m.Input())
-	if f.NArg() == 2 {
-		if err := protojson.Unmarshal([]byte(f.Arg(1)), in); err != nil {
-			fmt.Fprintf(errs, "outrigger call: the request is no %s: %v\n", m.Input().FullName(), err)
-			return exitStart
-		}
+	in, err := requestsOf(m, f.Args()[1:], os.Stdin)
+	if err != nil {
+		fmt.Fprintln(errs, "outrigger call:", err)
+		return exitStart
 	}
 	find, cancel := context.WithTimeout(context.Background(), findTime)
 	defer cancel()
@@ -93,7 +93,7 @@ func callCommand(args []string, out, errs io.Writer) int {
 		return exitStart
 	}
 	defer c.Close()
-	if err := call(c.API(), m, in, *timeout, out); err != nil {
+	if err := call(c.API(), m, in, *timeout, *reading, out); err != nil {
 		printStatus(errs, err)
 		return exitFaults
 	}
@@ -144,41 +144,21 @@ func method(name string) (found protoreflect.MethodDescriptor, err error) {
 	if found == nil {
 		return nil, fmt.Errorf("there is no method %q; there are %s", name, strings.Join(methods(), " "))
 	}
-	if found.IsStreamingClient() {
-		return nil, fmt.Errorf("%s wants a stream of requests, which this command does not have", name)
-	}
 	return found, nil
 }
 
-func call(conn grpc.ClientConnInterface, m protoreflect.MethodDescriptor, in proto.Message, timeout time.Duration, out io.Writer) error {
+func call(conn grpc.ClientConnInterface, m protoreflect.MethodDescriptor, in requests, timeout, reading time.Duration, out io.Writer) error {
 	path := fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())
-	if !m.IsStreamingServer() {
-		ctx, cancel := context.WithTimeout(context.Background(), timeout)
-		defer cancel()
-		answer := dynamicpb.NewMessage(m.Output())
-		if err := conn.Invoke(ctx, path, in, answer); err != nil {
-			return err
-		}
-		return printMessage(out, answer, "  ")
+	if m.IsStreamingServer() {
+		return stream(conn, path, m, in, reading, out)
 	}
-	stream, err := conn.NewStream(context.Background(), &grpc.StreamDesc{ServerStreams: true}, path)
-	if err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	answer := dynamicpb.NewMessage(m.Output())
+	if err := conn.Invoke(ctx, path, in.given[0], answer); err != nil {
 		return err
 	}
-	if err := errors.Join(stream.SendMsg(in), stream.CloseSend()); err != nil {
-		return err
-	}
-	for {
-		answer := dynamicpb.NewMessage(m.Output())
-		if err := stream.RecvMsg(answer); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		if err := printMessage(out, answer, ""); err != nil {
-			return err
-		}
-	}
+	return printMessage(out, answer, "  ")
 }
 
 // printMessage prints a message as JSON, on one line if indent is empty. The white space of protojson differs from build to
