@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-var nacos = Kind{Name: "nacos", About: "one Nacos, standalone, with its store in files; the console is not part of it", Wild: true, install: installNacos, start: startNacos}
+var nacos = Kind{Name: "nacos", About: "one Nacos, standalone, without its console; with nacos.core.auth.enabled=true it lets in nacos by the password nacos", Wild: true, install: installNacos, start: startNacos}
 
 var (
 	//go:embed java/nacos.xml
