@@ -78,7 +78,7 @@ func (t Trigger) cronTimes() (Times, error) {
 	if err != nil {
 		return Times{}, err
 	}
-	zone, err := zoneOf(t.Zone)
+	zone, err := loaded.find(t.Zone)
 	if err != nil {
 		return Times{}, invalid("cron: there is no time zone %.64q in the IANA data base (such as Europe/Berlin)", t.Zone)
 	}

@@ -6,23 +6,41 @@ import (
 	"time"
 )
 
-// loaded are the zones that were asked for: to find one reads files.
-var loaded sync.Map
+// atlas has the zones that were asked for, shared by all jobs of the process: to find one reads files, and it takes some kilobytes. They
+// never change. A name can be written in many ways that find the same file (Europe//Berlin), so they are bounded: what does not fit is
+// found anew each time.
+type atlas struct {
+	most int
+
+	mu    sync.Mutex
+	known map[string]*time.Location
+}
+
+// loaded holds more than the data base has names.
+var loaded = atlas{most: 1000, known: map[string]*time.Location{}}
 
 var errLocal = errors.New("Local is not the same everywhere")
 
-func zoneOf(name string) (*time.Location, error) {
-	if z, ok := loaded.Load(name); ok {
-		return z.(*time.Location), nil
-	}
+func (a *atlas) find(name string) (*time.Location, error) {
 	if name == "Local" {
 		return nil, errLocal
 	}
-	z, err := time.LoadLocation(name)
-	if err == nil {
-		loaded.Store(name, z)
+	a.mu.Lock()
+	zone := a.known[name]
+	a.mu.Unlock()
+	if zone != nil {
+		return zone, nil
 	}
-	return z, err
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.known) < a.most {
+		a.known[name] = zone
+	}
+	return zone, nil
 }
 
 // horizon is how far ahead a table is looked through, in years: a whole cycle of the calendar.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -49,4 +50,31 @@ func TestConformanceOfAClient(t *testing.T) {
 		}
 	})
 	locktest.Run(t, process(dir, "os"))
+}
+
+// TestTheStoresMetersAreShown where nothing but locks is on the store.
+func TestTheStoresMetersAreShown(t *testing.T) {
+	meter := prometheus.NewRegistry()
+	env := components.Env{ID: components.ID{Name: "default"}, Logger: slog.New(slog.DiscardHandler), DataDir: t.TempDir(),
+		Shared: components.NewShared(), Meter: meter}
+	d, err := local.Open(t.Context(), env, local.Options{Durability: "os"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := func() int {
+		families, err := meter.Gather()
+		if err != nil {
+			t.Error(err)
+		}
+		return len(families)
+	}
+	if n := shown(); n != 2 {
+		t.Errorf("%d are shown, want commits and updates", n)
+	}
+	if err := d.(components.Closer).Close(context.WithoutCancel(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if n := shown(); n != 0 {
+		t.Errorf("%d are shown when nothing is on the store", n)
+	}
 }

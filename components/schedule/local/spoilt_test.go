@@ -5,10 +5,10 @@ import (
 	"maps"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+	"github.com/outrigger-mesh/outrigger/components/internal/store/storetest"
 	"github.com/outrigger-mesh/outrigger/components/schedule"
 )
 
@@ -51,38 +51,15 @@ func TestRecordsSpoilWhileJobsFire(t *testing.T) {
 // TestLentUntilCreateReturns: when a caller has given up, what it has lent is its own again, though the job may be kept after that.
 func TestLentUntilCreateReturns(t *testing.T) {
 	inWorld(t, func(w *world) {
-		before, safe := make(chan struct{}), make(chan struct{})
-		go w.update(db.OS, func(tx *db.Tx) {
-			<-before // until create waits behind it: they are committed together
-			tx.Then(func() { <-safe })
-		})
-		synctest.Wait()
 		j := schedule.Job{Name: "shop/orders/j", Trigger: schedule.Trigger{Every: time.Hour}, Data: []byte("data"), Metadata: map[string]string{"k": "v"}}
-		ctx, cancel := context.WithCancel(w.Context())
-		ended := make(chan error, 1)
-		go func() {
+		create := func(ctx context.Context) error {
 			_, err := w.m.create(ctx, createIn{Key: "c/shop/orders/j", Durability: "disk", Job: j})
-			ended <- err
-		}()
-		synctest.Wait()
-		close(before)
-		synctest.Wait()
-		cancel()
-		if err := <-ended; err == nil {
-			w.Error("the job was kept before its caller gave up: this shows nothing")
+			return err
 		}
-		writing, written := make(chan struct{}), make(chan struct{})
-		go func() { // its owner's, from now on
-			defer close(written)
-			close(writing)
+		storetest.Abandon(w, w.m.space, create, func() {
 			copy(j.Data, "XXXX")
-			j.Metadata["k"] = "another"
 			delete(j.Metadata, "k")
-		}()
-		<-writing
-		close(safe)
-		<-written
-		synctest.Wait()
+		})
 		state, err := w.m.get(w.Context(), getIn{"c/shop/orders/j"})
 		if err != nil || string(state.Data) != "data" || state.Metadata["k"] != "v" {
 			w.Errorf("%+v, %v", state, err)

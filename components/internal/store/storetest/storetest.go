@@ -2,8 +2,12 @@
 package storetest
 
 import (
+	"context"
+	"errors"
 	"path/filepath"
+	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/outrigger-mesh/outrigger/components/internal/store"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
@@ -45,4 +49,37 @@ func update(t testing.TB, dataDir, space string, change func(*db.Tx)) {
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Abandon makes a call of a machine whose caller gives up after the call's update was run, and before it is safe. Then own is called, in
+// which the caller may do what it likes with all that it had lent, while what is left of the update is done. To be called in a
+// bubble of testing/synctest.
+func Abandon(t testing.TB, space *db.Space, call func(context.Context) error, own func()) {
+	t.Helper()
+	behind, safe := make(chan struct{}), make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := space.Update(t.Context(), db.OS, func(tx *db.Tx) error {
+			<-behind // until the call's update waits: the two are committed together
+			tx.Then(func() { <-safe })
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+	synctest.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	running.Go(func() {
+		if err := call(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("the call ended before its caller gave up: %v", err)
+		}
+		own()
+	})
+	synctest.Wait()
+	close(behind)
+	synctest.Wait()
+	cancel()
+	close(safe)
+	running.Wait()
+	synctest.Wait()
 }
