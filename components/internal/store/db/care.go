@@ -44,18 +44,18 @@ func size(files vfs.FS, dir string) (used int64, err error) {
 
 // Compact writes the tables anew without what was deleted. Others go on meanwhile.
 func (d *DB) Compact(ctx context.Context) error {
-	if d.ended.Err() != nil {
-		return d.over()
-	}
-	return errors.Join(d.pebble.Flush(), d.pebble.Compact(ctx, []byte{0}, []byte{0xff}, false))
+	return d.ask(ctx, func() error {
+		return errors.Join(d.pebble.Flush(), d.pebble.Compact(ctx, []byte{0}, []byte{0xff}, false))
+	})
 }
 
 // Backup writes what is there now to a folder that is empty or absent, as a store that can be opened. Others go on meanwhile.
-func (d *DB) Backup(_ context.Context, to string) error {
-	if d.ended.Err() != nil {
-		return d.over()
-	}
-	files := d.opts.FS
+func (d *DB) Backup(ctx context.Context, to string) error {
+	return d.ask(ctx, func() error { return d.backup(to) })
+}
+
+func (d *DB) backup(to string) error {
+	files := d.files
 	if names, err := files.List(to); err == nil && len(names) > 0 {
 		return fmt.Errorf("%w: %s is not empty", components.ErrExists, to)
 	} else if err == nil {
@@ -77,7 +77,7 @@ func (d *DB) Backup(_ context.Context, to string) error {
 
 // beginJournal gives a copy of the tables the journal that goes on where they end.
 func (d *DB) beginJournal(dir string) error {
-	o := Options{Dir: dir, FS: d.opts.FS}.withDefaults()
+	o := Options{Dir: dir, FS: d.files}.withDefaults()
 	p, err := o.openEngine(&tableFS{FS: o.FS}, func(error) {}, true)
 	if err != nil {
 		return err

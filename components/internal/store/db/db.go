@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -51,24 +50,12 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// engine are the options of the engine. Its log is not used. The sizes bound what it takes while it serves: tables of 4 MiB
-// in memory, eight at most, and one compaction at a time, of a few tables of 4 MiB; writing waits when it falls behind by twelve levels.
-func (o Options) engine(files vfs.FS, log logger, readOnly bool) *pebble.Options {
-	e := &pebble.Options{FS: files, FormatMajorVersion: engine, DisableWAL: true, ReadOnly: readOnly, Logger: log,
-		MemTableSize: 4 << 20, MemTableStopWritesThreshold: 8, CacheSize: 8 << 20, MaxOpenFiles: 256,
-		L0CompactionThreshold: 4, L0StopWritesThreshold: 12, LBaseMaxBytes: 32 << 20,
-		CompactionConcurrencyRange: func() (int, int) { return 1, 1 }}
-	for i := range e.TargetFileSizes {
-		e.TargetFileSizes[i] = 4 << 20
-	}
-	return e
-}
-
 // DB is one process's hold on the folder. Safe for concurrent use.
 type DB struct {
 	opts     Options
-	pebble   *pebble.DB
+	files    *fence // what the DB changes, it changes through it
 	tables   *tableFS
+	pebble   *pebble.DB
 	journal  *journal
 	clock    *steady
 	lastID   atomic.Uint64
@@ -81,11 +68,12 @@ type DB struct {
 	end     context.CancelCauseFunc
 	ended   context.Context // its cause says why nothing more is done
 	failed  chan struct{}   // closed when the engine has failed
+	broken  error           // why it has
 	fail    func(error)
 	writing sync.WaitGroup
-	tidying sync.WaitGroup
-	mu      sync.Mutex
-	flushed []uint64 // segments of the journal that are not needed any more
+	engaged sync.WaitGroup // calls of the engine, and what waits for it
+	mu      sync.Mutex     // of flushed, and orders what joins engaged before shut
+	flushed []uint64       // segments of the journal that are not needed any more
 	close   func() error
 	view    atomic.Pointer[snapshot]
 }
@@ -97,115 +85,145 @@ var ErrClosed = errors.New("the store is closed")
 const ReasonFailed components.Reason = "STORE_FAILED"
 
 // Open recovers what is in the folder, or makes it. A store that is damaged, or that a later version wrote, is refused and not
-// touched: see Damage and ErrNewer.
+// touched: see Damage and ErrNewer. On a full disk it does not wait for room, and is ErrExhausted with STORE_DISK_FULL.
 func Open(o Options) (*DB, error) {
-	o = o.withDefaults()
-	if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, err
+	d := newDB(o.withDefaults())
+	err := d.open()
+	if err == nil {
+		return d, nil
 	}
-	there, err := checkFormat(o.FS, o.Dir)
-	if err != nil {
-		return nil, err
+	if noRoom(err) {
+		err = fullError(err)
 	}
-	var found replayed
-	if there {
-		found, err = survey(o, tablesAtOpen)
-	} else if found, err = replay(o.FS, o.Dir, 0); err == nil {
-		err = writeFormat(o.FS, o.Dir)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open the store: %w", err)
-	}
-	d := newDB(o)
-	if err := d.open(found); err != nil {
-		return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
-	}
-	return d, nil
+	d.end(err)
+	d.files.close()
+	d.files.wait()
+	return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
 }
 
 func newDB(o Options) *DB {
-	d := &DB{opts: o, tables: &tableFS{FS: o.FS}, queue: make(chan *update, maxBatch), failed: make(chan struct{}), drained: make(chan struct{})}
+	d := &DB{opts: o, files: &fence{FS: o.FS}, queue: make(chan *update, maxBatch), failed: make(chan struct{}), drained: make(chan struct{})}
 	d.ended, d.end = context.WithCancelCause(context.Background())
+	d.tables = &tableFS{FS: d.files, ended: d.ended.Done()}
 	d.close = sync.OnceValue(d.shut)
 	var once sync.Once
 	d.fail = func(why error) {
 		once.Do(func() {
-			o.Logger.Error("the store has failed and is opened again", "err", why)
-			d.end(components.WithReason(fmt.Errorf("%w: the store has failed: %w", components.ErrUnavailable, why), ReasonFailed))
+			d.files.close()
+			d.broken = components.WithReason(fmt.Errorf("%w: the store has failed: %w", components.ErrUnavailable, why), ReasonFailed)
+			o.Logger.Error("the store has failed and has to be opened again", "err", why)
+			d.end(d.broken)
 			close(d.failed)
 		})
 	}
 	return d
 }
 
-func (d *DB) open(found replayed) (err error) {
-	if d.pebble, err = d.opts.openEngine(d.tables, d.fail, false); err != nil {
+func (d *DB) open() error {
+	o := d.opts
+	if err := d.files.MkdirAll(o.Dir, 0o700); err != nil {
 		return err
 	}
-	for _, payload := range found.payloads {
-		if err := d.redo(payload); err != nil {
-			return errors.Join(err, d.pebble.Close())
-		}
+	there, err := checkFormat(o.FS, o.Dir)
+	if err != nil {
+		return err
 	}
-	if err := d.recover(); err != nil {
-		return errors.Join(err, d.pebble.Close())
+	var found replayed
+	if there {
+		found, err = survey(o, tablesAtOpen)
+	} else if found, err = replay(o.FS, o.Dir, 0); err == nil {
+		err = writeFormat(d.files, o.Dir)
 	}
-	d.journal = &journal{fs: d.opts.FS, dir: d.opts.Dir, next: found.next, last: found.last, flush: d.pebble.Flush}
+	if err != nil {
+		return err
+	}
+	if d.pebble, err = o.openEngine(d.tables, d.fail, false); err != nil {
+		return err
+	}
+	if err := d.ask(context.Background(), func() error { return d.recover(found.payloads) }); err != nil {
+		return errors.Join(err, d.guard(d.pebble.Close))
+	}
+	d.journal = &journal{fs: d.files, dir: o.Dir, next: found.next, last: found.last, flush: func() error { return d.ask(context.Background(), d.pebble.Flush) }}
 	if n := len(found.numbers); n > 0 {
 		d.journal.number, d.journal.old = found.numbers[n-1], found.numbers[:n-1]
 	}
 	if len(found.payloads) == 0 {
 		d.journal.synced = d.journal.last
 	}
+	d.tables.patient.Store(true)
 	d.publish()
 	d.writing.Go(d.write)
 	return nil
 }
 
-// openEngine makes an error of what the engine would end the process for.
-func (o Options) openEngine(files vfs.FS, failed func(error), readOnly bool) (p *pebble.DB, err error) {
-	log := logger{o.Logger, failed, new(atomic.Bool)}
-	log.opening.Store(true)
-	defer log.opening.Store(false)
-	defer func() {
-		if fatal := recover(); fatal != nil {
-			err = fmt.Errorf("the engine cannot open the store: %v", fatal)
-		}
-	}()
-	p, err = pebble.Open(o.Dir, o.engine(files, log, readOnly))
-	return p, damaged(o.Dir, err)
-}
-
-func (d *DB) redo(payload []byte) error {
-	b := d.pebble.NewBatch()
-	if err := b.SetRepr(payload); err != nil {
-		return errors.Join(err, b.Close())
+// ask calls do, which waits for the engine: as long as the disk is full, or for ever once the engine has failed. So it comes back
+// when ctx is over or the engine has failed, and do is left to itself. Once the DB is being closed nothing is asked any more.
+func (d *DB) ask(ctx context.Context, do func() error) error {
+	answer := make(chan error, 1)
+	if !d.engage(func() { contain(do, answer) }) {
+		return d.over()
 	}
-	return errors.Join(b.Commit(pebble.NoSync), b.Close())
+	select {
+	case err := <-answer:
+		return err
+	case <-d.failed:
+		return d.broken
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
-// Close waits for the updates that have begun and closes the files. Those that wait fail with ErrClosed. It may be called more
-// than once.
+// engage has do run, which Close waits for; false once the DB is being closed.
+func (d *DB) engage(do func()) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended.Err() != nil {
+		return false
+	}
+	d.engaged.Go(do)
+	return true
+}
+
+// guard calls do, and comes back earlier only if the engine has failed.
+func (d *DB) guard(do func() error) error {
+	if d.hasFailed() {
+		return d.broken
+	}
+	answer := make(chan error, 1)
+	go contain(do, answer)
+	select {
+	case err := <-answer:
+		return err
+	case <-d.failed:
+		return d.broken
+	}
+}
+
+// Close waits for the updates that have begun and closes the files. Those that wait fail with ErrClosed. When it is back nothing
+// of the DB changes the folder any more, whatever has failed. It may be called more than once.
 func (d *DB) Close() error { return d.close() }
 
-func (d *DB) shut() error {
+// shut leaves behind what still runs of an engine that has failed, and perhaps who writes with it: neither can be ended, and what they
+// hold is lost to the process.
+func (d *DB) shut() (err error) {
+	d.mu.Lock()
 	d.end(ErrClosed)
-	stopped := make(chan struct{})
-	go func() {
-		d.writing.Wait()
-		close(stopped)
-	}()
-	select {
-	case <-stopped:
-	case <-d.failed: // the engine stands where it failed, and perhaps who writes with it; what it holds is lost to the process
+	d.mu.Unlock()
+	failed := d.hasFailed()
+	if !failed {
+		err = d.guard(func() error {
+			d.writing.Wait()
+			d.engaged.Wait()
+			return nil
+		})
 	}
-	d.tables.closing.Store(true)
 	d.view.Swap(nil).release()
-	if d.hasFailed() {
-		return nil
+	if !failed && err == nil {
+		err = d.guard(func() error { return errors.Join(d.journal.close(), d.pebble.Close()) })
 	}
-	d.tidying.Wait()
-	return errors.Join(d.journal.close(), d.pebble.Close())
+	d.files.close()
+	d.files.wait()
+	return err
 }
 
 // Failed closes when the store can do nothing more and has to be opened again.
@@ -225,24 +243,3 @@ func (d *DB) over() error { return context.Cause(d.ended) }
 
 // Now is the time by the store's clock: see Time.
 func (d *DB) Now() Time { return d.clock.now() }
-
-// logger keeps what the engine says for those who debug it.
-type logger struct {
-	log     *slog.Logger
-	failed  func(error)
-	opening *atomic.Bool
-}
-
-func (l logger) Infof(format string, args ...any)  { l.log.Debug(fmt.Sprintf(format, args...)) }
-func (l logger) Errorf(format string, args ...any) { l.log.Warn(fmt.Sprintf(format, args...)) }
-
-// Fatalf is where the engine expects the process to end. Instead the store does, and the goroutine of the engine's that cannot
-// go on: the locks that it holds are let go, so that what others have begun to read comes to an end.
-func (l logger) Fatalf(format string, args ...any) {
-	err := fmt.Errorf(format, args...)
-	if l.opening.Load() {
-		panic(err) // it is not the engine's goroutine
-	}
-	l.failed(err)
-	runtime.Goexit()
-}

@@ -11,8 +11,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -220,228 +218,54 @@ func TestNewerFormatIsRefusedUntouched(t *testing.T) {
 	}
 }
 
-// tight is a file system with so much room.
-type tight struct {
-	vfs.FS
-	room  atomic.Int64 // -1: as much as is wanted
-	asked atomic.Bool  // whether it says how much there is
-	sync  atomic.Pointer[error]
-	match atomic.Pointer[string] // of the files that sync fails for
-}
-
-func newTight() *tight {
-	t := &tight{FS: vfs.NewMem()}
-	t.room.Store(-1)
-	return t
-}
-
-func (t *tight) take(n int) error {
-	if room := t.room.Load(); room >= 0 && t.room.Add(-int64(n)) < 0 {
-		t.room.Store(0)
-		return syscall.ENOSPC
+// What is damaged while the store is open fails who reads it, and nobody else.
+func TestDamageThatIsFoundLater(t *testing.T) {
+	image, want := written(t, true)
+	fs := folder(t, image)
+	d, err := reopen(fs)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return nil
-}
-
-func (t *tight) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if t.room.Load() == 0 {
-		return nil, syscall.ENOSPC
-	}
-	f, err := t.FS.Create(name, c)
-	return &tightFile{f, t, name}, err
-}
-
-func (t *tight) ReuseForWrite(from, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	f, err := t.FS.ReuseForWrite(from, name, c)
-	return &tightFile{f, t, name}, err
-}
-
-func (t *tight) GetDiskUsage(string) (vfs.DiskUsage, error) {
-	if !t.asked.Load() {
-		return vfs.DiskUsage{}, vfs.ErrUnsupported
-	}
-	room := t.room.Load()
-	if room < 0 {
-		room = 1 << 30
-	}
-	return vfs.DiskUsage{AvailBytes: uint64(room), TotalBytes: 1 << 30}, nil
-}
-
-type tightFile struct {
-	vfs.File
-	t    *tight
-	name string
-}
-
-func (f *tightFile) Write(p []byte) (int, error) {
-	if err := f.t.take(len(p)); err != nil {
-		n, _ := f.File.Write(p[:len(p)/2]) // as far as there was room
-		return n, err
-	}
-	return f.File.Write(p)
-}
-
-func (f *tightFile) fails() error {
-	if err, match := f.t.sync.Load(), f.t.match.Load(); err != nil && strings.Contains(f.name, *match) {
-		return *err
-	}
-	return nil
-}
-
-func (f *tightFile) Sync() error     { return errors.Join(f.fails(), f.File.Sync()) }
-func (f *tightFile) SyncData() error { return errors.Join(f.fails(), f.File.SyncData()) }
-
-func isFull(err error) bool {
-	d := (*components.Detail)(nil)
-	return errors.Is(err, components.ErrExhausted) && errors.As(err, &d) && d.Reason == db.ReasonDiskFull
-}
-
-func TestFullDisk(t *testing.T) {
-	for name, told := range map[string]bool{"which says how full it is": true, "which does not say": false} {
-		t.Run(name, func(t *testing.T) {
-			fs := newTight()
-			fs.asked.Store(told)
-			d := open(t, fs)
-			defer d.Close()
-			if err := errors.Join(set(d, "before", "1"), d.Check()); err != nil {
-				t.Fatal(err)
-			}
-			fs.room.Store(10)
-			time.Sleep(100 * time.Millisecond) // it is not asked for each write
-			if err := set(d, "during", strings.Repeat("x", 1000)); !isFull(err) {
-				t.Fatalf("a write to a full disk: %v", err)
-			}
-			if err := set(d, "during", strings.Repeat("x", 1000)); !isFull(err) {
-				t.Fatalf("another: %v", err)
-			}
-			if err := d.Check(); told && !isFull(err) {
-				t.Errorf("the check says %v", err)
-			}
-			if got := contents(t, d); got["before"] != "1" || len(got) != 1 {
-				t.Errorf("there is %v", got)
-			}
-			fs.room.Store(-1)
-			time.Sleep(100 * time.Millisecond)
-			if err := errors.Join(set(d, "after", "2"), d.Check()); err != nil {
-				t.Errorf("when there is room again: %v", err)
-			}
-			if got := contents(t, d); len(got) != 2 {
-				t.Errorf("there is %v", got)
-			}
-			d.Close()
-			again, err := reopen(fs)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer again.Close()
-			if got := contents(t, again); len(got) != 2 || got["before"] != "1" || got["after"] != "2" {
-				t.Errorf("after a restart there is %v", got)
-			}
-		})
-	}
-}
-
-// The tables wait for room in the background, and nothing ends the process.
-func TestDiskThatFillsUpWhileTablesAreWritten(t *testing.T) {
-	fs := newTight()
-	d := open(t, fs)
-	var acked []string
-	fs.room.Store(9 << 20)
-	for i := 0; i < 100; i++ {
-		key := fmt.Sprint(i)
-		if err := set(d, key, strings.Repeat("x", 300<<10)); err == nil {
-			acked = append(acked, key)
-		} else if !isFull(err) {
+	defer d.Close()
+	for name, data := range image {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		f, err := fs.OpenReadWrite("store/"+name, "test")
+		if err != nil {
 			t.Fatal(err)
 		}
+		for at := range data[:len(data)/2] {
+			data[at] ^= 0x40
+		}
+		if _, err := f.WriteAt(data, 0); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
 	}
-	if len(acked) == 0 || len(acked) == 100 {
-		t.Fatalf("%d of 100 writes were taken", len(acked))
+	v := d.Space("test").View()
+	defer v.Close()
+	var damage *db.Damage
+	read := func(key string) error {
+		_, _, err := v.Get([]byte(key))
+		_, looked := v.Look([]byte(key), func([]byte) {})
+		if (err == nil) != (looked == nil) || errors.Is(err, components.ErrDamaged) != errors.Is(looked, components.ErrDamaged) {
+			t.Errorf("%s: Get answers %v, Look %v", key, err, looked)
+		}
+		return err
 	}
-	fs.room.Store(-1)
-	for end := time.Now().Add(20 * time.Second); set(d, "after", "1") != nil; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it does not write again though there is room")
+	if err := read("large-4"); !errors.Is(err, components.ErrDamaged) || !errors.As(err, &damage) || !strings.HasSuffix(damage.File, ".sst") {
+		t.Errorf("a value that is damaged: %v", err)
+	}
+	for key, value := range v.Scan(nil, nil) {
+		if want[string(key)] != string(value) {
+			t.Errorf("a scan shows another value of %s, of %d bytes", key, len(value))
 		}
 	}
-	if err := d.Close(); err != nil {
-		t.Fatal(err)
+	if err := v.Err(); !errors.Is(err, components.ErrDamaged) {
+		t.Errorf("a scan: %v", err)
 	}
-	again, err := reopen(fs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer again.Close()
-	got := contents(t, again)
-	for _, key := range acked {
-		if len(got[key]) != 300<<10 {
-			t.Errorf("%s is gone", key)
-		}
-	}
-}
-
-func TestSyncThatFails(t *testing.T) {
-	fs := newTight()
-	d := open(t, fs)
-	defer d.Close()
-	if err := set(d, "before", "1"); err != nil {
-		t.Fatal(err)
-	}
-	broken, journal := error(syscall.EIO), ".journal"
-	fs.match.Store(&journal)
-	fs.sync.Store(&broken)
-	var detail *components.Detail
-	if err := set(d, "during", "1"); !errors.As(err, &detail) || detail.Reason != db.ReasonOutcomeUnknown {
-		t.Errorf("a write that was not synced: %v", err)
-	}
-	if err := set(d, "during", "2"); !errors.Is(err, components.ErrUnavailable) {
-		t.Errorf("the next one: %v", err)
-	}
-	fs.sync.Store(nil)
-	if err := set(d, "after", "1"); err != nil {
-		t.Errorf("when the disk works again: %v", err)
-	}
-	want := contents(t, d)
-	d.Close()
-	again, err := reopen(fs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer again.Close()
-	if got := contents(t, again); !maps.Equal(got, want) || got["after"] != "1" {
-		t.Errorf("after a restart there is %v, before it was %v", got, want)
-	}
-}
-
-// Where the engine would end the process, the store says that it has failed and can be opened again.
-func TestEngineThatGivesUp(t *testing.T) {
-	fs := newTight()
-	d := open(t, fs)
-	if err := set(d, "before", "1"); err != nil {
-		t.Fatal(err)
-	}
-	broken, manifest := error(syscall.EIO), "MANIFEST"
-	fs.match.Store(&manifest)
-	fs.sync.Store(&broken)
-	go d.Compact(ctx) // it does not come back
-	select {
-	case <-d.Failed():
-	case <-time.After(20 * time.Second):
-		t.Fatal("it has not failed")
-	}
-	if err := set(d, "during", "1"); !errors.Is(err, components.ErrUnavailable) {
-		t.Errorf("a write to a store that has failed: %v", err)
-	}
-	if err := d.Close(); err != nil {
-		t.Error(err)
-	}
-	fs.sync.Store(nil)
-	again, err := reopen(fs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer again.Close()
-	if got := contents(t, again); got["before"] != "1" {
-		t.Errorf("there is %v", got)
+	if err := errors.Join(set(d, "after", "1"), d.Check()); err != nil {
+		t.Errorf("a write after that: %v", err)
 	}
 }

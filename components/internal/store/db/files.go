@@ -2,6 +2,7 @@ package db
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"sync/atomic"
 	"syscall"
@@ -10,42 +11,80 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// tableFS is the file system of the engine, which takes it badly when the disk is full, and ends the process. So what the engine
-// writes in the background waits here for room instead. What is waited for with that is refused meanwhile: see full.
+// tableFS is the file system of the engine, which takes it badly when the disk is full: it ends the process, or tries again
+// without a pause. So what it writes in the background waits here for room instead, until there is some, or the DB is closed or has
+// failed. What is waited for with that is refused meanwhile: see full. An error that is left is an errWrite.
 type tableFS struct {
 	vfs.FS
-	waiting atomic.Int32 // writes that wait for room
-	closing atomic.Bool  // nothing waits any longer
+	ended   <-chan struct{} // nothing waits any longer
+	patient atomic.Bool     // false while the DB is being opened: nothing waits yet
+	waiting atomic.Int32    // writes that wait for room
 }
 
+// errWrite is of what the engine could not write. It is given up then: it would try again, for ever.
+var errWrite = errors.New("the engine cannot write")
+
+// roomPause is between two looks whether there is room, which no file system tells by itself.
 const roomPause = 50 * time.Millisecond
 
 func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
-// patiently repeats what failed for lack of room.
+// patiently repeats what fails for lack of room.
 func (t *tableFS) patiently(try func() error) error {
 	err := try()
-	if !noRoom(err) {
-		return err
+	if noRoom(err) && t.patient.Load() {
+		err = t.wait(err, try)
 	}
+	return unwritten(err)
+}
+
+func (t *tableFS) wait(err error, try func() error) error {
 	t.waiting.Add(1)
 	defer t.waiting.Add(-1)
-	for noRoom(err) && !t.closing.Load() {
-		time.Sleep(roomPause)
-		err = try()
+	pause := time.NewTicker(roomPause)
+	defer pause.Stop()
+	for noRoom(err) {
+		select {
+		case <-pause.C:
+			err = try()
+		case <-t.ended:
+			return err
+		}
 	}
 	return err
+}
+
+func unwritten(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errWrite, err)
 }
 
 // Lock does nothing: the folder is locked before it is opened, and by another way.
 func (t *tableFS) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
 
-func (t *tableFS) Create(name string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
-	err = t.patiently(func() error { f, err = t.FS.Create(name, c); return err })
+func (t *tableFS) open(try func() (vfs.File, error)) (f vfs.File, err error) {
+	err = t.patiently(func() error {
+		f, err = try()
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	return &tableFile{f, t}, nil
+}
+
+func (t *tableFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return t.open(func() (vfs.File, error) { return t.FS.Create(name, c) })
+}
+
+func (t *tableFS) ReuseForWrite(from, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return t.open(func() (vfs.File, error) { return t.FS.ReuseForWrite(from, name, c) })
+}
+
+func (t *tableFS) OpenDir(name string) (vfs.File, error) {
+	return t.open(func() (vfs.File, error) { return t.FS.OpenDir(name) })
 }
 
 func (t *tableFS) Rename(from, to string) error {
@@ -70,4 +109,15 @@ func (f *tableFile) Write(p []byte) (n int, err error) {
 		return err
 	})
 	return n, err
+}
+
+// What was to be synced may be gone when that fails: it is not tried again.
+
+func (f *tableFile) Sync() error { return unwritten(f.File.Sync()) }
+
+func (f *tableFile) SyncData() error { return unwritten(f.File.SyncData()) }
+
+func (f *tableFile) SyncTo(length int64) (full bool, err error) {
+	full, err = f.File.SyncTo(length)
+	return full, unwritten(err)
 }

@@ -33,7 +33,7 @@ func look(r pebble.Reader, key []byte, see func(value []byte)) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, err
+		return false, damaged(tablesOf, err)
 	}
 	see(v)
 	return true, closer.Close()

@@ -2,6 +2,7 @@ package db
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -15,8 +16,13 @@ var (
 	keySequence = []byte("\x00seq")
 )
 
-// recover reads the store's own state.
-func (d *DB) recover() error {
+// recover brings the commits of the journal into the tables, and reads the store's own state.
+func (d *DB) recover(payloads [][]byte) error {
+	for _, payload := range payloads {
+		if err := d.redo(payload); err != nil {
+			return err
+		}
+	}
 	last, err := number(d.pebble, keyLastID)
 	if err != nil {
 		return err
@@ -29,6 +35,14 @@ func (d *DB) recover() error {
 	}
 	d.clock = resume(d.opts.Clock, noted)
 	return nil
+}
+
+func (d *DB) redo(payload []byte) error {
+	b := d.pebble.NewBatch()
+	if err := b.SetRepr(payload); err != nil {
+		return errors.Join(err, b.Close())
+	}
+	return errors.Join(b.Commit(pebble.NoSync), b.Close())
 }
 
 // idsAhead is how many are reserved at once.

@@ -66,7 +66,10 @@ func (s *Space) Update(ctx context.Context, dur Durability, fn func(*Tx) error) 
 		select {
 		case <-u.done:
 			return u.err
-		default: // it came when the writer had gone
+		default: // it came when the writer had gone, or the writer went with it
+			if !u.takeBack() {
+				return unknown(d.over())
+			}
 			return d.over()
 		}
 	}
@@ -125,10 +128,7 @@ func (d *DB) commit(first *update) {
 	var group []*update
 	disk := false
 	for u := first; ; {
-		if u.err = u.begins(); u.err == nil {
-			u.err = d.run(u, b)
-		}
-		close(u.ran)
+		d.run(u, b)
 		group = append(group, u)
 		disk = disk || u.dur != OS && u.err == nil
 		if len(group) == maxBatch || b.Len() >= maxBatchBytes {
@@ -166,8 +166,15 @@ func (d *DB) commit(first *update) {
 	}
 }
 
-// run runs one update; what it wrote joins the batch if it succeeds.
-func (d *DB) run(u *update, b *pebble.Batch) error {
+// run runs one update if it may begin; what it wrote joins the batch if it succeeds.
+func (d *DB) run(u *update, b *pebble.Batch) {
+	defer close(u.ran)
+	if u.err = u.begins(); u.err == nil {
+		u.err = d.decide(u, b)
+	}
+}
+
+func (d *DB) decide(u *update, b *pebble.Batch) error {
 	tx := &Tx{d: d, prefix: u.prefix, all: b}
 	defer func() { u.last = tx.last }()
 	if err := errors.Join(u.fn(tx), tx.failed); err != nil {
@@ -261,7 +268,7 @@ func (d *DB) tidy(numbers []uint64) {
 		d.opts.Logger.Warn("the tables cannot be brought to the disk", "err", err)
 		return
 	}
-	d.tidying.Go(func() {
+	d.engage(func() {
 		select {
 		case <-flushed:
 			d.mu.Lock()

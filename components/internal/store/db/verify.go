@@ -49,20 +49,30 @@ func survey(o Options, bytes int64) (replayed, error) {
 	if err != nil {
 		return replayed{}, err
 	}
-	applied := uint64(0)
-	err = checkTables(o.FS, o.Dir, p, bytes)
-	if err == nil {
-		applied, err = number(p, keySequence)
-	}
-	if err = errors.Join(err, p.Close()); err != nil {
+	applied, answer := uint64(0), make(chan error, 1)
+	go contain(func() error {
+		err := checkTables(o.FS, o.Dir, p, bytes)
+		if err == nil {
+			applied, err = number(p, keySequence)
+		}
+		return errors.Join(err, p.Close())
+	}, answer)
+	if err := <-answer; err != nil {
 		return replayed{}, damaged(o.Dir, err)
 	}
 	return replay(o.FS, o.Dir, applied)
 }
 
+// tablesOf is what is named where it is not known which file is damaged.
+const tablesOf = "one of the store's tables"
+
+// damaged makes a Damage of an error of the engine that is one, of the file given if the engine names none.
 func damaged(file string, err error) error {
 	if d := (*Damage)(nil); errors.As(err, &d) {
 		return err
+	}
+	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
+		return &Damage{File: info.Path, Offset: offsetIn(err), Err: err}
 	}
 	if pebble.IsCorruptionError(err) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrNotExist) {
 		return &Damage{File: file, Offset: -1, Err: err}

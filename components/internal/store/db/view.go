@@ -76,7 +76,7 @@ func get(r pebble.Reader, key []byte) ([]byte, bool, error) {
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, false, damaged(tablesOf, err)
 	}
 	value := append(make([]byte, 0, len(v)), v...)
 	return value, true, closer.Close()
@@ -94,7 +94,7 @@ func (v *View) Scan(from, to []byte) iter.Seq2[[]byte, []byte] {
 func scan(r pebble.Reader, prefix, from, to []byte, failed *error) iter.Seq2[[]byte, []byte] {
 	fail := func(err error) {
 		if *failed == nil {
-			*failed = err
+			*failed = damaged(tablesOf, err)
 		}
 	}
 	end := After(prefix)
@@ -109,7 +109,12 @@ func scan(r pebble.Reader, prefix, from, to []byte, failed *error) iter.Seq2[[]b
 		}
 		defer func() { fail(it.Close()) }()
 		for ok := it.First(); ok; ok = it.Next() {
-			if !yield(it.Key()[len(prefix):], it.Value()) {
+			value, err := it.ValueAndErr()
+			if err != nil {
+				fail(err)
+				return
+			}
+			if !yield(it.Key()[len(prefix):], value) {
 				return
 			}
 		}
