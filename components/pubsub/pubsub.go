@@ -78,7 +78,8 @@ type Driver interface {
 	// another fingerprint the result is Reused(). When one fails, those after it with its topic and ordering key are not stored
 	// either: their result is Skipped(). An error instead of results is about all: it is not known whether they are stored.
 	Publish(ctx context.Context, events []Publication) ([]Result, error)
-	// Subscribe joins a group, and makes it if it is new: its place in the topic is kept from then on, whoever comes and goes.
+	// Subscribe joins a group, and makes it if it is new: its place in the topic is kept from then on, whoever comes and goes, until
+	// nobody has come for as long as the driver says.
 	// The session ends with Close, not with ctx.
 	Subscribe(ctx context.Context, s Subscription) (Session, error)
 	// Policy is what the component's options say of deliveries.

@@ -93,7 +93,7 @@ func TestAnUnreadableTopicIsAlone(t *testing.T) {
 	const name = `topic "b" of namespace "ns" in component "default"`
 	_, err := r.publish(t.Context(), publications("b", "", 1))
 	unreadable(t, err, name)
-	_, err = r.group(t.Context(), &start{Component: "default", Namespace: "ns", Topic: "b", Group: "g", Settings: hourly})
+	_, err = r.machine.join(t.Context(), &start{Component: "default", Namespace: "ns", Topic: "b", Group: "g", Settings: hourly}, nil)
 	unreadable(t, err, name)
 	r.send("a", "", 1)
 	r.send("c", "", 1)
@@ -105,7 +105,10 @@ func TestAnUnreadableGroupIsAlone(t *testing.T) {
 	r := newRig(t, &log)
 	r.send("t", "", 1)
 	open := func(name string) error {
-		_, err := r.group(t.Context(), &start{Component: "default", Namespace: "ns", Topic: "t", Group: name, Settings: hourly})
+		m, err := r.machine.join(t.Context(), &start{Component: "default", Namespace: "ns", Topic: "t", Group: name, Settings: hourly}, nil)
+		if err == nil {
+			m.leave()
+		}
 		return err
 	}
 	for _, name := range []string{"a", "b", "c"} {

@@ -79,8 +79,8 @@ func (m *machine) topic(ctx context.Context, a address, set *settings) (*topic, 
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.rec.Retention != set.Retention || t.rec.RetentionBytes != set.RetentionBytes {
-		t.rec.Retention, t.rec.RetentionBytes = set.Retention, set.RetentionBytes
+	if t.rec.Retention != set.Retention || t.rec.RetentionBytes != set.RetentionBytes || t.rec.Groups != set.Groups {
+		t.rec.Retention, t.rec.RetentionBytes, t.rec.Groups = set.Retention, set.RetentionBytes, set.Groups
 		m.note(t)
 	}
 	return t, nil
@@ -96,7 +96,7 @@ func (m *machine) readTopic(ctx context.Context, a address, set *settings) (*top
 		return nil, err
 	}
 	if !ok {
-		t.rec = topicRecord{Retention: set.Retention, RetentionBytes: set.RetentionBytes}
+		t.rec = topicRecord{Retention: set.Retention, RetentionBytes: set.RetentionBytes, Groups: set.Groups}
 		err = m.space.Update(ctx, db.Durability(set.Durability), func(tx *db.Tx) error {
 			t.rec.ID = tx.NextID()
 			tx.Set(t.key, encode(t.rec))

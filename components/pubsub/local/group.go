@@ -32,6 +32,7 @@ type group struct {
 	members    []*member
 	turn       int
 	pumping    bool
+	forgotten  bool
 	broken     error // why what comes next cannot be read: when all before it is settled the members' streams end
 	serial     uint64
 

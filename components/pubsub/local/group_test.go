@@ -9,15 +9,15 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
 )
 
-// join is a session without a stream, with room for much. It leaves when left is called.
+// join is a session without a stream, with room for much. It leaves when left is called, or with the test.
 func (r *rig) join(group string) (m *member, left func()) {
 	r.t.Helper()
 	s := &start{Component: "default", Namespace: "ns", Topic: "t", Group: group, Settings: hourly, Earliest: true, AckDeadline: time.Minute}
-	g, err := r.group(r.t.Context(), s)
+	m, err := r.machine.join(r.t.Context(), s, func(error) {})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	m = g.enter(s, func(error) {})
+	r.t.Cleanup(m.leave)
 	m.hear(up{Messages: 1000, Bytes: 1 << 30})
 	return m, m.leave
 }
@@ -70,8 +70,7 @@ func TestAttemptsGoWithTheirEvents(t *testing.T) {
 			if n := len(r.keys("e")); n != stays {
 				t.Fatalf("%d events are left, want %d", n, stays)
 			}
-			m, leave = r.join("g")
-			defer leave()
+			m, _ = r.join("g")
 			r.get(m, stays)
 			r.until("the attempts of what is gone are removed", func() bool { return len(r.keys("r")) <= stays })
 		})
@@ -94,7 +93,6 @@ func TestAttemptsOfWhatIsSettledAreRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.open(r.space)
-	_, leave = r.join("g")
-	defer leave()
+	r.join("g")
 	r.until("the attempts are removed", func() bool { return len(r.keys("r")) == 0 })
 }

@@ -22,13 +22,12 @@ func (m *machine) subscribe(ctx context.Context, p store.Peer[up, down]) error {
 	if first.Start == nil {
 		return fmt.Errorf("%w: a session begins with start", components.ErrInvalid)
 	}
-	g, err := m.group(ctx, first.Start)
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	member, err := m.join(ctx, first.Start, end)
 	if err != nil {
 		return err
 	}
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	member := g.enter(first.Start, end)
 	defer member.leave()
 	if err := p.Send(down{}); err != nil {
 		return err
@@ -48,7 +47,7 @@ func (m *machine) subscribe(ctx context.Context, p store.Peer[up, down]) error {
 				return cause
 			}
 			member.leave()
-			return away("keep what was settled", g.keep(m.ctx))
+			return away("keep what was settled", member.g.keep(m.ctx))
 		}
 	}
 }

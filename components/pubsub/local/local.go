@@ -6,9 +6,9 @@
 // In the store's space "pubsub"; T is a topic's id, G a group's, numbers are big-endian of 8 bytes. A record begins with its
 // format, 1; what follows is CBOR unless it says otherwise.
 //
-//	n COMPONENT NUL NAMESPACE NUL TOPIC   a topic: its id, what retention has removed, how long it retains, and up to where it was known to reach
+//	n COMPONENT NUL NAMESPACE NUL TOPIC   a topic: its id, what retention has removed, how long it retains events and groups, and up to where it was known to reach
 //	e T SEQUENCE                          an event: when it was published (the store's time, the wall's), the bytes of the topic up to it, and the event
-//	g T GROUP                             a group: its id, and the sequence up to which all is settled
+//	g T GROUP                             a group: its id, the sequence up to which all is settled, and when it had members
 //	a G BLOCK                             which of the 4096 events of a block are settled: a bit each, the lowest first
 //	r G SEQUENCE                          an event that was delivered and is not settled: its attempts, and not before when it comes again
 //	i T IDEMPOTENCY-KEY                   a publication: its fingerprint, the event's id, when the record expires
@@ -29,7 +29,7 @@ import (
 
 func init() {
 	components.Register(pubsub.Drivers, "local", Options{Durability: string(db.Disk), Delivery: pubsub.DefaultPolicy,
-		Retention: 7 * 24 * time.Hour, RetentionBytes: 1 << 30, Idempotency: 24 * time.Hour}, Open)
+		Retention: 7 * 24 * time.Hour, RetentionBytes: 1 << 30, Groups: 30 * 24 * time.Hour, Idempotency: 24 * time.Hour}, Open)
 }
 
 // Options of the driver.
@@ -38,6 +38,7 @@ type Options struct {
 	Delivery       pubsub.Policy   `yaml:"delivery"`
 	Retention      time.Duration   `yaml:"retention" doc:"how long a topic keeps an event, handled or not"`
 	RetentionBytes components.Size `yaml:"retention_bytes" doc:"how much a topic keeps; beyond it the oldest events go"`
+	Groups         time.Duration   `yaml:"groups" doc:"how long a group keeps its place while nobody subscribes to it, if that is more than the retention; then it is forgotten"`
 	Idempotency    time.Duration   `yaml:"idempotency" doc:"how long an idempotency key gives the first answer again"`
 }
 
@@ -53,6 +54,9 @@ func (o Options) Validate() error {
 	if o.RetentionBytes <= 0 {
 		faults = append(faults, fmt.Errorf("retention_bytes: %s is not above 0", o.RetentionBytes))
 	}
+	if o.Groups <= 0 {
+		faults = append(faults, fmt.Errorf("groups: %s is not above 0", o.Groups))
+	}
 	if o.Idempotency <= 0 {
 		faults = append(faults, fmt.Errorf("idempotency: %s is not above 0", o.Idempotency))
 	}
@@ -66,9 +70,11 @@ func (o Options) Validate() error {
 func (Options) Guarantees() string {
 	return `- Shared by the sidecars of a machine that have the same data folder. One of them has the files open and serves the others; when it goes another takes over, and streams are to be opened again.
 - A publication that was answered is on the disk, and survives the loss of power; with ` + "`durability: os`" + ` it survives the end of any process, but not that of the machine. ` + "`PublishMany`" + ` is one step.
-- Each group gets each event at least once, while the topic retains it. What was settled is kept within a tenth of a second, and always at an orderly end: after a crash the last of it comes again.
+- Each group gets each event at least once, while the topic retains it. What was settled is written down ten times a second, and always at an orderly end: after a crash the last of it comes again.
 - Of the events with one ordering key a group has one unsettled at a time, whoever crashes. Their first deliveries come in the order of publication.
-- Attempts and delays survive a crash, but for those of the last fifth of a second.
+- Attempts and delays are written down in the same way, and survive a crash but for the last of them.
+- Retention removes events whether they were handled or not: a group that is not there holds nothing up. One that nobody has subscribed to for ` + "`groups`" + ` is forgotten, and new when it comes again.
+- A record that cannot be read, because it was damaged or a later version wrote it, is logged once, and who asks for its topic, its group or its idempotency key gets ` + "`DATA_LOSS`" + `; others go on. At an event that cannot be read a group's streams end so, once what is before it is settled; when retention has removed it, or the group was moved past it with ` + "`replay_from`" + `, they go on.
 - When as many as a million events wait behind ordering keys that are held up, the group waits.
 - Delays, deadlines and retention are counted on a clock that does not jump when the machine's time is set.`
 }
@@ -107,7 +113,8 @@ func (d *driver) Check(ctx context.Context) error { return d.link.Check(ctx) }
 func (d *driver) Policy() pubsub.Policy { return d.opts.Delivery }
 
 func (d *driver) settings() settings {
-	return settings{Durability: d.opts.Durability, Retention: d.opts.Retention, RetentionBytes: int64(d.opts.RetentionBytes), Idempotency: d.opts.Idempotency}
+	o := &d.opts
+	return settings{Durability: o.Durability, Retention: o.Retention, RetentionBytes: int64(o.RetentionBytes), Groups: o.Groups, Idempotency: o.Idempotency}
 }
 
 // Publish implements pubsub.Driver.

@@ -15,7 +15,7 @@ import (
 
 func init() { store.Register("pubsub", openMachine) }
 
-// keepEvery is how long what groups have settled may be in memory only.
+// keepEvery is the time between what groups have settled and its being written, which takes its own time.
 const keepEvery = 100 * time.Millisecond
 
 // machine decides, in the process that owns the store, for all components of all sidecars. Topics and groups are read when
@@ -27,9 +27,10 @@ type machine struct {
 	tasks sync.WaitGroup
 	full  chan struct{} // a topic has more than it may retain
 
-	mu     sync.Mutex
-	places map[address]*place
-	told   map[string]bool // what cannot be read
+	mu        sync.Mutex
+	places    map[address]*place
+	told      map[string]bool // what cannot be read
+	abandoned db.Time         // when it was looked for groups that are
 
 	noting sync.Mutex
 	noted  map[keeper]bool // have something that is to be kept
@@ -43,7 +44,7 @@ type keeper interface {
 
 func openMachine(ctx context.Context, space *db.Space, log *slog.Logger) (store.Machine, error) {
 	m := &machine{space: space, log: log, ctx: ctx, places: map[address]*place{}, told: map[string]bool{}, noted: map[keeper]bool{},
-		stir: make(chan struct{}, 1), full: make(chan struct{}, 1)}
+		stir: make(chan struct{}, 1), full: make(chan struct{}, 1), abandoned: space.Now()}
 	m.tasks.Go(m.keepAlways)
 	m.tasks.Go(m.sweepAlways)
 	return m, nil

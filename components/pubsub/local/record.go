@@ -60,11 +60,13 @@ type topicRecord struct {
 	Retention      time.Duration `cbor:"6,keyasint"`
 	RetentionBytes int64         `cbor:"7,keyasint"`
 	Wall           int64         `cbor:"8,keyasint,omitempty"` // of the event at Reached
+	Groups         time.Duration `cbor:"9,keyasint,omitempty"` // 0: it is not known
 }
 
 type groupRecord struct {
-	ID  uint64 `cbor:"1,keyasint"`
-	Low uint64 `cbor:"2,keyasint,omitempty"`
+	ID   uint64  `cbor:"1,keyasint"`
+	Low  uint64  `cbor:"2,keyasint,omitempty"`
+	Seen db.Time `cbor:"3,keyasint,omitempty"` // when it had members, or nearly; 0: it is not known
 }
 
 type retryRecord struct {

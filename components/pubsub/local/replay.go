@@ -15,12 +15,8 @@ func (g *group) move(ctx context.Context, s *start) error {
 	g.keeping.Lock()
 	defer g.keeping.Unlock()
 	return g.t.m.space.Update(ctx, db.Durability(s.Settings.Durability), func(tx *db.Tx) error {
-		for _, prefix := range [][]byte{blocksOf(g.id), retriesOf(g.id)} {
-			for key := range tx.Scan(prefix, db.After(prefix)) {
-				tx.Delete(append([]byte(nil), key...))
-			}
-		}
-		tx.Set(g.key, encode(groupRecord{g.id, low}))
+		forgetSettled(tx, g.id)
+		tx.Set(g.key, encode(groupRecord{g.id, low, tx.Now()}))
 		tx.Then(func() { g.begun(low) })
 		return nil
 	})

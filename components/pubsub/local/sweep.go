@@ -32,18 +32,19 @@ func (m *machine) sweepAlways() {
 	}
 }
 
-// sweep removes the events that are not retained any more, and idempotency keys whose time is over. What goes wrong with one topic
+// sweep removes the events that are not retained any more, groups that nobody comes for, and idempotency keys whose time is over. What goes wrong with one topic
 // leaves the others alone; the first of that is answered, but for what cannot be read, which was told.
 func (m *machine) sweep(ctx context.Context) (first error) {
 	keys, err := m.topicKeys()
 	if err != nil {
 		return err
 	}
+	groups := m.abandonNow()
 	for _, a := range keys {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := m.sweepTopic(ctx, a); err != nil && !errors.Is(m.tell(err), components.ErrDamaged) && first == nil {
+		if err := m.sweepTopic(ctx, a, groups); err != nil && !errors.Is(m.tell(err), components.ErrDamaged) && first == nil {
 			first = err
 		}
 	}
@@ -66,17 +67,18 @@ func (m *machine) topicKeys() (all []address, err error) {
 	return all, v.Err()
 }
 
-func (m *machine) sweepTopic(ctx context.Context, a address) error {
+func (m *machine) sweepTopic(ctx context.Context, a address, groups bool) error {
 	t, err := m.find(ctx, a, &settings{})
 	if err != nil {
 		return err
 	}
-	for more := true; more; {
-		if more, err = t.sweep(ctx); err != nil {
-			return away(a.String(), err)
-		}
+	for more := true; more && err == nil; {
+		more, err = t.sweep(ctx)
 	}
-	return nil
+	if err == nil && groups {
+		err = t.abandon(ctx)
+	}
+	return away(a.String(), err)
 }
 
 // sweep removes up to maxSweep events. more tells whether there may be others to remove.

@@ -19,7 +19,7 @@ type rig struct {
 	stop   func()
 }
 
-var hourly = settings{Durability: "os", Retention: time.Hour, RetentionBytes: 1 << 30, Idempotency: time.Hour}
+var hourly = settings{Durability: "os", Retention: time.Hour, RetentionBytes: 1 << 30, Groups: 3 * time.Hour, Idempotency: time.Hour}
 
 func newRig(t *testing.T, log slog.Handler) *rig {
 	t.Helper()

@@ -18,6 +18,7 @@ type settings struct {
 	Durability     string
 	Retention      time.Duration
 	RetentionBytes int64
+	Groups         time.Duration
 	Idempotency    time.Duration
 }
 
