@@ -3,7 +3,6 @@ package native
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/lock"
@@ -146,15 +145,4 @@ func lockRequest(in interface {
 	r = lock.Request{Name: in.GetName(), Owner: in.GetOwner()}
 	r.Lease, err = leaseOf(in.GetLease())
 	return r, err
-}
-
-// leaseOf is 0 for what is unset, and never for what is set.
-func leaseOf(d *durationpb.Duration) (time.Duration, error) {
-	switch {
-	case d == nil:
-		return 0, nil
-	case d.CheckValid() != nil || d.AsDuration() == 0:
-		return 0, fmt.Errorf("%w: lease %ds %dns is not a duration above 0", components.ErrInvalid, d.GetSeconds(), d.GetNanos())
-	}
-	return d.AsDuration(), nil
 }

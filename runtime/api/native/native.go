@@ -5,7 +5,6 @@ package native
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/cache"
@@ -29,7 +28,6 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // Deps are what the services call. A service without its field is not registered.
@@ -105,18 +103,4 @@ func open[F any](ctx context.Context, from api.Components[F], name string) (comp
 	}
 	who, err = caller(ctx)
 	return component, who, err
-}
-
-// timeToLive is 0 for what is unset, and never for what is set. What a Duration of Go cannot hold becomes its longest one, which
-// is longer than any front allows.
-func timeToLive(d *durationpb.Duration) (time.Duration, error) {
-	switch {
-	case d == nil:
-		return 0, nil
-	case d.CheckValid() != nil:
-		return 0, fmt.Errorf("%w: ttl %ds %dns is not a duration", components.ErrInvalid, d.Seconds, d.Nanos)
-	case d.AsDuration() <= 0:
-		return 0, fmt.Errorf("%w: a ttl of %s is not positive; leave it unset for a key that does not expire", components.ErrInvalid, d.AsDuration())
-	}
-	return d.AsDuration(), nil
 }

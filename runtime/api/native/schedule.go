@@ -3,7 +3,6 @@ package native
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/schedule"
@@ -105,25 +104,6 @@ func trigger(in *pb.Trigger) (t schedule.Trigger, err error) {
 		t.At, err = moment("at", when.At)
 	}
 	return t, err
-}
-
-// span is 0 for what is unset.
-func span(field string, d *durationpb.Duration) (time.Duration, error) {
-	if d == nil {
-		return 0, nil
-	}
-	if d.CheckValid() != nil {
-		return 0, fmt.Errorf("%w: %s %ds %dns is not a duration", components.ErrInvalid, field, d.GetSeconds(), d.GetNanos())
-	}
-	return d.AsDuration(), nil
-}
-
-// timestamp is unset for zero.
-func timestamp(t time.Time) *timestamppb.Timestamp {
-	if t.IsZero() {
-		return nil
-	}
-	return timestamppb.New(t)
 }
 
 func jobState(s schedule.State) *pb.JobState {

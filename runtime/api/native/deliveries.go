@@ -1,0 +1,140 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/pubsub"
+	"github.com/outrigger-mesh/outrigger/components/schedule"
+	commonv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/common/v1"
+
+	"google.golang.org/grpc"
+)
+
+// deliveries is what an application has asked for with its start, and how the service tells of it.
+type deliveries[A, D any] struct {
+	share    share[D]
+	started  *A
+	delivery func(*D) *A
+	draining *A
+}
+
+// share is an application's part of what is delivered: of events, or of firings.
+type share[D any] interface {
+	// Next waits for deliveries, and answers the ErrDraining of its package once after Drain.
+	Next() ([]D, error)
+	Grant(messages, bytes int64) error
+	Ack(ids ...string) error
+	Nack(id string, delay time.Duration) error
+	Reject(id, reason string) error
+	Extend(id string) error
+	Drain()
+	Close()
+}
+
+// request is what an application says on a stream that delivers: the message set that all of them have.
+type request[Q, S any] interface {
+	*Q
+	GetStart() *S
+	GetCredit() *commonv1.Credit
+	GetAck() *commonv1.Ack
+	GetNack() *commonv1.Nack
+	GetReject() *commonv1.Reject
+	GetExtend() *commonv1.Extend
+}
+
+type startMessage[S any] interface {
+	*S
+	GetCredit() *commonv1.Credit
+}
+
+// deliver serves a stream. It runs what the application says on a goroutine of its own, which ends with the stream.
+func deliver[Q, S, A, D any, R request[Q, S], M startMessage[S]](stream grpc.BidiStreamingServer[Q, A], draining context.Context,
+	begin func(context.Context, *S) (*deliveries[A, D], error),
+) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	start := R(first).GetStart()
+	if start == nil {
+		return fmt.Errorf("%w: the first message of a stream is its start", components.ErrInvalid)
+	}
+	ctx, end := context.WithCancelCause(stream.Context())
+	defer end(nil)
+	d, err := begin(ctx, start)
+	if err != nil {
+		return err
+	}
+	defer d.share.Close()
+	if credit := M(start).GetCredit(); credit != nil {
+		if err := d.share.Grant(credit.GetMessages(), credit.GetBytes()); err != nil {
+			return err
+		}
+	}
+	if err := stream.Send(d.started); err != nil {
+		return err
+	}
+	if draining != nil {
+		defer context.AfterFunc(draining, d.share.Drain)()
+	}
+	go func() { end(hear[Q, S, A, D, R](stream, d.share)) }()
+	err = d.tell(stream)
+	if errors.Is(context.Cause(ctx), io.EOF) {
+		return nil // the application will say no more, and what it has not settled goes back
+	}
+	return err
+}
+
+// tell sends what is delivered, until the stream ends.
+func (d *deliveries[A, D]) tell(stream interface{ Send(*A) error }) error {
+	for {
+		some, err := d.share.Next()
+		if errors.Is(err, pubsub.ErrDraining) || errors.Is(err, schedule.ErrDraining) {
+			err = stream.Send(d.draining)
+		}
+		if err != nil {
+			return err
+		}
+		for i := range some {
+			if err := stream.Send(d.delivery(&some[i])); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// hear takes what the application says, until it says no more or something that makes no sense.
+func hear[Q, S, A, D any, R request[Q, S]](stream grpc.BidiStreamingServer[Q, A], to share[D]) error {
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		switch in := R(m); {
+		case in.GetCredit() != nil:
+			err = to.Grant(in.GetCredit().GetMessages(), in.GetCredit().GetBytes())
+		case in.GetAck() != nil:
+			err = to.Ack(in.GetAck().GetDeliveryIds()...)
+		case in.GetNack() != nil:
+			var delay time.Duration
+			if delay, err = span("delay", in.GetNack().GetDelay()); err == nil {
+				err = to.Nack(in.GetNack().GetDeliveryId(), delay)
+			}
+		case in.GetReject() != nil:
+			err = to.Reject(in.GetReject().GetDeliveryId(), in.GetReject().GetReason())
+		case in.GetExtend() != nil:
+			err = to.Extend(in.GetExtend().GetDeliveryId())
+		case in.GetStart() != nil:
+			err = fmt.Errorf("%w: a stream has one start", components.ErrInvalid)
+		default: // what a newer application says is passed over
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
