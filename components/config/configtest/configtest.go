@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/config"
 )
 
@@ -57,16 +58,9 @@ type suite struct {
 	ctx context.Context
 }
 
-// eventually waits until a condition holds that answers why it does not yet.
 func (s *suite) eventually(holds func() error) {
 	s.Helper()
-	var err error
-	for end := time.Now().Add(s.Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if err = holds(); err == nil {
-			return
-		}
-	}
-	s.Fatalf("after %v: %v", s.Patience, err)
+	componenttest.Eventually(s.T, s.Patience, holds)
 }
 
 func (s *suite) get(key string) config.Item {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/lock"
 )
 
@@ -20,7 +21,7 @@ var racing = []test{
 		for range 10 {
 			var winners atomic.Int64
 			var token atomic.Uint64
-			together(crowd, func(i int) {
+			componenttest.Together(crowd, func(i int) {
 				by := f
 				if i%2 == 1 {
 					by = other
@@ -45,7 +46,7 @@ var racing = []test{
 		ctx := f.within(t)
 		var inside atomic.Int64
 		var last atomic.Uint64
-		together(crowd, func(i int) {
+		componenttest.Together(crowd, func(i int) {
 			by := f
 			if i%2 == 1 {
 				by = other
@@ -79,7 +80,7 @@ var racing = []test{
 			ctx, leave := context.WithCancel(t.Context())
 			waits := other.lock(ctx, "l", "", long)
 			time.Sleep(time.Duration(round%5) * time.Millisecond)
-			together(2, func(i int) {
+			componenttest.Together(2, func(i int) {
 				if i == 0 {
 					leave()
 				} else if err := f.Unlock(t.Context(), f.caller, "l", got.Token); err != nil {

@@ -3,14 +3,12 @@ package locktest
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/lock"
 )
 
@@ -66,9 +64,8 @@ type fixture struct {
 
 func (s Suite) open(t *testing.T) *fixture {
 	t.Helper()
-	caller := components.Caller{Namespace: "conformance", App: strings.ToLower(rand.Text()[:12])}
 	d := s.driver(t)
-	return &fixture{Suite: s, Lock: front(d), driver: d, caller: caller}
+	return &fixture{Suite: s, Lock: front(d), driver: d, caller: componenttest.Caller()}
 }
 
 // another is a second driver on the same store, used by the same application.
@@ -81,21 +78,11 @@ func (f *fixture) another(t *testing.T) *fixture {
 func (s Suite) driver(t *testing.T) lock.Driver {
 	t.Helper()
 	d := s.Open(t)
-	t.Cleanup(func() {
-		if c, ok := d.(components.Closer); ok {
-			if err := c.Close(context.WithoutCancel(t.Context())); err != nil {
-				t.Errorf("close: %v", err)
-			}
-		}
-	})
+	t.Cleanup(func() { componenttest.Close(t, d) })
 	return d
 }
 
-func front(d lock.Driver) *lock.Lock {
-	c := components.NewComponent[lock.Driver](components.ID{Capability: "lock", Name: "conformance", Driver: "tested"}, components.Limits{}, nil)
-	c.Set(d)
-	return lock.New(c)
-}
+func front(d lock.Driver) *lock.Lock { return lock.New(componenttest.Component("lock", d)) }
 
 // long is a lease that does not end before the test does.
 const long = time.Hour
@@ -133,10 +120,9 @@ func (f *fixture) held(t *testing.T, name string) time.Duration {
 func (f *fixture) freed(t *testing.T, name string) lock.Lease {
 	t.Helper()
 	var got lock.Lease
-	eventually(t, "the lock is free", func() bool {
-		var err error
+	componenttest.Eventually(t, patience, func() (err error) {
 		got, err = f.try(name, "", long)
-		return err == nil
+		return err
 	})
 	return got
 }
@@ -215,22 +201,4 @@ func reason(t *testing.T, err, kind error, reason components.Reason) *components
 func lost(t *testing.T, err error) {
 	t.Helper()
 	reason(t, err, components.ErrPrecondition, lock.ReasonLost)
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatal("never: " + what)
-}
-
-func together(n int, do func(i int)) {
-	var all sync.WaitGroup
-	for i := range n {
-		all.Go(func() { do(i) })
-	}
-	all.Wait()
 }

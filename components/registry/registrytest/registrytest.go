@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/registry"
 )
 
@@ -133,13 +134,7 @@ func (w *tail) take(all []registry.Record) {
 // want waits until the list is this.
 func (w *tail) want(want ...registry.Record) {
 	w.s.Helper()
-	why := errors.New("nothing is reported")
-	for end := time.Now().Add(w.s.Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if why = w.differs(want); why == nil {
-			return
-		}
-	}
-	w.s.Fatalf("after %v: %v", w.s.Patience, why)
+	componenttest.Eventually(w.s.T, w.s.Patience, func() error { return w.differs(want) })
 }
 
 func (w *tail) differs(want []registry.Record) error {

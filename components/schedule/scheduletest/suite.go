@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/schedule"
 )
 
@@ -70,13 +70,7 @@ func (s *suite) open() schedule.Driver {
 	return d
 }
 
-func (s *suite) shut(d schedule.Driver) {
-	if c, ok := d.(components.Closer); ok {
-		if err := c.Close(context.WithoutCancel(s.Context())); err != nil {
-			s.Errorf("close: %v", err)
-		}
-	}
-}
+func (s *suite) shut(d schedule.Driver) { componenttest.Close(s.T, d) }
 
 // job is one of the application's.
 func job(name string, t schedule.Trigger) schedule.Job {
@@ -103,16 +97,9 @@ func (s *suite) get(name string) schedule.State {
 	return state
 }
 
-// eventually waits until a condition holds that answers why it does not yet.
 func (s *suite) eventually(holds func() error) {
 	s.Helper()
-	var err error
-	for end := time.Now().Add(s.Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if err = holds(); err == nil {
-			return
-		}
-	}
-	s.Fatalf("after %v: %v", s.Patience, err)
+	componenttest.Eventually(s.T, s.Patience, holds)
 }
 
 // watcher is a session.

@@ -3,13 +3,12 @@ package sequencetest
 
 import (
 	"context"
-	"crypto/rand"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/sequence"
 )
 
@@ -54,9 +53,8 @@ type fixture struct {
 
 func (s Suite) open(t *testing.T) *fixture {
 	t.Helper()
-	caller := components.Caller{Namespace: "conformance", App: strings.ToLower(rand.Text()[:12])}
 	d := s.opened(t)
-	return &fixture{Suite: s, Sequence: front(d), driver: d, caller: caller}
+	return &fixture{Suite: s, Sequence: front(d), driver: d, caller: componenttest.Caller()}
 }
 
 // another is a second driver on the same store, used by the same application.
@@ -69,23 +67,12 @@ func (f *fixture) another(t *testing.T) *fixture {
 func (s Suite) opened(t *testing.T) sequence.Driver {
 	t.Helper()
 	d := s.Open(t)
-	t.Cleanup(func() { shut(t, d) })
+	t.Cleanup(func() { componenttest.Close(t, d) })
 	return d
 }
 
-func shut(t *testing.T, d sequence.Driver) {
-	t.Helper()
-	if c, ok := d.(components.Closer); ok {
-		if err := c.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	}
-}
-
 func front(d sequence.Driver) *sequence.Sequence {
-	c := components.NewComponent[sequence.Driver](components.ID{Capability: "sequence", Name: "conformance", Driver: "tested"}, components.Limits{}, nil)
-	c.Set(d)
-	return sequence.New(c)
+	return sequence.New(componenttest.Component("sequence", d))
 }
 
 // row are numbers that were given at once.
@@ -135,12 +122,4 @@ func (g *given) add(t *testing.T, r row) bool {
 	}
 	g.rows = append(g.rows, r)
 	return true
-}
-
-func together(n int, do func(i int)) {
-	var all sync.WaitGroup
-	for i := range n {
-		all.Go(func() { do(i) })
-	}
-	all.Wait()
 }

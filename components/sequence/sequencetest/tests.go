@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/sequence"
 )
 
@@ -91,7 +92,7 @@ var alone = []test{
 	}},
 	{"CloseTwice", func(t *testing.T, f *fixture) {
 		f.want(t, next, "k", 1)
-		shut(t, f.driver)
+		componenttest.Close(t, f.driver)
 	}},
 }
 
@@ -103,7 +104,7 @@ var shared = []test{
 		other := f.another(t)
 		var all given
 		var greatest atomic.Int64
-		together(8, func(i int) {
+		componenttest.Together(8, func(i int) {
 			by := f
 			if i%2 == 1 {
 				by = other
@@ -149,7 +150,7 @@ var shared = []test{
 				t.Fatalf("%v after %d", r, last)
 			}
 			last = r.last
-			shut(t, d)
+			componenttest.Close(t, d)
 		}
 	}},
 }

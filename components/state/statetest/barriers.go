@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/state"
 )
 
@@ -83,7 +84,7 @@ var barriers = []test{
 			var action, back atomic.Value
 			var applied atomic.Int64
 			key := strconv.Itoa(round)
-			together(crowd, func(i int) {
+			componenttest.Together(crowd, func(i int) {
 				op, into := "action", &action
 				if i%2 == 0 {
 					op, into = "compensation", &back

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/state"
 )
 
@@ -93,7 +94,7 @@ var repeats = []test{
 		}
 		var mu sync.Mutex
 		versions := map[string]int{}
-		together(crowd, func(int) {
+		componenttest.Together(crowd, func(int) {
 			r, err := f.Transact(t.Context(), f.caller, keyed("once", put("k", "v")))
 			mu.Lock()
 			defer mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/state"
 )
 
@@ -37,7 +38,7 @@ var sharing = []test{
 	}},
 	{"ReadsWhatWasWritten", func(t *testing.T, f *fixture) {
 		other := f.again(t)
-		together(crowd, func(i int) {
+		componenttest.Together(crowd, func(i int) {
 			key := fmt.Sprint("k", i)
 			for n := range 20 {
 				value := fmt.Sprint(n)
@@ -59,7 +60,7 @@ var sharing = []test{
 			return state.Item{Value: []byte{c, c, c, c, c, c, c, c}, ContentType: string(rune(c)), Metadata: map[string]string{"c": string(rune(c))}}
 		}
 		f.put(t, "k", whole('a'))
-		together(4, func(i int) {
+		componenttest.Together(4, func(i int) {
 			if i == 0 {
 				defer stop.Store(true)
 				for n := range 200 {

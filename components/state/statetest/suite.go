@@ -3,15 +3,12 @@
 package statetest
 
 import (
-	"context"
-	"crypto/rand"
 	"errors"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/state"
 )
 
@@ -68,14 +65,8 @@ type fixture struct {
 func (s Suite) open(t *testing.T) *fixture {
 	t.Helper()
 	d := s.Open(t)
-	f := &fixture{Suite: s, State: front(d), driver: d, caller: components.Caller{Namespace: "conformance", App: strings.ToLower(rand.Text()[:12])}}
-	f.close = func(t *testing.T) {
-		if c, ok := d.(components.Closer); ok {
-			if err := c.Close(context.WithoutCancel(t.Context())); err != nil {
-				t.Errorf("close: %v", err)
-			}
-		}
-	}
+	f := &fixture{Suite: s, State: front(d), driver: d, caller: componenttest.Caller()}
+	f.close = func(t *testing.T) { componenttest.Close(t, d) }
 	t.Cleanup(func() { f.close(t) })
 	return f
 }
@@ -88,11 +79,7 @@ func (f *fixture) again(t *testing.T) *fixture {
 	return g
 }
 
-func front(d state.Driver) *state.State {
-	c := components.NewComponent[state.Driver](components.ID{Capability: "state", Name: "conformance", Driver: "tested"}, components.Limits{}, nil)
-	c.Set(d)
-	return state.New(c)
-}
+func front(d state.Driver) *state.State { return state.New(componenttest.Component("state", d)) }
 
 // get answers the item of a key that must be there.
 func (f *fixture) get(t *testing.T, key string) state.Item {
@@ -207,17 +194,3 @@ func put(key, value string) state.Operation {
 
 // ops is a transaction of some operations.
 func ops(all ...state.Operation) state.Transaction { return state.Transaction{Operations: all} }
-
-// together calls do n times at once and waits for all.
-func together(n int, do func(i int)) {
-	start := make(chan struct{})
-	var running sync.WaitGroup
-	for i := range n {
-		running.Go(func() {
-			<-start
-			do(i)
-		})
-	}
-	close(start)
-	running.Wait()
-}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/state"
 )
 
@@ -112,7 +113,7 @@ var transactions = []test{
 		f.put(t, "b", text("0"))
 		const enough = 60
 		var done atomic.Int64
-		together(crowd, func(int) {
+		componenttest.Together(crowd, func(int) {
 			for range enough {
 				if done.Load() >= enough {
 					return

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/state"
 )
 
@@ -95,7 +96,7 @@ var writes = []test{
 	{"CompareAndSwapRace", func(t *testing.T, f *fixture) {
 		const each = 4
 		f.put(t, "k", text("0"))
-		together(crowd, func(int) {
+		componenttest.Together(crowd, func(int) {
 			for done, attempts := 0, 0; done < each; attempts++ {
 				if attempts > crowd*each {
 					t.Error("more conflicts than others have written")
@@ -124,7 +125,7 @@ var writes = []test{
 			key := fmt.Sprintf("k%d", round)
 			var winners atomic.Int64
 			var winner atomic.Value
-			together(crowd, func(i int) {
+			componenttest.Together(crowd, func(i int) {
 				value := strconv.Itoa(i)
 				_, err := f.set(t, key, text(value), state.Condition{IfAbsent: true}, 0)
 				switch {
