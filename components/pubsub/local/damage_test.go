@@ -66,7 +66,7 @@ func (r *rig) later(key []byte) {
 	}
 }
 
-func unreadable(t *testing.T, err error, words string) {
+func cannotRead(t *testing.T, err error, words string) {
 	t.Helper()
 	if !errors.Is(err, components.ErrDamaged) || !strings.Contains(err.Error(), words) {
 		t.Errorf("%v, want ErrDamaged with %s", err, words)
@@ -92,9 +92,9 @@ func TestAnUnreadableTopicIsAlone(t *testing.T) {
 	}
 	const name = `topic "b" of namespace "ns" in component "default"`
 	_, err := r.publish(t.Context(), publications("b", "", 1))
-	unreadable(t, err, name)
+	cannotRead(t, err, name)
 	_, err = r.machine.join(t.Context(), &start{Component: "default", Namespace: "ns", Topic: "b", Group: "g", Settings: hourly}, nil)
-	unreadable(t, err, name)
+	cannotRead(t, err, name)
 	r.send("a", "", 1)
 	r.send("c", "", 1)
 	log.once(t, name)
@@ -119,8 +119,8 @@ func TestAnUnreadableGroupIsAlone(t *testing.T) {
 	keys := r.keys("g")
 	r.restart(keys[1], blockKey(groupID(t, r, keys[2]), 0))
 	for range 2 {
-		unreadable(t, open("b"), `the record of group "b"`)
-		unreadable(t, open("c"), `group c: data damaged: the record of what was settled, block 0`)
+		cannotRead(t, open("b"), `the record of group "b"`)
+		cannotRead(t, open("c"), `group c: data damaged: the record of settled events, block "0"`)
 	}
 	if err := open("a"); err != nil {
 		t.Error(err)
@@ -261,10 +261,10 @@ func TestAnUnreadableEventEndsTheStream(t *testing.T) {
 	}
 	for range 2 {
 		_, err = s.Fetch(ctx, room)
-		unreadable(t, err, `topic "t" of namespace "ns" in component "default": data damaged: event 2 `)
+		cannotRead(t, err, `topic "t" of namespace "ns" in component "default": data damaged: the record of event "2" `)
 		s = join(time.Time{})
 	}
-	log.once(t, "event 2 ")
+	log.once(t, `event "2" `)
 	all, err := join(before).Fetch(ctx, room)
 	if err != nil || len(all) != 1 || string(all[0].Event.Data) != "3" {
 		t.Errorf("after it was passed over, %+v, %v were fetched, want 3", all, err)

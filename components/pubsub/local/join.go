@@ -24,6 +24,7 @@ func (m *machine) subscribe(ctx context.Context, p store.Peer[up, down]) error {
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
+	defer context.AfterFunc(m.ctx, func() { end(errGone) })()
 	member, err := m.join(ctx, first.Start, end)
 	if err != nil {
 		return err
@@ -32,12 +33,15 @@ func (m *machine) subscribe(ctx context.Context, p store.Peer[up, down]) error {
 	if err := p.Send(down{}); err != nil {
 		return err
 	}
-	defer context.AfterFunc(m.ctx, func() { end(errGone) })()
-	go func() { end(member.listen(p)) }() // it ends with the stream
+	return store.Listen(ctx, p, member.hear, func(ctx context.Context) error { return member.talk(ctx, p) })
+}
+
+// talk sends what is delivered. Once the session has said all it keeps what was settled.
+func (m *member) talk(ctx context.Context, p store.Peer[up, down]) error {
 	for {
 		select {
-		case <-member.ready:
-			if out := member.take(); len(out) > 0 {
+		case <-m.ready:
+			if out := m.take(); len(out) > 0 {
 				if err := p.Send(down{out}); err != nil {
 					return err
 				}
@@ -46,24 +50,13 @@ func (m *machine) subscribe(ctx context.Context, p store.Peer[up, down]) error {
 			if cause := context.Cause(ctx); !errors.Is(cause, io.EOF) {
 				return cause
 			}
-			member.leave()
-			return away("keep what was settled", member.g.keep(m.ctx))
+			m.leave()
+			return away("keep what was settled", m.g.keep(m.g.t.m.ctx))
 		}
 	}
 }
 
 var errGone = fmt.Errorf("%w: the store is being closed", components.ErrUnavailable)
-
-// listen takes what the session says, until it says no more.
-func (m *member) listen(p store.Peer[up, down]) error {
-	for {
-		in, err := p.Recv()
-		if err != nil {
-			return err
-		}
-		m.hear(in)
-	}
-}
 
 func (m *member) hear(in up) {
 	g := m.g

@@ -44,10 +44,7 @@ type Options struct {
 
 // Validate implements components.Validator.
 func (o Options) Validate() error {
-	var faults []error
-	if o.Durability != string(db.Disk) && o.Durability != string(db.OS) {
-		faults = append(faults, fmt.Errorf("durability is disk or os, not %q", o.Durability))
-	}
+	faults := []error{store.CheckDurability(o.Durability)}
 	if o.Retention <= 0 {
 		faults = append(faults, fmt.Errorf("retention: %s is not above 0", o.Retention))
 	}
@@ -81,7 +78,7 @@ func (Options) Guarantees() string {
 
 // driver asks the machine of the store, wherever that is.
 type driver struct {
-	link      *store.Link
+	store.Client
 	opts      Options
 	component string
 }
@@ -97,17 +94,8 @@ func Open(ctx context.Context, env components.Env, o Options) (pubsub.Driver, er
 	if err != nil {
 		return nil, err
 	}
-	return &driver{link: link, opts: o, component: env.ID.Name}, nil
+	return &driver{Client: store.Client{Link: link}, opts: o, component: env.ID.Name}, nil
 }
-
-// Close leaves the store.
-func (d *driver) Close(context.Context) error {
-	d.link.Close()
-	return nil
-}
-
-// Check tells whether the store would take a publication now.
-func (d *driver) Check(ctx context.Context) error { return d.link.Check(ctx) }
 
 // Policy implements pubsub.Driver.
 func (d *driver) Policy() pubsub.Policy { return d.opts.Delivery }
@@ -123,7 +111,7 @@ func (d *driver) Publish(ctx context.Context, events []pubsub.Publication) ([]pu
 	for i, e := range events {
 		in.Events[i] = publication{Namespace: e.Topic.Namespace, Topic: e.Topic.Name, Event: toWire(e.Event), Key: e.IdempotencyKey, Fingerprint: e.Fingerprint}
 	}
-	out, err := publishCall.Call(ctx, d.link, in)
+	out, err := publishCall.Call(ctx, d.Link, in)
 	if err != nil {
 		return nil, err
 	}

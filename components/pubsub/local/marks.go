@@ -2,6 +2,7 @@ package local
 
 import (
 	"encoding/binary"
+	"errors"
 	"math/bits"
 )
 
@@ -127,7 +128,7 @@ func (b *block) encode() []byte {
 func decodeBlock(key, record []byte) (*block, error) {
 	b := &block{}
 	if len(record) != 1+8*len(b) || record[0] != format {
-		return nil, damaged(key, "it is no block of marks")
+		return nil, unreadable(key, errors.New("it is no block of marks"))
 	}
 	for i := range b {
 		b[i] = binary.BigEndian.Uint64(record[1+8*i:])

@@ -2,16 +2,19 @@ package local
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/store"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
 
-// format is the first byte of each record.
+// format is the first byte of events and blocks, as it is of what store.EncodeRecord makes.
 const format = 1
 
 // headLength is that of an event's record before the event: format, the store's time, the wall's, bytes of the topic.
@@ -33,21 +36,25 @@ func expiryKey(at db.Time, record []byte) []byte {
 // sequenceOf is the number that a key ends with.
 func sequenceOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
 
-// what says in words whose record a key is of.
-func what(key []byte) string {
+// unreadable is the error of the record of a key.
+func unreadable(key []byte, why error) error {
+	var what, name string
 	switch key[0] {
+	case 'n':
+		a, _ := addressOf(key)
+		what, name = "topic", a.name
 	case 'e':
-		return fmt.Sprintf("event %d", sequenceOf(key))
+		what, name = "event", strconv.FormatUint(sequenceOf(key), 10)
 	case 'g':
-		return fmt.Sprintf("the record of group %q", key[9:])
+		what, name = "group", string(key[9:])
 	case 'a':
-		return fmt.Sprintf("the record of what was settled, block %d", sequenceOf(key))
+		what, name = "settled events, block", strconv.FormatUint(sequenceOf(key), 10)
 	case 'r':
-		return fmt.Sprintf("the record of the attempts of event %d", sequenceOf(key))
+		what, name = "the attempts of event", strconv.FormatUint(sequenceOf(key), 10)
 	case 'i':
-		return fmt.Sprintf("the record of the idempotency key %q", key[9:])
+		what, name = "idempotency key", string(key[9:])
 	}
-	return "the topic's record"
+	return store.Unreadable(what, name, why)
 }
 
 // topicRecord is stored when something of it changes; Reached and Bytes follow within a second.
@@ -82,25 +89,18 @@ type repeatRecord struct {
 
 // encode is for records of numbers and texts, which cannot fail.
 func encode(v any) []byte {
-	b, err := cbor.Marshal(v)
+	b, err := store.EncodeRecord(v)
 	if err != nil {
 		panic(err)
 	}
-	return append(append(make([]byte, 0, len(b)+1), format), b...)
+	return b
 }
 
 func decode(key, record []byte, v any) error {
-	if len(record) == 0 || record[0] != format {
-		return damaged(key, "it is not of format 1")
-	}
-	if err := cbor.Unmarshal(record[1:], v); err != nil {
-		return damaged(key, err.Error())
+	if err := store.DecodeRecord(record, v); err != nil {
+		return unreadable(key, err)
 	}
 	return nil
-}
-
-func damaged(key []byte, why string) error {
-	return fmt.Errorf("%w: %s cannot be read: %s", components.ErrDamaged, what(key), why)
 }
 
 // encodeEvent leaves room for the head, which stamp fills in.
@@ -125,9 +125,11 @@ func (h head) stamp(record []byte) {
 	binary.BigEndian.PutUint64(record[17:], h.bytes)
 }
 
+var errHead = errors.New("this version does not know its format")
+
 func headOf(key, record []byte) (head, error) {
 	if len(record) < headLength || record[0] != format {
-		return head{}, damaged(key, "it is not of format 1")
+		return head{}, unreadable(key, errHead)
 	}
 	return head{db.Time(binary.BigEndian.Uint64(record[1:])), int64(binary.BigEndian.Uint64(record[9:])), binary.BigEndian.Uint64(record[17:])}, nil
 }
@@ -137,7 +139,7 @@ func decodeEvent(key, record []byte) (e event, err error) {
 		return e, err
 	}
 	if err := cbor.Unmarshal(record[headLength:], &e); err != nil {
-		return e, damaged(key, err.Error())
+		return e, unreadable(key, err)
 	}
 	return e, nil
 }

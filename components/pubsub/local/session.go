@@ -34,7 +34,7 @@ func (d *driver) Subscribe(ctx context.Context, s pubsub.Subscription) (pubsub.S
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel) // while it joins
 	defer stop()
-	stream, err := subscribeStream.Open(life, d.link)
+	stream, err := subscribeStream.Open(life, d.Link)
 	if err != nil {
 		cancel()
 		return nil, err
