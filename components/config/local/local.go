@@ -9,9 +9,7 @@ package local
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/config"
@@ -111,35 +109,25 @@ func (d *driver) Delete(ctx context.Context, key string) error {
 	return err
 }
 
-const (
-	firstPause = 20 * time.Millisecond
-	lastPause  = time.Second
-)
-
 // Watch begins anew, with the whole state, whenever the owner of the store has changed.
 func (d *driver) Watch(ctx context.Context, sel config.Selection, report func([]config.Change, bool) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(d.ended, func() { cancel(fmt.Errorf("%w: the component is closed", components.ErrUnavailable)) })()
-	f := &follower{driver: d, report: report}
 	in := watchIn{Keys: d.named(sel.Keys), Prefixes: d.named(sel.Prefixes)}
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		err := f.follow(ctx, in)
-		switch {
-		case f.failed != nil:
-			return f.failed
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case !f.begun || !errors.Is(err, components.ErrUnavailable):
-			return err
-		case f.progress:
-			pause = firstPause
+	return watchCall.Follow(ctx, d.Link, in, func() func(watchOut) (bool, error) {
+		var initial []config.Change
+		return func(out watchOut) (whole bool, err error) {
+			changes := d.changes(out)
+			if out.Initial {
+				if initial = append(initial, changes...); out.More {
+					return false, nil
+				}
+				changes, initial = initial, nil
+			}
+			return true, report(changes, out.Initial)
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-		}
-	}
+	})
 }
 
 func (d *driver) named(all []string) []string {
@@ -150,54 +138,13 @@ func (d *driver) named(all []string) []string {
 	return full
 }
 
-// follower is what one Watch has come to.
-type follower struct {
-	driver   *driver
-	report   func([]config.Change, bool) error
-	begun    bool  // a whole state was reported
-	progress bool  // by this stream
-	failed   error // of report
-}
-
-// follow reports what one stream tells until it ends.
-func (f *follower) follow(ctx context.Context, in watchIn) error {
-	f.progress = false
-	stream, err := watchCall.Open(ctx, f.driver.Link)
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	if err := stream.Send(in); err != nil {
-		_, err := stream.Recv()
-		return err
-	}
-	var whole []config.Change
-	for {
-		out, err := stream.Recv()
-		if err != nil {
-			return fmt.Errorf("%w: the watch has ended: %w", components.ErrUnavailable, err)
-		}
-		changes := f.changes(out)
-		if out.Initial {
-			if whole = append(whole, changes...); out.More {
-				continue
-			}
-			changes, whole = whole, nil
-		}
-		if f.failed = f.report(changes, out.Initial); f.failed != nil {
-			return f.failed
-		}
-		f.begun, f.progress = true, true
-	}
-}
-
-func (f *follower) changes(out watchOut) []config.Change {
+func (d *driver) changes(out watchOut) []config.Change {
 	changes := make([]config.Change, 0, len(out.Items)+len(out.Gone))
-	for _, item := range f.driver.own(out.Items) {
+	for _, item := range d.own(out.Items) {
 		changes = append(changes, config.Change{Key: item.Key, Item: item})
 	}
 	for _, key := range out.Gone {
-		changes = append(changes, config.Change{Key: key[len(f.driver.name):], Deleted: true})
+		changes = append(changes, config.Change{Key: key[len(d.name):], Deleted: true})
 	}
 	return changes
 }

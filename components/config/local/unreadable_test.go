@@ -24,7 +24,7 @@ func TestUnreadableRecords(t *testing.T) {
 	d = open(t, dir, components.NewShared())
 	damaged := func(what, key string, err error) {
 		t.Helper()
-		if !errors.Is(err, components.ErrDamaged) || !strings.Contains(err.Error(), "default/ns/"+key) {
+		if !errors.Is(err, components.ErrDamaged) || errors.Is(err, components.ErrUnavailable) || !strings.Contains(err.Error(), "default/ns/"+key) {
 			t.Errorf("%s: %v; want that %s is damaged", what, err, key)
 		}
 	}
