@@ -2,9 +2,10 @@ package local
 
 import (
 	"container/heap"
+	"errors"
 	"time"
 
-	"github.com/outrigger-mesh/outrigger/components/internal/store"
+	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 	"github.com/outrigger-mesh/outrigger/components/schedule"
 )
@@ -187,17 +188,14 @@ func (m *machine) change(all []change) {
 // changeOne does nothing for a job that is not what the change was made of any more.
 func (m *machine) changeOne(tx *db.Tx, c change) error {
 	key, r := c.job.key, c.run
-	raw, ok, err := tx.Get(runKey(key))
-	if err != nil || !ok {
-		return err
-	}
 	var there run
-	if err := store.DecodeRecord(raw, &there); err != nil {
-		tx.Then(func() { m.without(key, c.job, unreadable(key, err)) })
+	ok, err := get(tx, key, runKey(key), &there)
+	if errors.Is(err, components.ErrDamaged) {
+		tx.Then(func() { m.without(key, c.job, err) })
 		return nil
 	}
-	if there.Revision != c.base {
-		return nil
+	if err != nil || !ok || there.Revision != c.base {
+		return err
 	}
 	if c.forget {
 		m.erase(tx, key)

@@ -100,18 +100,15 @@ type records struct {
 
 // read answers ErrDamaged if a job cannot be fired, for what its records are.
 func read(r reader, key string, raw []byte) (j records, err error) {
-	if err := store.DecodeRecord(raw, &j.content); err != nil {
-		return j, unreadable(key, err)
-	}
-	raw, ok, err := r.Get(runKey(key))
-	if err != nil {
+	if err := decode(key, raw, &j.content); err != nil {
 		return j, err
 	}
-	if !ok {
-		return j, unreadable(key, errors.New("what became of it is not there"))
+	ok, err := get(r, key, runKey(key), &j.run)
+	if err == nil && !ok {
+		err = unreadable(key, errors.New("what became of it is not there"))
 	}
-	if err := store.DecodeRecord(raw, &j.run); err != nil {
-		return j, unreadable(key, err)
+	if err != nil {
+		return j, err
 	}
 	if j.times, err = j.content.trigger().Times(j.content.Origin); err != nil {
 		return j, unreadable(key, err)
@@ -122,11 +119,26 @@ func read(r reader, key string, raw []byte) (j records, err error) {
 // find answers false for a key that has no job.
 func find(r reader, key string) (j records, ok bool, err error) {
 	raw, ok, err := r.Get(contentKey(key))
+	if errors.Is(err, components.ErrDamaged) {
+		err = unreadable(key, err)
+	}
 	if err != nil || !ok {
 		return j, false, err
 	}
 	j, err = read(r, key, raw)
 	return j, true, err
+}
+
+// get reads one of a job's records; false: it is not there.
+func get(r reader, key string, record []byte, into any) (ok bool, err error) {
+	raw, ok, err := r.Get(record)
+	if errors.Is(err, components.ErrDamaged) { // the part of the file where it is
+		return false, unreadable(key, err)
+	}
+	if err != nil || !ok {
+		return false, err
+	}
+	return true, decode(key, raw, into)
 }
 
 func (m *machine) create(ctx context.Context, in createIn) (state schedule.State, err error) {

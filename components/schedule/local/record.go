@@ -57,6 +57,13 @@ func unreadable(key string, why error) error {
 	return fmt.Errorf("%w; it does not fire: delete it, or create it anew with replace", store.Unreadable("job", name(key), why))
 }
 
+func decode(key string, raw []byte, into any) error {
+	if err := store.DecodeRecord(raw, into); err != nil {
+		return unreadable(key, err)
+	}
+	return nil
+}
+
 func (c *content) job(name string) schedule.Job {
 	return schedule.Job{Name: name, Trigger: c.trigger(), Data: c.Data, ContentType: c.ContentType, Metadata: c.Metadata, Missed: c.Missed,
 		Repeats: c.Repeats, Until: c.Until}

@@ -2,11 +2,16 @@ package local
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/store"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/storetest"
 	"github.com/outrigger-mesh/outrigger/components/schedule"
@@ -65,4 +70,27 @@ func TestLentUntilCreateReturns(t *testing.T) {
 			w.Errorf("%+v, %v", state, err)
 		}
 	})
+}
+
+// broken is what reads from a file of which a part is damaged.
+type broken map[string][]byte
+
+func (b broken) Get(key []byte) (value []byte, ok bool, err error) {
+	if value, ok = b[string(key)]; ok && value == nil {
+		err = fmt.Errorf("%w: a file", components.ErrDamaged)
+	}
+	return value, ok && value != nil, err
+}
+
+// TestDamagedFile fails the jobs whose records are there.
+func TestDamagedFile(t *testing.T) {
+	sound, err := store.EncodeRecord(content{Every: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, b := range map[string]broken{"content": {"jc/a/b/j": nil}, "run": {"jc/a/b/j": sound, "rc/a/b/j": nil}} {
+		if _, _, err := find(b, "c/a/b/j"); !errors.Is(err, components.ErrDamaged) || !strings.Contains(err.Error(), `"a/b/j"`) {
+			t.Errorf("%s: %v, want that the job is damaged", what, err)
+		}
+	}
 }

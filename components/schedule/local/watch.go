@@ -3,6 +3,7 @@ package local
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -228,16 +229,15 @@ func (m *machine) deliveries(w *watcher) (watchOut, error) {
 	v := m.space.View()
 	defer v.Close()
 	for _, c := range queue {
-		raw, ok, err := v.Get(contentKey(c.job.key))
-		if err != nil {
-			return out, err
-		}
-		if !ok {
-			continue // it is deleted
-		}
 		var content content
-		if err := store.DecodeRecord(raw, &content); err != nil {
-			m.without(c.job.key, c.job, unreadable(c.job.key, err))
+		ok, err := get(v, c.job.key, contentKey(c.job.key), &content)
+		switch {
+		case errors.Is(err, components.ErrDamaged):
+			m.without(c.job.key, c.job, err)
+			continue
+		case err != nil:
+			return out, err
+		case !ok: // it is deleted
 			continue
 		}
 		if f, ok := m.firing(w, c, &content); ok {
