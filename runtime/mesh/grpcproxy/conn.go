@@ -71,10 +71,11 @@ type conn struct {
 	out, spare                []byte
 	writing, closed, draining bool
 	idleWrites                int
-	soon                      bool   // a blocking handler is about to flush
-	hung                      bool   // we have closed our side
-	gone                      bool   // the last GOAWAY is sent: streams above last are not served
-	last, next                uint32 // highest stream seen; next to open
+	said                      chan struct{} // closed when all is written; nil: nobody waits
+	soon                      bool          // a blocking handler is about to flush
+	hung                      bool          // we have closed our side
+	gone                      bool          // the last GOAWAY is sent: streams above last are not served
+	last, next                uint32        // highest stream seen; next to open
 	win                       int64
 	initWin                   int64
 	maxStreams                uint32

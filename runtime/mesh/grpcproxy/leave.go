@@ -48,16 +48,24 @@ func (c *conn) peerLeaves(last uint32, b *batch) {
 	b.wake = append(b.wake, c.up)
 }
 
+const lastWordsTime = 100 * time.Millisecond
+
 // lastWords gives another goroutine that writes just now a moment to take a GOAWAY along: after hangUp it would be lost.
 func (c *conn) lastWords() {
-	for range 100 {
-		c.mu.Lock()
-		said := !c.writing && len(c.out) == 0
+	c.mu.Lock()
+	if !c.writing {
 		c.mu.Unlock()
-		if said {
-			return
-		}
-		time.Sleep(time.Millisecond)
+		return
+	}
+	said := make(chan struct{})
+	c.said = said
+	c.mu.Unlock()
+	late := time.NewTimer(lastWordsTime)
+	defer late.Stop()
+	select {
+	case <-said:
+	case <-late.C:
+	case <-c.r.ctx.Done():
 	}
 }
 

@@ -12,11 +12,9 @@ package grpcproxy
 
 import (
 	"context"
-	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -104,7 +102,7 @@ type Relay struct {
 	resuming sync.Mutex
 	resumed  []*parking
 
-	ctx    context.Context // of dialling: ends with Close
+	ctx    context.Context // of dialling and other waits: ends with Close
 	cancel context.CancelFunc
 	once   sync.Once
 	mu     sync.Mutex
@@ -159,21 +157,10 @@ func (r *Relay) init() {
 	})
 }
 
-const acceptPause = 10 * time.Millisecond
-
 // Serve accepts connections until ln is closed.
 func (r *Relay) Serve(ln net.Listener) error {
-	for {
-		nc, err := ln.Accept()
-		switch {
-		case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
-			time.Sleep(acceptPause) // what is open goes on, and makes room when it ends
-		case err != nil:
-			return err
-		default:
-			r.tasks.start(func() { r.ServeConn(nc) })
-		}
-	}
+	r.init()
+	return Accept(ln, r.ctx.Done(), func(error) {}, func(nc net.Conn) { r.tasks.start(func() { r.ServeConn(nc) }) })
 }
 
 // ServeConn relays one downstream connection until it ends.

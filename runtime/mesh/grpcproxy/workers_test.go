@@ -2,16 +2,11 @@ package grpcproxy
 
 import (
 	"context"
-	"errors"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
-
-	"google.golang.org/grpc"
 )
 
 func (c *raw) localCall(id uint32, path string) {
@@ -140,35 +135,5 @@ func TestCloseWaits(t *testing.T) {
 	if handled.Load() != 3 || gone.Load() != 3 || len(e.outs) != 6 {
 		t.Errorf("%d handlers have returned, %d ends of connections and %d of requests were told of; want 3, 3 and 6",
 			handled.Load(), gone.Load(), len(e.outs))
-	}
-}
-
-// scarceListener is a listener that cannot accept at first, for want of file descriptors.
-type scarceListener struct {
-	net.Listener
-	failures int
-}
-
-func (l *scarceListener) Accept() (net.Conn, error) {
-	if l.failures--; l.failures >= 0 {
-		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
-	}
-	return l.Listener.Accept()
-}
-
-// A moment without file descriptors does not end the service.
-func TestServeOutlastsScarcity(t *testing.T) {
-	e := newEnv(t, nil)
-	ln := listen(t)
-	ended := make(chan error, 1)
-	go func() { ended <- e.r.Serve(&scarceListener{ln, 3}) }()
-	cc := client(t, ln.Addr().String())
-	defer cc.Close()
-	if _, err := unary(do(), cc, []byte("x"), grpc.WaitForReady(true)); err != nil {
-		t.Error(err)
-	}
-	ln.Close()
-	if err := <-ended; !errors.Is(err, net.ErrClosed) {
-		t.Error(err)
 	}
 }

@@ -97,6 +97,10 @@ func (c *conn) give(buf []byte) {
 // written ends a turn of writing. c.mu is held, and let go.
 func (c *conn) written(b *batch) {
 	c.writing = false
+	if c.said != nil {
+		close(c.said)
+		c.said = nil
+	}
 	over, blocked := c.draining && len(c.streams) == 0 && !c.hung && (c.up != nil || !c.reading.Load()), len(c.blocked) > 0
 	c.hung = c.hung || over
 	c.mu.Unlock()

@@ -3,13 +3,13 @@ package proxy
 import (
 	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 )
 
 // Protocol is one that is told apart by the first bytes of a connection.
@@ -67,27 +67,29 @@ type Dispatch struct {
 	conns  map[net.Conn]string // to where each is from
 	each   map[string]int
 	closed bool
+	end    chan struct{} // see ended
 	logged time.Time
 	tasks  sync.WaitGroup
 }
 
 // Serve accepts connections until ln is closed.
 func (d *Dispatch) Serve(ln net.Listener) error {
-	for {
-		nc, err := ln.Accept()
-		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED) {
-			d.warn("connection cannot be accepted", "err", err) // what is open goes on
-			time.Sleep(10 * time.Millisecond)
-			continue
-		}
-		if err != nil {
-			return err
-		}
+	return grpcproxy.Accept(ln, d.ended(), func(err error) { d.warn("connection cannot be accepted", "err", err) }, func(nc net.Conn) {
 		if why := d.add(nc); why != "" {
 			nc.Close()
 			d.warn("connection refused", "peer", nc.RemoteAddr().String(), "why", why)
 		}
+	})
+}
+
+// ended closes with Close.
+func (d *Dispatch) ended() chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.end == nil {
+		d.end = make(chan struct{})
 	}
+	return d.end
 }
 
 // add begins to serve a connection, or says why not.
@@ -138,7 +140,11 @@ func (d *Dispatch) remove(nc net.Conn, from string) {
 
 // Close ends the connections whose protocol is not known yet, or whose transport has not ended them, and waits for all.
 func (d *Dispatch) Close() {
+	end := d.ended()
 	d.mu.Lock()
+	if !d.closed {
+		close(end)
+	}
 	d.closed = true
 	for nc := range d.conns {
 		nc.Close()

@@ -3,14 +3,17 @@ package proxy_test
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -284,4 +287,35 @@ func FuzzDispatch(f *testing.F) {
 		here.Close()
 		d.Close()
 	})
+}
+
+// scarce is a listener of a process that has no file descriptors left.
+type scarce struct {
+	net.Listener
+	tried chan struct{}
+}
+
+func (l scarce) Accept() (net.Conn, error) {
+	select {
+	case l.tried <- struct{}{}:
+	default:
+	}
+	return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+}
+
+func TestCloseEndsScarcity(t *testing.T) {
+	d := &proxy.Dispatch{Logger: slog.New(slog.DiscardHandler)}
+	ln, ended := scarce{tried: make(chan struct{}, 1)}, make(chan error, 1)
+	go func() { ended <- d.Serve(ln) }()
+	<-ln.tried
+	d.Close()
+	d.Close()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it tries for ever")
+	}
 }
