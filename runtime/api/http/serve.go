@@ -30,6 +30,7 @@ const (
 	typeLines      = "application/x-ndjson"
 )
 
+// ServeHTTP answers one request; each refusal is JSON with a reason.
 func (h *Handler) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 	if h.leaving.Load() {
 		w.Header().Set("Connection", "close")

@@ -39,6 +39,7 @@ func FromContext(ctx context.Context) *Call {
 	return k
 }
 
+// Path is /service/method.
 func (k *Call) Path() string { return (&Headers{Fields: k.fields}).Path() }
 
 // Metadata is the first value of that name.
@@ -54,6 +55,7 @@ func (k *Call) Metadata(name string) string {
 // Fields are the request's headers, valid during the call.
 func (k *Call) Fields() []Field { return k.fields }
 
+// Headers are the request's, valid during the call, with what is known of its connection.
 func (k *Call) Headers() Headers {
 	return Headers{Fields: k.fields, Conn: k.c.nc, ConnTag: k.c.tag, Tag: k.tag, c: k.c}
 }
@@ -61,17 +63,22 @@ func (k *Call) Headers() Headers {
 // ConnTag is what OnConn said of the connection.
 func (k *Call) ConnTag() any { return k.c.tag }
 
+// Blocking tells whether the method is.
 func (k *Call) Blocking() bool { return k.m.Blocking }
 
 // MayWait tells whether the handler has a goroutine of its own; else it is the connection's reader that runs it.
 func (k *Call) MayWait() bool { return k.m.Blocking || k.slow }
 
+// Tag is that of the Outcome.
 func (k *Call) Tag() any { return k.tag }
 
+// SetHeader adds to the answer's headers, SetTrailer to its trailers. Both are the handler's goroutine's alone, until it returns.
 func (k *Call) SetHeader(n, v string) { k.header = append(k.header, newField(n, v)) }
 
+// SetTrailer is told of at SetHeader.
 func (k *Call) SetTrailer(n, v string) { k.trailer = append(k.trailer, newField(n, v)) }
 
+// Deadline is that of the request, if it brought one. With Done, Err and Value it makes the call a context.
 func (k *Call) Deadline() (time.Time, bool) {
 	return epoch.Add(time.Duration(k.deadline)), k.deadline != 0
 }
@@ -91,6 +98,7 @@ func (k *Call) Done() <-chan struct{} {
 	return k.done
 }
 
+// Err is nil until the call has ended for its client, or its deadline has passed.
 func (k *Call) Err() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -100,6 +108,7 @@ func (k *Call) Err() error {
 	return k.err
 }
 
+// Value is what Relay.Value says of key.
 func (k *Call) Value(key any) any {
 	if key == (callKey{}) {
 		return k

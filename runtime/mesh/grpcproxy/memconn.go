@@ -22,10 +22,12 @@ type MemListener struct {
 	once sync.Once
 }
 
+// NewMemListener makes one that is open.
 func NewMemListener() *MemListener {
 	return &MemListener{ch: make(chan net.Conn), done: make(chan struct{})}
 }
 
+// Accept waits for a Dial, and fails with net.ErrClosed after Close.
 func (l *MemListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.ch:
@@ -35,6 +37,7 @@ func (l *MemListener) Accept() (net.Conn, error) {
 	}
 }
 
+// Dial waits for an Accept, and fails with net.ErrClosed after Close.
 func (l *MemListener) Dial() (net.Conn, error) {
 	a, b := MemPipe(256 << 10)
 	select {
@@ -45,7 +48,10 @@ func (l *MemListener) Dial() (net.Conn, error) {
 	}
 }
 
-func (l *MemListener) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
+// Close ends Accept and Dial; connections that were made go on. It may be called more than once.
+func (l *MemListener) Close() error { l.once.Do(func() { close(l.done) }); return nil }
+
+// Addr says no more than that it is in memory.
 func (l *MemListener) Addr() net.Addr { return memAddr{} }
 
 type memAddr struct{}
