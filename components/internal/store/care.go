@@ -36,7 +36,7 @@ func (c Care) link(ctx context.Context, do func(*Link) error) error {
 
 // alone calls do while nobody owns the store; false if somebody does.
 func (c Care) alone(do func() error) (bool, error) {
-	if err := os.MkdirAll(Dir(c.DataDir), 0o700); err != nil {
+	if err := db.MakeDir(Dir(c.DataDir)); err != nil {
 		return false, explain(err)
 	}
 	l, err := takeLock(Dir(c.DataDir))
@@ -99,7 +99,7 @@ func (c Care) Backup(ctx context.Context, to string) error {
 	})
 }
 
-// Restore makes a backup the store, where there is none yet.
+// Restore makes a backup the store, where there is none yet: all of it, or nothing of it if it fails.
 func (c Care) Restore(_ context.Context, from string) error {
 	alone, err := c.alone(func() error { return db.Restore(nil, from, c.data()) })
 	if !alone && err == nil {

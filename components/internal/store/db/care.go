@@ -49,19 +49,16 @@ func (d *DB) Compact(ctx context.Context) error {
 	})
 }
 
-// Backup writes what is there now to a folder that is empty or absent, as a store that can be opened. Others go on meanwhile.
+// Backup writes what is there now to a folder that is empty or absent, as a store that can be opened. Others go on meanwhile. One that
+// was not finished is refused by whoever reads it.
 func (d *DB) Backup(ctx context.Context, to string) error {
 	return d.ask(ctx, func() error { return d.backup(to) })
 }
 
 func (d *DB) backup(to string) error {
 	files := d.files
-	if names, err := files.List(to); err == nil && len(names) > 0 {
-		return fmt.Errorf("%w: %s is not empty", components.ErrExists, to)
-	} else if err == nil {
-		if err := files.Remove(to); err != nil { // the engine makes it
-			return err
-		}
+	if err := vacate(files, to); err != nil { // the engine makes it
+		return err
 	}
 	if err := d.pebble.Flush(); err != nil { // so that the tables are all there is, without a journal
 		return err
@@ -69,43 +66,95 @@ func (d *DB) backup(to string) error {
 	if err := d.pebble.Checkpoint(to); err != nil {
 		return fmt.Errorf("back up the store: %w", err)
 	}
-	if err := writeFormat(files, to); err != nil {
-		return err
-	}
-	return d.beginJournal(to)
-}
-
-// beginJournal gives a copy of the tables the journal that goes on where they end.
-func (d *DB) beginJournal(dir string) error {
-	o := Options{Dir: dir, FS: d.files}.withDefaults()
-	p, err := o.openEngine(&tableFS{FS: o.FS}, func(error) {}, true)
+	applied, err := d.lastIn(to)
 	if err != nil {
 		return err
 	}
-	applied, err := number(p, keySequence)
-	if err = errors.Join(err, p.Close()); err != nil {
+	if err := beginJournal(files, to, applied); err != nil {
 		return err
 	}
-	j := &journal{fs: o.FS, dir: dir, next: applied + 1, last: applied, synced: applied}
-	return errors.Join(j.rotate(), j.close())
+	if err := beginFormat(files, to); err != nil {
+		return err
+	}
+	return endFormat(files, to)
 }
 
-// Restore copies a backup to a folder that is empty or absent, once the backup was found whole.
-func Restore(files vfs.FS, from, to string) error {
+// lastIn is the number of the last commit in a copy of the tables.
+func (d *DB) lastIn(dir string) (applied uint64, err error) {
+	o := Options{Dir: dir, FS: d.files}.withDefaults()
+	p, err := o.openEngine(&tableFS{FS: o.FS}, func(error) {}, true)
+	if err != nil {
+		return 0, err
+	}
+	applied, err = number(p, keySequence)
+	return applied, errors.Join(err, p.Close())
+}
+
+// vacate removes a folder that is empty, if it is there.
+func vacate(files vfs.FS, dir string) error {
+	there, err := vacant(files, dir)
+	if err != nil || !there {
+		return err
+	}
+	return files.Remove(dir)
+}
+
+// vacant fails for a folder that has something in it, and tells whether it is there.
+func vacant(files vfs.FS, dir string) (there bool, err error) {
+	names, err := files.List(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err == nil && len(names) > 0:
+		err = fmt.Errorf("%w: %s is not empty", components.ErrExists, dir)
+	}
+	return true, err
+}
+
+// Restore makes a folder that is empty or absent a copy of a backup: all of it, or nothing of it when it fails, also for loss of
+// power. The copy is made beside it, read whole and then renamed; what an attempt before has left there is removed. Nobody else may have
+// the folder.
+func Restore(files vfs.FS, from, to string) (err error) {
 	if files == nil {
 		files = vfs.Default
 	}
-	if names, err := files.List(to); err == nil && len(names) > 0 {
-		return fmt.Errorf("%w: %s is not empty", components.ErrExists, to)
+	if _, err := vacant(files, to); err != nil {
+		return err
 	}
 	if err := Verify(Options{Dir: from, FS: files}); err != nil {
 		return err
 	}
-	names, err := files.List(from)
-	if err != nil {
+	beside := to + draft
+	if err := files.RemoveAll(beside); err != nil {
 		return err
 	}
-	if err := files.MkdirAll(to, 0o700); err != nil {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, files.RemoveAll(beside))
+		}
+	}()
+	if err := makeDir(files, beside); err != nil {
+		return err
+	}
+	if err := copyAll(files, from, beside); err != nil {
+		return err
+	}
+	if err := Verify(Options{Dir: beside, FS: files}); err != nil {
+		return err
+	}
+	if err := vacate(files, to); err != nil {
+		return err
+	}
+	if err := files.Rename(beside, to); err != nil {
+		return err
+	}
+	return syncDir(files, files.PathDir(to))
+}
+
+// copyAll copies the files of a folder, to the disk.
+func copyAll(files vfs.FS, from, to string) error {
+	names, err := files.List(from)
+	if err != nil {
 		return err
 	}
 	for _, name := range names {

@@ -104,7 +104,6 @@ func Open(o Options) (*DB, error) {
 func newDB(o Options) *DB {
 	d := &DB{opts: o, files: &fence{FS: o.FS}, queue: make(chan *update, maxBatch), failed: make(chan struct{}), drained: make(chan struct{})}
 	d.ended, d.end = context.WithCancelCause(context.Background())
-	d.tables = &tableFS{FS: d.files, ended: d.ended.Done()}
 	d.close = sync.OnceValue(d.shut)
 	var once sync.Once
 	d.fail = func(why error) {
@@ -116,24 +115,20 @@ func newDB(o Options) *DB {
 			close(d.failed)
 		})
 	}
+	d.tables = &tableFS{FS: d.files, ended: d.ended.Done()}
 	return d
 }
 
 func (d *DB) open() error {
 	o := d.opts
-	if err := d.files.MkdirAll(o.Dir, 0o700); err != nil {
-		return err
-	}
 	there, err := checkFormat(o.FS, o.Dir)
+	if err == nil && !there {
+		err = d.create()
+	}
 	if err != nil {
 		return err
 	}
-	var found replayed
-	if there {
-		found, err = survey(o, tablesAtOpen)
-	} else if found, err = replay(o.FS, o.Dir, 0); err == nil {
-		err = writeFormat(d.files, o.Dir)
-	}
+	found, err := survey(o, tablesAtOpen)
 	if err != nil {
 		return err
 	}
@@ -154,6 +149,28 @@ func (d *DB) open() error {
 	d.publish()
 	d.writing.Go(d.write)
 	return nil
+}
+
+// create makes a store with nothing in it.
+func (d *DB) create() error {
+	o := d.opts
+	if err := makeDir(d.files, o.Dir); err != nil {
+		return err
+	}
+	if err := beginFormat(d.files, o.Dir); err != nil {
+		return err
+	}
+	p, err := o.openEngine(d.tables, d.fail, false)
+	if err == nil {
+		err = d.guard(p.Close)
+	}
+	if err != nil {
+		return err
+	}
+	if err := beginJournal(d.files, o.Dir, 0); err != nil {
+		return err
+	}
+	return endFormat(d.files, o.Dir)
 }
 
 // ask calls do, which waits for the engine: as long as the disk is full, or for ever once the engine has failed. So it comes back

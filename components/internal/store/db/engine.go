@@ -25,7 +25,7 @@ func (o Options) engine(files vfs.FS, log logger, readOnly bool) *pebble.Options
 }
 
 // openEngine makes an error of what the engine would end the process for. failed is told of that, too, now and later.
-func (o Options) openEngine(files vfs.FS, failed func(error), readOnly bool) (*pebble.DB, error) {
+func (o Options) openEngine(files *tableFS, failed func(error), readOnly bool) (*pebble.DB, error) {
 	opened, answer, broken := make(chan *pebble.DB, 1), make(chan error, 1), make(chan error, 1)
 	log := logger{o.Logger, func(err error) {
 		failed(err)
@@ -34,6 +34,7 @@ func (o Options) openEngine(files vfs.FS, failed func(error), readOnly bool) (*p
 		default:
 		}
 	}}
+	files.dir, files.fail = o.Dir, log.failed
 	go contain(func() error {
 		p, err := pebble.Open(o.Dir, o.engine(files, log, readOnly))
 		opened <- p

@@ -183,8 +183,9 @@ func checkDamaged(t *testing.T, where string, image map[string][]byte, want map[
 	}
 	d, err := reopen(fs)
 	if err != nil {
-		if !errors.Is(err, components.ErrDamaged) && !errors.Is(err, db.ErrNewer) {
-			t.Errorf("%s: %v is not called damaged", where, err)
+		var damage *db.Damage
+		if !errors.Is(err, db.ErrNewer) && (!errors.As(err, &damage) || !errors.Is(err, components.ErrDamaged) || !strings.HasPrefix(damage.File, "store")) {
+			t.Errorf("%s: %v does not name what is damaged", where, err)
 		}
 		if verified == nil {
 			t.Errorf("%s: opening fails, and verifying found nothing: %v", where, err)
@@ -203,6 +204,32 @@ func checkDamaged(t *testing.T, where string, image map[string][]byte, want map[
 		}
 	}
 	return false
+}
+
+// A file that is missing does no harm, or keeps the store from being opened: an empty one is never begun in its place. Only the
+// newest segment of the journal, if there is an older one, is not missed: nothing else knows of it.
+func TestMissingFileIsFoundOrHarmless(t *testing.T) {
+	for name, orderly := range map[string]bool{"killed": false, "closed": true} {
+		t.Run(name, func(t *testing.T) {
+			image, want := written(t, orderly)
+			all := slices.Sorted(maps.Keys(image))
+			newest := slices.IndexFunc(all, func(name string) bool { return !strings.HasSuffix(name, ".journal") }) - 1
+			for _, file := range slices.Delete(slices.Clone(all), newest, newest+1) {
+				rest := maps.Clone(image)
+				delete(rest, file)
+				checkDamaged(t, "without "+file, rest, want)
+			}
+			for _, file := range all {
+				if !checkDamaged(t, "nothing but "+file, map[string][]byte{file: image[file]}, want) {
+					t.Errorf("a store is begun where only %s is left", file)
+				}
+			}
+			maps.DeleteFunc(image, func(name string, _ []byte) bool { return strings.HasSuffix(name, ".journal") })
+			if !checkDamaged(t, "without a journal", image, want) {
+				t.Error("a store is opened without its journal")
+			}
+		})
+	}
 }
 
 func TestNewerFormatIsRefusedUntouched(t *testing.T) {

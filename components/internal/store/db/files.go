@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -16,6 +18,8 @@ import (
 // failed. What is waited for with that is refused meanwhile: see full. An error that is left is an errWrite.
 type tableFS struct {
 	vfs.FS
+	dir     string
+	fail    func(error)     // gives the engine up
 	ended   <-chan struct{} // nothing waits any longer
 	patient atomic.Bool     // false while the DB is being opened: nothing waits yet
 	waiting atomic.Int32    // writes that wait for room
@@ -75,7 +79,13 @@ func (t *tableFS) open(try func() (vfs.File, error)) (f vfs.File, err error) {
 	return &tableFile{f, t}, nil
 }
 
+// Create has what a marker names on the disk before the marker: the engine leaves that to the order in which a file system keeps names.
 func (t *tableFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if strings.HasPrefix(t.FS.PathBase(name), marker) {
+		if err := syncDir(t.FS, t.FS.PathDir(name)); err != nil {
+			return nil, unwritten(err)
+		}
+	}
 	return t.open(func() (vfs.File, error) { return t.FS.Create(name, c) })
 }
 
@@ -84,7 +94,11 @@ func (t *tableFS) ReuseForWrite(from, name string, c vfs.DiskWriteCategory) (vfs
 }
 
 func (t *tableFS) OpenDir(name string) (vfs.File, error) {
-	return t.open(func() (vfs.File, error) { return t.FS.OpenDir(name) })
+	f, err := t.open(func() (vfs.File, error) { return t.FS.OpenDir(name) })
+	if err == nil && name == t.dir {
+		f = &tableDir{f, t}
+	}
+	return f, err
 }
 
 func (t *tableFS) Rename(from, to string) error {
@@ -120,4 +134,18 @@ func (f *tableFile) SyncData() error { return unwritten(f.File.SyncData()) }
 func (f *tableFile) SyncTo(length int64) (full bool, err error) {
 	full, err = f.File.SyncTo(length)
 	return full, unwritten(err)
+}
+
+// tableDir is the folder of the engine, which ends the process where it cannot be synced. Instead the goroutine ends here, as in Fatalf.
+type tableDir struct {
+	vfs.File
+	fs *tableFS
+}
+
+func (d *tableDir) Sync() error {
+	if err := d.File.Sync(); err != nil {
+		d.fs.fail(fmt.Errorf("the folder is not synced: %w", err))
+		runtime.Goexit()
+	}
+	return nil
 }

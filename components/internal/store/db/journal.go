@@ -221,10 +221,21 @@ func (j *journal) close() error {
 	if err := j.sync(); err != nil {
 		return err
 	}
-	j.seal()
+	if j.seal(); j.file == nil {
+		return nil // it failed, and is only missed when the last commit is damaged
+	}
 	err := j.file.Close()
 	j.file = nil
 	return err
+}
+
+// beginJournal makes the journal that goes on after the commit of the number applied: a store always has one.
+func beginJournal(files vfs.FS, dir string, applied uint64) error {
+	j := &journal{fs: files, dir: dir, next: applied + 1, last: applied, synced: applied}
+	if err := j.rotate(); err != nil {
+		return err
+	}
+	return j.close()
 }
 
 // segments are the numbers of those in the folder, in order.

@@ -71,10 +71,7 @@ func needed(fs vfs.FS, dir string, numbers []uint64, applied uint64) (all []segm
 		return nil, &Damage{File: all[len(all)-1].path, Offset: -1, Err: fmt.Errorf(
 			"it begins after commit %d, and the tables end with %d: what was between is missing", all[len(all)-1].before, applied)}
 	}
-	if applied > 0 {
-		return nil, &Damage{File: dir, Offset: -1, Err: errors.New("it has no journal")}
-	}
-	return nil, nil
+	return nil, &Damage{File: fs.PathJoin(dir, "*.journal"), Offset: -1, Err: errors.New("it is missing, and there is a store")}
 }
 
 // replayed is what was found in the journal.
