@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -144,7 +145,7 @@ func (m *machine) giveUp(c *claim) {
 			}
 			return nil
 		})
-		if err != nil && m.ctx.Err() == nil {
+		if err != nil && m.ctx.Err() == nil && !errors.Is(err, components.ErrDamaged) { // of that its caller was told
 			m.log.Warn("a lock whose holder has gone is not given back before its lease ends", "err", err)
 		}
 	})
