@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/outrigger-mesh/outrigger/runtime/access"
+	"github.com/outrigger-mesh/outrigger/runtime/host"
 	"github.com/outrigger-mesh/outrigger/runtime/telemetry/admin"
 )
 
@@ -69,7 +71,23 @@ func (s *sidecar) readyOutbound() (ok bool, why string) {
 	case s.closing.Load():
 		return false, "draining"
 	}
-	return true, ""
+	return usable(s.host.States())
+}
+
+// usable tells whether all components serve that the application cannot do without, and names each that does not serve. Why it does not is
+// not for everybody who may ask.
+func usable(states []host.State) (ok bool, why string) {
+	ok, said := true, []string{}
+	for _, c := range states {
+		switch text := fmt.Sprintf("%s %q is %s", c.Capability, c.Name, c.State); {
+		case c.State == host.Ready:
+		case c.Required:
+			ok, said = false, append(said, "required "+text)
+		default:
+			said = append(said, text)
+		}
+	}
+	return ok, strings.Join(said, "; ")
 }
 
 func (s *sidecar) info() admin.Info {

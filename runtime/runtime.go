@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/runtime/config"
+	"github.com/outrigger-mesh/outrigger/runtime/host"
 	"github.com/outrigger-mesh/outrigger/runtime/lifecycle"
 )
 
@@ -54,7 +55,7 @@ func Run(ctx context.Context, o Options) error {
 		lifecycle.Stage{Name: "telemetry", Stop: s.telemetry.Close},
 		lifecycle.Stage{Name: "sockets", Stop: s.closeSockets, Done: s.broken},
 		lifecycle.Stage{Name: "admin", Start: s.startAdmin, Stop: s.stopAdmin, Done: s.admin.Failed()},
-		lifecycle.Stage{Name: "components", Start: s.startComponents, Stop: s.host.Close},
+		lifecycle.Stage{Name: "components", Start: s.startComponents, Stop: s.host.Close, Done: s.host.Failed()},
 		lifecycle.Stage{Name: "mesh", Start: s.startMesh, Stop: s.stopMesh},
 		lifecycle.Stage{Name: "inbound", Start: s.startInbound, Stop: s.stopInbound},
 		lifecycle.Stage{Name: "api", Start: s.startAPI, Stop: s.stopAPI},
@@ -67,7 +68,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	if s.cut.Err() != nil {
 		err = errors.Join(ErrCut, err)
-	} else if !s.wasReady.Load() && err != nil {
+	} else if err != nil && (!s.wasReady.Load() || errors.Is(err, host.ErrHopeless)) { // which may be found when it is ready already
 		err = fmt.Errorf("%w: %w", ErrStart, err)
 	}
 	return s.withChildExit(err)

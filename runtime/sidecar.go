@@ -175,7 +175,7 @@ func Dial(ctx context.Context, c *config.Config) (map[components.ID]error, error
 func (s *sidecar) componentsUp() iter.Seq2[components.ID, bool] {
 	return func(yield func(components.ID, bool) bool) {
 		for _, state := range s.host.States() {
-			if !yield(components.ID{Capability: state.Capability, Name: state.Name, Driver: state.Driver}, state.State == "ready") {
+			if !yield(components.ID{Capability: state.Capability, Name: state.Name, Driver: state.Driver}, state.State == host.Ready) {
 				return
 			}
 		}

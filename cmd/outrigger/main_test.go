@@ -97,6 +97,7 @@ func TestExitCode(t *testing.T) {
 		{broken, 1, false},
 		{fmt.Errorf("%w: %w", runtime.ErrStart, broken), 2, false},
 		{errors.Join(broken, &runtime.ChildExit{Code: 7}), 7, false},
+		{errors.Join(fmt.Errorf("%w: %w", runtime.ErrStart, broken), &runtime.ChildExit{Code: 143}), 2, false},
 		{errors.Join(broken, &runtime.ChildExit{Code: 0}), 1, false}, // the application ended well, the sidecar did not
 		{runtime.ErrCut, 1, false},
 		{errors.Join(runtime.ErrCut, &runtime.ChildExit{Code: 0}), 1, false},

@@ -115,10 +115,10 @@ func exitCode(err error, errs io.Writer) int {
 	fmt.Fprintln(errs, "outrigger:", err)
 	var child *runtime.ChildExit
 	switch {
+	case errors.Is(err, runtime.ErrStart): // however the application ended for that
+		return exitStart
 	case errors.As(err, &child) && child.Code != 0:
 		return child.Code
-	case errors.Is(err, runtime.ErrStart):
-		return exitStart
 	}
 	return exitFaults
 }

@@ -32,6 +32,7 @@ type Options struct {
 
 	RetryMin, RetryMax time.Duration // between attempts to open: 200 ms, growing to 30 s
 	CheckEvery         time.Duration // between checks of what is open: 10 s
+	CheckSoon          time.Duration // the same while it is failing, or once a call of it has failed: 1 s
 	StartGrace         time.Duration // how long a start waits for components that are not required: 500 ms
 }
 
@@ -39,6 +40,7 @@ func (o Options) withDefaults() Options {
 	o.RetryMin = cmp.Or(o.RetryMin, 200*time.Millisecond)
 	o.RetryMax = cmp.Or(o.RetryMax, 30*time.Second)
 	o.CheckEvery = cmp.Or(o.CheckEvery, 10*time.Second)
+	o.CheckSoon = min(cmp.Or(o.CheckSoon, time.Second), o.CheckEvery)
 	o.StartGrace = cmp.Or(o.StartGrace, 500*time.Millisecond)
 	return o
 }
@@ -54,6 +56,7 @@ type Host struct {
 	mu        sync.Mutex
 	keepers   map[key]*keeper
 
+	failed   chan error      // holds the first
 	retiring sync.WaitGroup  // what was replaced and is closed in the background; begun and waited for by holders of reloading
 	life     context.Context // ends with Close, or when that must not wait any more
 	end      context.CancelFunc
@@ -63,7 +66,7 @@ type key struct{ capability, name string }
 
 // New makes a Host without components.
 func New(o Options) *Host {
-	h := &Host{opts: o.withDefaults(), kinds: map[string]kind{}, shared: components.NewShared(), keepers: map[key]*keeper{}}
+	h := &Host{opts: o.withDefaults(), kinds: map[string]kind{}, shared: components.NewShared(), keepers: map[key]*keeper{}, failed: make(chan error, 1)}
 	h.life, h.end = context.WithCancel(context.Background())
 	return h
 }
@@ -172,6 +175,7 @@ type State struct {
 	Name       string `json:"name"`
 	Capability string `json:"capability"`
 	Driver     string `json:"driver"`
+	Required   bool   `json:"required"`
 	State      string `json:"state"` // starting, ready or failing
 	Error      string `json:"error,omitempty"`
 }

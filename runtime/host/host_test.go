@@ -29,6 +29,11 @@ type driver struct {
 	closed atomic.Bool
 }
 
+func (d *driver) Check(context.Context) error {
+	d.b.checks.Add(1)
+	return d.b.illness()
+}
+
 func (d *driver) Close(context.Context) error {
 	if d.b.closing != nil {
 		d.b.closing(d.name)
@@ -56,13 +61,15 @@ func (f front) call(ctx context.Context, hold time.Duration) (name string, err e
 	if call.Driver.closed.Load() {
 		return "", errors.New("the driver was closed under a call")
 	}
-	return call.Driver.name, nil
+	return call.Driver.name, call.Driver.b.illness()
 }
 
 // backend is a server in the hands of a test.
 type backend struct {
 	mu     sync.Mutex
-	down   error
+	down   error // of opening
+	ill    error // of calls and checks
+	checks atomic.Int32
 	opened []string
 	open   atomic.Int32
 	ended  atomic.Int32 // fronts that were told of their end
@@ -72,7 +79,9 @@ type backend struct {
 	closing func(name string)
 }
 
-func (b *backend) set(down error) { b.mu.Lock(); b.down = down; b.mu.Unlock() }
+func (b *backend) set(down error)    { b.mu.Lock(); b.down = down; b.mu.Unlock() }
+func (b *backend) sicken(with error) { b.mu.Lock(); b.ill = with; b.mu.Unlock() }
+func (b *backend) illness() error    { b.mu.Lock(); defer b.mu.Unlock(); return b.ill }
 
 type options struct{ name string }
 type exclusive struct{ name string }

@@ -29,8 +29,9 @@ type keeper struct {
 	err     error
 	closed  bool // nothing is put to use any more
 
-	attempted func()        // says that an attempt to open it has ended
-	first     chan struct{} // closed when the first one has
+	first   chan struct{} // closed when the first attempt to open it has ended
+	ofStart bool          // that attempt is the start's: what it finds that will not pass ends the host, whenever it does
+	doubt   chan struct{} // holds one for the calls that have failed since the last check
 
 	// These two are of whoever holds Host.reloading.
 	stop  context.CancelFunc
@@ -38,23 +39,25 @@ type keeper struct {
 }
 
 func (h *Host) newKeeper(c config.Component, secret func(context.Context) secretOf) *keeper {
-	kind, first := h.kinds[c.Capability], make(chan struct{})
-	return &keeper{h: h, kind: kind, slot: kind.declare(c.ID, c.Limits, h.opts.Observe), conf: c, secret: secret, phase: starting,
+	kind, doubt := h.kinds[c.Capability], make(chan struct{}, 1)
+	return &keeper{h: h, kind: kind, slot: kind.declare(c.ID, c.Limits, doubter{h.opts.Observe, doubt}), conf: c, secret: secret, phase: starting,
 		log:   h.opts.Logger.With("capability", c.Capability, "component", c.Name),
-		first: first, attempted: sync.OnceFunc(func() { close(first) })}
+		first: make(chan struct{}), doubt: doubt}
 }
 
-// The phases, as State has them.
+// Ready is the State.State of a component that serves.
+const Ready = "ready"
+
+// The other phases.
 const (
 	starting = "starting"
-	ready    = "ready"
 	failing  = "failing"
 )
 
 func (k *keeper) state() State {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s := State{Name: k.conf.Name, Capability: k.conf.Capability, Driver: k.conf.Driver, State: k.phase}
+	s := State{Name: k.conf.Name, Capability: k.conf.Capability, Driver: k.conf.Driver, Required: k.conf.Required, State: k.phase}
 	if k.err != nil {
 		s.Error = k.err.Error()
 	}
@@ -98,14 +101,14 @@ func (k *keeper) openUntil(ctx context.Context) bool {
 				k.h.shut(k.h.life, in, k.log)
 				return false
 			}
-			k.attempted()
+			k.attempted(nil)
 			return true
 		}
 		if ctx.Err() != nil { // then the error says nothing of the component
 			return false
 		}
 		k.failed(err)
-		k.attempted()
+		k.attempted(err)
 		select {
 		case <-ctx.Done():
 			return false
@@ -114,6 +117,22 @@ func (k *keeper) openUntil(ctx context.Context) bool {
 		wait = min(2*wait, k.h.opts.RetryMax)
 	}
 	return true
+}
+
+// attempted takes note of how an attempt to open it has ended, of the first one only.
+func (k *keeper) attempted(err error) {
+	select {
+	case <-k.first:
+		return
+	default:
+	}
+	close(k.first)
+	if k.ofStart && lasting(err) {
+		select {
+		case k.h.failed <- k.hopeless(err):
+		default: // one is enough to end
+		}
+	}
 }
 
 func (k *keeper) isOpen() bool {
@@ -145,7 +164,7 @@ func (k *keeper) failed(err error) {
 	defer k.mu.Unlock()
 	k.slot.fail(err)
 	if k.err == nil || k.err.Error() != err.Error() { // once for each reason, not for each attempt
-		k.log.Warn("component cannot be opened; trying again in the background", "driver", k.conf.Driver, "err", err)
+		k.log.Log(context.Background(), severity(err), "component cannot be opened; trying again in the background", "driver", k.conf.Driver, "err", err)
 	}
 	k.phase, k.err = failing, err
 }
@@ -175,7 +194,7 @@ func (k *keeper) replace(conf config.Component, in *instance) {
 }
 
 func (k *keeper) use(in *instance) (retired <-chan struct{}) {
-	k.current, k.tried, k.phase, k.err = in, in.options, ready, nil
+	k.current, k.tried, k.phase, k.err = in, in.options, Ready, nil
 	retired = k.slot.set(k.conf.Driver, k.conf.Limits, in.driver)
 	k.log.Info("component is ready", "driver", k.conf.Driver)
 	return retired
@@ -205,14 +224,7 @@ func (k *keeper) adopt(conf config.Component) {
 
 // watch asks a driver that can tell whether it would serve. What fails stays in use: its calls say more than the check.
 func (k *keeper) watch(ctx context.Context) {
-	tick := time.NewTicker(k.h.opts.CheckEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for k.rest(ctx) {
 		k.mu.Lock()
 		in := k.current
 		k.mu.Unlock()
@@ -229,6 +241,25 @@ func (k *keeper) watch(ctx context.Context) {
 	}
 }
 
+// rest waits until the next check is due: CheckSoon after the one before at the earliest. false: ctx has ended.
+func (k *keeper) rest(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(k.h.opts.CheckSoon):
+	}
+	if k.state().State == failing {
+		return true
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-k.doubt:
+	case <-time.After(k.h.opts.CheckEvery - k.h.opts.CheckSoon):
+	}
+	return true
+}
+
 func (k *keeper) checked(in *instance, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -236,12 +267,12 @@ func (k *keeper) checked(in *instance, err error) {
 		return
 	}
 	was := k.phase
-	k.phase, k.err = ready, err
+	k.phase, k.err = Ready, err
 	if err != nil {
 		k.phase = failing
 	}
 	if was != k.phase {
-		k.log.Warn("component changed its state", "state", k.phase, "err", err)
+		k.log.Log(context.Background(), severity(err), "component changed its state", "state", k.phase, "err", err)
 	}
 }
 

@@ -60,7 +60,7 @@ func (p *plan) prepare(ctx context.Context, all []config.Component) error {
 		k := p.h.keepers[id]
 		p.h.mu.Unlock()
 		if k == nil {
-			p.added = append(p.added, p.h.launch(ctx, conf, p.secret))
+			p.added = append(p.added, p.h.launch(ctx, conf, p.secret, false))
 			continue
 		}
 		c := &change{k: k, conf: conf}

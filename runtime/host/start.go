@@ -16,8 +16,12 @@ var (
 	errResting = fmt.Errorf("%w: the components are not running", components.ErrUnavailable)
 )
 
+// ErrHopeless marks what Start and Failed say of a component that would not open however often that was tried.
+var ErrHopeless = errors.New("cannot be opened")
+
 // Start opens the components of c. It fails if one that is required cannot be opened before ctx ends, or if the first attempt to
-// open one finds what another attempt will find, too, such as damaged data; the others are tried again in the background.
+// open one finds what another attempt will find, too, such as damaged data; the others are tried again in the background. That first
+// attempt may last longer than Start waits for it: Failed tells of it then.
 func (h *Host) Start(ctx context.Context, c *config.Config) error {
 	h.reloading.Lock()
 	defer h.reloading.Unlock()
@@ -27,14 +31,19 @@ func (h *Host) Start(ctx context.Context, c *config.Config) error {
 	h.running = true
 	var started []*keeper
 	for _, conf := range ordered(c) {
-		started = append(started, h.launch(ctx, conf, h.secret))
+		started = append(started, h.launch(ctx, conf, h.secret, true))
 	}
 	return h.await(ctx, started)
 }
 
+// Failed answers, once, what the first attempt to open a component has found that will not pass: the sidecar was started with what it
+// cannot run with. What was open before, or came with a reload, is never the reason: it is failing, and the others go on.
+func (h *Host) Failed() <-chan error { return h.failed }
+
 // launch declares a component and begins to open it.
-func (h *Host) launch(ctx context.Context, conf config.Component, secret func(context.Context) secretOf) *keeper {
+func (h *Host) launch(ctx context.Context, conf config.Component, secret func(context.Context) secretOf, ofStart bool) *keeper {
 	k := h.newKeeper(conf, secret)
+	k.ofStart = ofStart
 	h.mu.Lock()
 	h.keepers[key{conf.Capability, conf.Name}] = k
 	h.mu.Unlock()
@@ -67,21 +76,20 @@ func (k *keeper) waitForAttempt(ctx context.Context, patience time.Duration) {
 	}
 }
 
-// require waits for a component that the sidecar must not start without.
+// require waits for a component that the sidecar must not start without. One of any kind that will not open is an error.
 func (k *keeper) require(ctx context.Context) error {
-	if err := k.hopeless(); err != nil {
-		return fmt.Errorf("%s: %s %q cannot be opened: %w", k.conf.Position, k.conf.Capability, k.conf.Name, err)
-	}
-	if !k.conf.Required {
-		return nil
-	}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		k.mu.Lock()
 		open, err := k.current != nil, k.err
 		k.mu.Unlock()
-		if open {
+		switch {
+		case open:
+			return nil
+		case lasting(err):
+			return k.hopeless(err)
+		case !k.conf.Required:
 			return nil
 		}
 		select {
@@ -96,14 +104,15 @@ func (k *keeper) require(ctx context.Context) error {
 	}
 }
 
-// hopeless is the error of an attempt to open it that will not succeed by being repeated.
-func (k *keeper) hopeless() error {
+func (k *keeper) hopeless(err error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.current == nil && (errors.Is(k.err, components.ErrDamaged) || errors.Is(k.err, components.ErrPrecondition) || errors.Is(k.err, components.ErrUnsupported)) {
-		return k.err
-	}
-	return nil
+	return fmt.Errorf("%s: %s %q %w: %w", k.conf.Position, k.conf.Capability, k.conf.Name, ErrHopeless, err)
+}
+
+// lasting tells whether an error of opening will be there again at the next attempt.
+func lasting(err error) bool {
+	return errors.Is(err, components.ErrDamaged) || errors.Is(err, components.ErrPrecondition) || errors.Is(err, components.ErrUnsupported)
 }
 
 // Close ends all components, those that others refer to last. ctx bounds how long calls under way, and drivers that close or are

@@ -15,7 +15,8 @@ import (
 
 // Options are what the server tells of and acts on. All functions are called concurrently, and all but Admit are required.
 type Options struct {
-	// Ready and ReadyOutbound say whether calls can come in, and whether the application can call; why is what is missing.
+	// Ready and ReadyOutbound say whether calls can come in, and whether the application can call; why is what is missing, also
+	// when it can do without.
 	Ready, ReadyOutbound func() (ok bool, why string)
 	Info                 func() Info
 	Metrics              http.Handler

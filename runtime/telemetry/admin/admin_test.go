@@ -34,7 +34,9 @@ type sidecar struct {
 func (s *sidecar) options() admin.Options {
 	s.level.Store("info")
 	return admin.Options{
-		Ready:         func() (bool, string) { return s.ready.Load(), "inbound is draining" },
+		Ready: func() (bool, string) {
+			return s.ready.Load(), map[bool]string{false: "inbound is draining", true: "cache a is failing"}[s.ready.Load()]
+		},
 		ReadyOutbound: func() (bool, string) { return !s.ready.Load(), "a required component is failing" },
 		Info: func() admin.Info {
 			return admin.Info{Version: "1.2.3", App: "orders", Ports: map[string]int{"grpc": 7070}, Advertise: "10.0.0.1:7080",
@@ -124,7 +126,7 @@ func TestProbes(t *testing.T) {
 		for _, ready := range []bool{false, true} {
 			s.ready.Store(ready)
 			status, text := get("GET", "/readyz", "")
-			if ready && status != 200 || !ready && (status != 503 || text != "not ready: inbound is draining\n") {
+			if ready && (status != 200 || text != "ready, but cache a is failing\n") || !ready && (status != 503 || text != "not ready: inbound is draining\n") {
 				t.Errorf("%s: ready %v answers %d %q", name, ready, status, text)
 			}
 			if status, text := get("GET", "/readyz/outbound", ""); (status == 200) == ready {

@@ -92,11 +92,14 @@ func (s *Server) admit(ctx context.Context, nc net.Conn) context.Context {
 
 func probe(ready func() (bool, string)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if ok, why := ready(); !ok {
+		switch ok, why := ready(); {
+		case !ok:
 			say(w, http.StatusServiceUnavailable, "not ready: "+why)
-			return
+		case why != "":
+			say(w, http.StatusOK, "ready, but "+why)
+		default:
+			say(w, http.StatusOK, "ready")
 		}
-		say(w, http.StatusOK, "ready")
 	})
 }
 
