@@ -121,7 +121,7 @@ var kinds = []struct{ cause, kind error }{
 
 func isKind(err error) bool {
 	for _, kind := range []error{components.ErrNotFound, components.ErrDenied, components.ErrExhausted, components.ErrInvalid,
-		components.ErrUnavailable, components.ErrPrecondition, components.ErrConflict} {
+		components.ErrUnavailable, components.ErrPrecondition, components.ErrConflict, components.ErrUnsupported} {
 		if errors.Is(err, kind) {
 			return true
 		}

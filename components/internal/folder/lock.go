@@ -3,14 +3,21 @@ package folder
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/outrigger-mesh/outrigger/components"
 )
 
 const lockPause = 5 * time.Millisecond
+
+// noLocks is what file systems without locks answer to who wants one (flock(2)).
+var noLocks = []error{unix.ENOLCK, unix.ENOTSUP, unix.EOPNOTSUPP, unix.ENOSYS, unix.EINVAL}
 
 // Lock waits for the lock of a name that all processes share. It goes with the process, however that ends.
 func Lock(ctx context.Context, root *os.Root, name string) (release func(), err error) {
@@ -56,6 +63,8 @@ func tryLock(f *os.File, how int) (bool, error) {
 			return true, nil
 		case errors.Is(err, syscall.EWOULDBLOCK):
 			return false, nil
+		case slices.Contains(noLocks, err):
+			return false, fmt.Errorf("%w: the file system does not lock: use a folder on a local disk: %w", components.ErrUnsupported, err)
 		case !errors.Is(err, syscall.EINTR):
 			return false, Explain(err)
 		}
