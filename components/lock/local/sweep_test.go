@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -58,7 +59,9 @@ func TestSweepRemovesWhatNobodyLooksAt(t *testing.T) {
 }
 
 // TestSpoiltRecord keeps its lock for as long as it may be held, and no other.
-func TestSpoiltRecord(t *testing.T) {
+func TestSpoiltRecord(t *testing.T) { synctest.Test(t, testSpoiltRecord) }
+
+func testSpoiltRecord(t *testing.T) {
 	var uptime atomic.Int64
 	d, err := db.Open(db.Options{Dir: "store", FS: vfs.NewMem(), Clock: db.Clock{Uptime: func() time.Duration { return time.Duration(uptime.Load()) }}})
 	if err != nil {
@@ -103,6 +106,7 @@ func TestSpoiltRecord(t *testing.T) {
 			t.Errorf("%s: %v, want that it is damaged", key, err)
 		}
 	}
+	synctest.Wait() // until those calls have been given up
 	sweep(2 * time.Second)
 	for key := range records {
 		if err := try(key); err != nil {
