@@ -125,6 +125,7 @@ func (s *Stream) deliver(messages []Message) (out []Delivery, err error) {
 	if len(messages) == 0 {
 		return nil, nil
 	}
+	out = make([]Delivery, 0, len(messages))
 	var back []Message
 	s.mu.Lock()
 	now := time.Now()

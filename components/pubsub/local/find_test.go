@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"testing"
+
+	"github.com/outrigger-mesh/outrigger/components"
 )
 
 // TestATopicThatIsBeingMadeHoldsUpNoOther has the disk take its time with the one.
@@ -27,4 +29,13 @@ func TestATopicThatIsBeingMadeHoldsUpNoOther(t *testing.T) {
 	}
 	<-slow.turn
 	r.send("slow", "", 1)
+}
+
+func TestAPublicationWithoutAnEventIsRefused(t *testing.T) {
+	r := newRig(t, slog.DiscardHandler)
+	in := publications("t", "", 1)
+	in.Events[0].Event = nil
+	if _, err := r.publish(t.Context(), in); !errors.Is(err, components.ErrInvalid) {
+		t.Errorf("%v, want that it is invalid", err)
+	}
 }

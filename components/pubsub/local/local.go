@@ -108,8 +108,9 @@ func (d *driver) settings() settings {
 // Publish implements pubsub.Driver.
 func (d *driver) Publish(ctx context.Context, events []pubsub.Publication) ([]pubsub.Result, error) {
 	in := publishIn{Component: d.component, Settings: d.settings(), Events: make([]publication, len(events))}
-	for i, e := range events {
-		in.Events[i] = publication{Namespace: e.Topic.Namespace, Topic: e.Topic.Name, Event: toWire(e.Event), Key: e.IdempotencyKey, Fingerprint: e.Fingerprint}
+	for i := range events {
+		e := &events[i]
+		in.Events[i] = publication{Namespace: e.Topic.Namespace, Topic: e.Topic.Name, Event: toWire(&e.Event), Key: e.IdempotencyKey, Fingerprint: e.Fingerprint}
 	}
 	out, err := publishCall.Call(ctx, d.Link, in)
 	if err != nil {

@@ -3,8 +3,10 @@ package local
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
 
@@ -30,7 +32,10 @@ func (m *machine) publish(ctx context.Context, in publishIn) (publishOut, error)
 				return publishOut{}, err
 			}
 		}
-		record, err := encodeEvent(&p.Event)
+		if p.Event == nil {
+			return publishOut{}, fmt.Errorf("%w: a publication without an event", components.ErrInvalid)
+		}
+		record, err := encodeEvent(p.Event)
 		if err != nil {
 			return publishOut{}, err
 		}
@@ -51,8 +56,9 @@ func (m *machine) publish(ctx context.Context, in publishIn) (publishOut, error)
 	return publishOut{results}, nil
 }
 
-// batch are the events of one topic that one update stores.
+// batch are events of one topic that one update stores one after the other.
 type batch struct {
+	t       *topic
 	entries []*entry
 	head    head // of the last
 }
@@ -63,8 +69,8 @@ type laneOf struct {
 }
 
 func storeAll(tx *db.Tx, rows []row, results []published, idempotency time.Duration) error {
-	stored := map[*topic]*batch{}
-	failed := map[laneOf]bool{}
+	var stored []*batch // of few topics, mostly of one
+	var failed map[laneOf]bool
 	now := tx.Now()
 	wall := rows[0].t.m.space.Wall().UnixNano()
 	for i := range rows {
@@ -79,22 +85,27 @@ func storeAll(tx *db.Tx, rows []row, results []published, idempotency time.Durat
 			return err
 		}
 		if results[i].Fault != 0 {
+			if failed == nil {
+				failed = map[laneOf]bool{}
+			}
 			failed[lane] = true
 		}
 		if repeated {
 			continue
 		}
 		results[i].ID = r.entry.event.ID
-		b := stored[r.t]
-		if b == nil {
-			b = &batch{}
-			stored[r.t] = b
+		if len(stored) == 0 || stored[len(stored)-1].t != r.t {
+			n := 1 // as many as may follow
+			for i+n < len(rows) && rows[i+n].t == r.t {
+				n++
+			}
+			stored = append(stored, &batch{t: r.t, entries: make([]*entry, 0, n)})
 		}
-		b.add(tx, r, now, wall)
+		stored[len(stored)-1].add(tx, r, now, wall)
 	}
 	tx.Then(func() {
-		for t, b := range stored {
-			t.append(b.entries, b.head)
+		for _, b := range stored {
+			b.t.append(b.entries, b.head)
 		}
 	})
 	return nil

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,7 +23,9 @@ const headLength = 1 + 3*8
 
 func number(key []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(key, n) }
 
-func eventKey(topic, seq uint64) []byte          { return number(number([]byte("e"), topic), seq) }
+func eventKey(topic, seq uint64) []byte {
+	return number(number(append(make([]byte, 0, 17), 'e'), topic), seq)
+}
 func groupKey(topic uint64, group string) []byte { return append(number([]byte("g"), topic), group...) }
 func blocksOf(group uint64) []byte               { return number([]byte("a"), group) }
 func blockKey(group, block uint64) []byte        { return number(blocksOf(group), block) }
@@ -105,12 +108,15 @@ func decode(key, record []byte, v any) error {
 
 // encodeEvent leaves room for the head, which stamp fills in.
 func encodeEvent(e *event) ([]byte, error) {
-	b, err := cbor.Marshal(e)
-	if err != nil {
+	const attributes = 256 // about
+	b := bytes.NewBuffer(make([]byte, headLength, headLength+attributes+e.size()))
+	if err := eventEncoding.MarshalToBuffer(e, b); err != nil {
 		return nil, fmt.Errorf("%w: %w", components.ErrInvalid, err)
 	}
-	return append(make([]byte, headLength, headLength+len(b)), b...), nil
+	return b.Bytes(), nil
 }
+
+var eventEncoding, _ = cbor.EncOptions{}.UserBufferEncMode() // the defaults
 
 type head struct {
 	at    db.Time
@@ -134,12 +140,13 @@ func headOf(key, record []byte) (head, error) {
 	return head{db.Time(binary.BigEndian.Uint64(record[1:])), int64(binary.BigEndian.Uint64(record[9:])), binary.BigEndian.Uint64(record[17:])}, nil
 }
 
-func decodeEvent(key, record []byte) (e event, err error) {
+func decodeEvent(key, record []byte) (*event, error) {
 	if _, err := headOf(key, record); err != nil {
-		return e, err
+		return nil, err
 	}
-	if err := cbor.Unmarshal(record[headLength:], &e); err != nil {
-		return e, unreadable(key, err)
+	e := &event{}
+	if err := cbor.Unmarshal(record[headLength:], e); err != nil {
+		return nil, unreadable(key, err)
 	}
 	return e, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -173,6 +174,7 @@ func (s *session) receive() {
 	for {
 		out, err := s.stream.Recv()
 		s.mu.Lock()
+		s.fetched = slices.Grow(s.fetched, len(out.Messages))
 		for i := range out.Messages {
 			m := &out.Messages[i]
 			e := m.Event.plain()

@@ -67,7 +67,7 @@ func (r *rig) restart(unreadable ...[]byte) {
 func publications(topic, idempotencyKey string, n int) publishIn {
 	in := publishIn{Component: "default", Settings: hourly, Events: make([]publication, n)}
 	for i := range in.Events {
-		in.Events[i] = publication{Namespace: "ns", Topic: topic, Key: idempotencyKey}
+		in.Events[i] = publication{Namespace: "ns", Topic: topic, Event: &event{}, Key: idempotencyKey}
 	}
 	return in
 }

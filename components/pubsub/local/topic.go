@@ -36,14 +36,11 @@ type topic struct {
 // entry is an event of a topic. It does not change.
 type entry struct {
 	seq   uint64
-	event event
+	event *event
 	size  int64
 }
 
-func newEntry(seq uint64, e event) *entry {
-	plain := e.plain()
-	return &entry{seq, e, plain.Size()}
-}
+func newEntry(seq uint64, e *event) *entry { return &entry{seq, e, e.size()} }
 
 // tail are the newest events, all after before.
 type tail struct {
@@ -101,12 +98,12 @@ func (l *tail) add(entries []*entry) {
 	if len(l.entries) <= maxTail && l.bytes <= maxTailBytes {
 		return
 	}
-	n := 0
-	for ; n < len(l.entries)-1 && (len(l.entries)-n > maxTail/2 || l.bytes > maxTailBytes/2); n++ {
+	n := 0 // an eighth, so that this is not done for each event
+	for ; n < len(l.entries)-1 && (len(l.entries)-n > maxTail/8*7 || l.bytes > maxTailBytes/8*7); n++ {
 		l.before = l.entries[n].seq
 		l.bytes -= l.entries[n].size
 	}
-	l.entries = append(make([]*entry, 0, maxTail), l.entries[n:]...) // readers have parts of the old one
+	l.entries = append(make([]*entry, 0, len(l.entries)), l.entries[n:]...) // readers have parts of the old one
 }
 
 // after is where in the tail the events after a sequence begin.

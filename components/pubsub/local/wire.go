@@ -30,7 +30,7 @@ type publishIn struct {
 
 type publication struct {
 	Namespace, Topic string
-	Event            event
+	Event            *event
 	Key              string
 	Fingerprint      []byte
 }
@@ -82,10 +82,10 @@ type down struct{ Messages []message }
 type message struct {
 	Serial  uint64
 	Attempt int
-	Event   event
+	Event   *event
 }
 
-// event is pubsub.Event as it is stored and sent.
+// event is pubsub.Event as it is stored and sent. Once made it does not change.
 type event struct {
 	ID          string            `cbor:"1,keyasint,omitempty"`
 	Source      string            `cbor:"2,keyasint,omitempty"`
@@ -100,8 +100,8 @@ type event struct {
 	Metadata    map[string]string `cbor:"11,keyasint,omitempty"`
 }
 
-func toWire(e pubsub.Event) event {
-	w := event{ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, ContentType: e.ContentType, Data: e.Data,
+func toWire(e *pubsub.Event) *event {
+	w := &event{ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, ContentType: e.ContentType, Data: e.Data,
 		OrderingKey: e.OrderingKey, Metadata: e.Metadata}
 	if !e.Time.IsZero() {
 		w.Timed, w.Seconds, w.Nanos = true, e.Time.Unix(), int32(e.Time.Nanosecond())
@@ -116,4 +116,10 @@ func (w *event) plain() pubsub.Event {
 		e.Time = time.Unix(w.Seconds, int64(w.Nanos)).UTC()
 	}
 	return e
+}
+
+// size is that of the pubsub.Event.
+func (w *event) size() int64 {
+	e := pubsub.Event{Data: w.Data, Metadata: w.Metadata}
+	return e.Size()
 }
