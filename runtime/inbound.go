@@ -41,7 +41,8 @@ func (s *sidecar) startInbound(context.Context) (err error) {
 	if i.app, err = callback.New(c.App.Protocol, c.App.Port, int64(c.API.MaxMessageBytes)); err != nil {
 		return err
 	}
-	i.server = fastgrpc.New(fastgrpc.Options{MaxRequest: int(c.API.MaxMessageBytes), Hop: "inbound", Limit: "max_message_bytes"})
+	i.server = fastgrpc.New(fastgrpc.Options{MaxRequest: int(c.API.MaxMessageBytes), Hop: "inbound", Limit: "max_message_bytes",
+		Patient: func(string) bool { return true }}) // each waits for the application; the gate bounds them
 	in := &proxy.Inbound{Gate: i.gate, Monitor: monitor{s.telemetry}, App: s.app, Port: s.publisher.Port}
 	invocationv1.RegisterInvocationServer(i.server, &proxy.InvokeServer{Inbound: in, App: i.app})
 	in.Bind(i.server.Relay, func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error, bool) {

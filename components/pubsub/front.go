@@ -50,6 +50,9 @@ func New(c *components.Component[Driver], o Options) *PubSub {
 	return &PubSub{component: c, opts: o}
 }
 
+// Named says of an error in a request, found before the call, which component the request was for.
+func (p *PubSub) Named(err error) error { return p.component.Named(err) }
+
 // SubscribeOptions are what an application says of a stream. Only Topic is needed.
 type SubscribeOptions struct {
 	Topic       string

@@ -9,6 +9,7 @@ import (
 	commonv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/common/v1"
 	configv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
 	lockv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/lock/v1"
+	pubsubv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/pubsub/v1"
 	schedulev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/schedule/v1"
 	secretv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/secret/v1"
 	sequencev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/sequence/v1"
@@ -16,6 +17,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // isNamed holds that a refusal says of which component it is.
@@ -88,8 +90,21 @@ func TestRefusalsOnTheStoreNameTheComponent(t *testing.T) {
 		_, err = schedulev1.NewScheduleClient(cc).Create(ctx, &schedulev1.CreateRequest{Job: &schedulev1.Job{Name: "j",
 			Trigger: &schedulev1.Trigger{When: &schedulev1.Trigger_Every{Every: nothing}}}})
 		check("an interval of 0", "schedule", err)
-		if f.json { // it has no streams both ways
+
+		events, noTime := pubsubv1.NewPubSubClient(cc), &timestamppb.Timestamp{Nanos: -1}
+		_, err = events.PublishMany(ctx, &pubsubv1.PublishManyRequest{Topic: "t", Events: []*pubsubv1.PublishRequest{{Component: "other"}}})
+		check("an event of another component", "pubsub", err)
+		if f.json { // it has no streams both ways, nor times that are none
 			return
+		}
+		_, err = events.Publish(ctx, &pubsubv1.PublishRequest{Topic: "t", Time: noTime})
+		check("a time that is none", "pubsub", err)
+		_, err = events.PublishMany(ctx, &pubsubv1.PublishManyRequest{Topic: "t", Events: []*pubsubv1.PublishRequest{{Time: noTime}}})
+		check("the same of one of many", "pubsub", err)
+		for what, bad := range map[string]*pubsubv1.SubscribeRequest_Start{"a beginning that there is not": {Topic: "t", From: 99},
+			"a moment that is none": {Topic: "t", ReplayFrom: noTime}, "an ack deadline of 0": {Topic: "t", AckDeadline: nothing}} {
+			_, err := subscribe(t, s, f, bad).Recv()
+			check(what, "pubsub", err)
 		}
 		watch := func(more ...*schedulev1.WatchRequest) error {
 			w := must[schedulev1.Schedule_WatchClient](t)(schedulev1.NewScheduleClient(cc).Watch(ctx))

@@ -24,7 +24,7 @@ func (s *pubsubServer) Publish(ctx context.Context, in *pb.PublishRequest) (*pb.
 	}
 	e, err := newEvent(in, in.GetTopic())
 	if err != nil {
-		return nil, err
+		return nil, c.Named(err)
 	}
 	id, err := c.Publish(ctx, who, e)
 	if err != nil {
@@ -41,14 +41,14 @@ func (s *pubsubServer) PublishMany(ctx context.Context, in *pb.PublishManyReques
 	all := make([]pubsub.NewEvent, len(in.GetEvents()))
 	for i, e := range in.GetEvents() {
 		if e.GetComponent() != "" && e.GetComponent() != in.GetComponent() {
-			return nil, fmt.Errorf("%w: event %d names the component %q, the request %q", components.ErrInvalid, i, e.GetComponent(), in.GetComponent())
+			return nil, c.Named(fmt.Errorf("%w: event %d names the component %q, the request %q", components.ErrInvalid, i, e.GetComponent(), in.GetComponent()))
 		}
 		topic := e.GetTopic()
 		if topic == "" {
 			topic = in.GetTopic()
 		}
 		if all[i], err = newEvent(e, topic); err != nil {
-			return nil, fmt.Errorf("event %d: %w", i, err)
+			return nil, c.Named(fmt.Errorf("event %d: %w", i, err))
 		}
 	}
 	results, err := c.PublishMany(ctx, who, all)
@@ -82,13 +82,13 @@ func (s *pubsubServer) start(ctx context.Context, start *pb.SubscribeRequest_Sta
 	}
 	o := pubsub.SubscribeOptions{Topic: start.GetTopic(), Group: start.GetGroup(), Earliest: start.GetFrom() == pb.SubscribeRequest_FROM_EARLIEST}
 	if _, known := pb.SubscribeRequest_From_name[int32(start.GetFrom())]; !known {
-		return nil, fmt.Errorf("%w: from %d is not known", components.ErrInvalid, start.GetFrom())
+		return nil, c.Named(fmt.Errorf("%w: from %d is not known", components.ErrInvalid, start.GetFrom()))
 	}
 	if o.ReplayFrom, err = moment("replay_from", start.GetReplayFrom()); err != nil {
-		return nil, err
+		return nil, c.Named(err)
 	}
 	if o.AckDeadline, err = ackDeadline(start.GetAckDeadline()); err != nil {
-		return nil, err
+		return nil, c.Named(err)
 	}
 	sub, err := c.Subscribe(ctx, who, o)
 	if err != nil {
