@@ -58,7 +58,7 @@ type Driver interface {
 // Waiter is a driver that has a queue. Otherwise the front asks again and again.
 type Waiter interface {
 	// Lock is TryLock, but waits for a lock that is held: those who wait are served first come, first served, at once when it is
-	// freed or its lease ends. It returns soon when ctx has ended, with its error or a lock that was given just then; a lock that
+	// freed or its lease ends. A driver may bound how many wait, with Crowded for more. It returns soon when ctx has ended, with its error or a lock that was given just then; a lock that
 	// it does not answer it has not got.
 	Lock(ctx context.Context, key, owner string, lease time.Duration) (Lease, error)
 }
@@ -67,6 +67,12 @@ type Waiter interface {
 func Held(left time.Duration) error {
 	return &components.Detail{Err: fmt.Errorf("%w: another owner holds the lock", components.ErrPrecondition),
 		Reason: ReasonHeld, RetryAfter: max(left, time.Millisecond)}
+}
+
+// Crowded is the error for who would wait where too many do, as why says; one of them may have its turn after so long.
+func Crowded(why string, left time.Duration) error {
+	return &components.Detail{Err: fmt.Errorf("%w: %s", components.ErrExhausted, why), Reason: components.ReasonOverloaded,
+		Metadata: map[string]string{"limit": "waiters"}, RetryAfter: max(left, time.Millisecond)}
 }
 
 // Lost is the error for a token that does not hold its lock, be it that it never did.

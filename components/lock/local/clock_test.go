@@ -22,10 +22,12 @@ type machine struct {
 	fs           *vfs.MemFS
 	wall, uptime atomic.Int64
 	boot         string
+	dir          string // of the store
+	files        *db.DB // while it runs
 }
 
 func newMachine() *machine {
-	m := &machine{fs: vfs.NewCrashableMem(), boot: "first"}
+	m := &machine{fs: vfs.NewCrashableMem(), boot: "first", dir: "store"}
 	m.wall.Store(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixNano())
 	m.uptime.Store(int64(time.Hour))
 	return m
@@ -41,11 +43,12 @@ func (m *machine) pass(d time.Duration) {
 func (m *machine) run(t *testing.T, durability string) (d lock.Driver, space *db.Space, stop func()) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	files, err := db.Open(db.Options{Dir: "store", FS: m.fs, Logger: log, Clock: db.Clock{Boot: m.boot,
+	files, err := db.Open(db.Options{Dir: m.dir, FS: m.fs, Logger: log, Clock: db.Clock{Boot: m.boot,
 		Wall: func() time.Time { return time.Unix(0, m.wall.Load()) }, Uptime: func() time.Duration { return time.Duration(m.uptime.Load()) }}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.files = files
 	env := components.Env{ID: components.ID{Name: "default"}, Logger: log, Shared: components.NewShared()}
 	link, err := store.Lend(context.Background(), env, files)
 	if err != nil {
@@ -145,6 +148,66 @@ func lost(t *testing.T, err error) {
 	var detail *components.Detail
 	if !errors.As(err, &detail) || detail.Reason != lock.ReasonLost {
 		t.Errorf("%v, want LOCK_LOST", err)
+	}
+}
+
+// TestTokensGrowThoughABackupIsRestored: nobody gets one that somebody may have had after the backup, be it the owner whose lease is in
+// the backup.
+func TestTokensGrowThoughABackupIsRestored(t *testing.T) {
+	m := newMachine()
+	d, _, stop := m.run(t, "disk")
+	last := take(t, d, "a", 24*time.Hour).Token
+	if err := m.files.Backup(t.Context(), "backup"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3000 {
+		m.pass(time.Millisecond)
+		if err := d.Unlock(t.Context(), "l", last); err != nil {
+			t.Fatal(err)
+		}
+		last = take(t, d, "b", time.Hour).Token
+	}
+	stop()
+	for _, m.dir = range []string{"second", "third"} {
+		if err := db.Restore(m.fs, "backup", m.dir); err != nil {
+			t.Fatal(err)
+		}
+		d, _, stop = m.run(t, "disk")
+		held(t, d, 24*time.Hour)
+		got := take(t, d, "a", time.Minute)
+		if got.Token <= last {
+			t.Errorf("%s: token %d after %d", m.dir, got.Token, last)
+		}
+		if again := take(t, d, "a", time.Hour); again != (lock.Lease{Token: got.Token, Lease: time.Hour}) {
+			t.Errorf("%s: %+v, and before %+v", m.dir, again, got)
+		}
+		last = got.Token
+		m.pass(time.Second)
+		stop()
+	}
+}
+
+// TestAHolderOfTheBackup has its lock as long as its lease is.
+func TestAHolderOfTheBackup(t *testing.T) {
+	m := newMachine()
+	d, _, stop := m.run(t, "disk")
+	token := take(t, d, "a", time.Hour).Token
+	if err := m.files.Backup(t.Context(), "backup"); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	m.pass(time.Minute)
+	m.dir = "backup"
+	d, _, stop = m.run(t, "disk")
+	defer stop()
+	if left, err := d.Renew(t.Context(), "l", token, time.Hour); err != nil || left != time.Hour {
+		t.Errorf("%v, %v", left, err)
+	}
+	if err := d.Unlock(t.Context(), "l", token); err != nil {
+		t.Error(err)
+	}
+	if next := take(t, d, "b", time.Hour).Token; next <= token {
+		t.Errorf("token %d after %d", next, token)
 	}
 }
 

@@ -1,7 +1,8 @@
 // Package local keeps locks in the local store, which the sidecars of a machine share through one data folder.
 //
 // A record has the key COMPONENT/NAMESPACE/APP/NAME; its first byte is the format, 1, and CBOR follows: token (1), owner (2), the
-// end of the lease by the store's clock in nanoseconds (3), and whether several calls were told of the token (4).
+// end of the lease by the store's clock in nanoseconds (3), whether several calls were told of the token (4), and by how much the
+// store's numbers had been raised when it was given, because the store comes from a backup (5).
 package local
 
 import (
@@ -33,12 +34,16 @@ func (o Options) Validate() error { return store.CheckDurability(o.Durability) }
 // Guarantees says what holds.
 func (Options) Guarantees() string {
 	return `- One owner at a time, among all sidecars with this data folder. Who has a lock, and until when, survives the end of any of them.
-- Tokens grow for ever. With durability ` + "`os`" + ` a machine that loses power may forget who had a lock.
+- Tokens grow for ever, also when a backup of the store is restored: they go on as if one had been given in each nanosecond since.
+  A lease of the backup goes on, but its token is not given again; of leases that began after the backup a restored store knows
+  nothing, so that another can have the lock at once, with a greater token.
+- With durability ` + "`os`" + ` a machine that loses power may forget who had a lock.
 - Leases run by the store's clock: it goes on evenly whatever is done to the wall clock, over restarts, and while the machine
   sleeps. Only how long a machine was off is told by the wall clock.
 - A lease that is over is gone before anything else happens, also for a process that was frozen meanwhile.
 - Those who wait are served first come, first served, at once when the lock is freed or the lease ends. When another process takes the
   store over they queue anew, in about the order of their coming.
+- At most 1000 calls wait for one lock, and 10,000 for all locks of a component. More are refused with ` + "`OVERLOADED`" + `.
 - Who has stopped waiting does not get the lock: what was given to it meanwhile is given back, unless its owner has a name and
   another call of it was told of the same token.`
 }

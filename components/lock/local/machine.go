@@ -17,16 +17,17 @@ func init() { store.Register("lock", open) }
 // durable. Whoever looks at a lock first takes it from a holder whose lease is over, by the clock of that moment, and gives
 // it to whoever waits first: neither a timer that is late nor a process that was frozen keeps a lease longer than it is.
 type machine struct {
-	ctx    context.Context // ends with the store
-	space  *db.Space
-	log    *slog.Logger
-	queues map[string][]*claim // by key, in the order of their coming; of the goroutine that writes
-	unread map[string]db.Time  // by key, until when a lock may be held whose record cannot be read; of the sweep
-	tasks  sync.WaitGroup
+	ctx     context.Context // ends with the store
+	space   *db.Space
+	log     *slog.Logger
+	queues  map[string][]*claim // by key, in the order of their coming; of the goroutine that writes
+	waiting map[string]int      // how many are in the queues, by component; of the goroutine that writes
+	unread  map[string]db.Time  // by key, until when a lock may be held whose record cannot be read; of the sweep
+	tasks   sync.WaitGroup
 }
 
 func open(ctx context.Context, space *db.Space, log *slog.Logger) (store.Machine, error) {
-	m := &machine{ctx: ctx, space: space, log: log, queues: map[string][]*claim{}, unread: map[string]db.Time{}}
+	m := &machine{ctx: ctx, space: space, log: log, queues: map[string][]*claim{}, waiting: map[string]int{}, unread: map[string]db.Time{}}
 	m.tasks.Go(m.sweep)
 	return m, nil
 }
@@ -124,7 +125,7 @@ func (m *machine) next(tx *db.Tx, key string) (h holder, held bool, err error) {
 		case c.ctx.Err() != nil: // it is on its way out
 		case !held:
 			held = true
-			h = c.holder(tx)
+			h = m.holder(c, tx)
 		case c.Owner == h.Owner:
 			c.token = h.Token
 			h.Again = true

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
+	"strings"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -24,10 +26,10 @@ type claim struct {
 	token uint64 // that it was given, not one that its owner had before; of the goroutine that writes
 }
 
-// holder is the claim's owner with a new token.
-func (c *claim) holder(tx *db.Tx) holder {
+// holder is a claim's owner with a new token.
+func (m *machine) holder(c *claim, tx *db.Tx) holder {
 	c.token = tx.NextID()
-	return holder{Token: c.token, Owner: c.Owner, Deadline: tx.Now().Add(c.Lease)}
+	return holder{Token: c.token, Owner: c.Owner, Deadline: tx.Now().Add(c.Lease), Raised: m.space.Raised()}
 }
 
 // take answers who has the lock now: c's owner, or, if it queues, nil when it has to wait. Without a queue that is refused.
@@ -38,13 +40,15 @@ func (m *machine) take(c *claim, queue bool) (got *holder, err error) {
 		switch {
 		case err != nil:
 			return err
-		case !held:
-			h = c.holder(tx)
+		case !held, h.Owner == c.Owner && h.Raised != m.space.Raised():
+			h = m.holder(c, tx)
 		case h.Owner == c.Owner:
 			h.Again, h.Deadline = true, tx.Now().Add(c.Lease)
 		case queue:
-			m.enqueue(c)
-			m.tellFirst(c.Key, h.Deadline)
+			if refused = m.crowded(c.Key, h.Deadline.Sub(tx.Now())); refused == nil {
+				m.enqueue(c)
+				m.tellFirst(c.Key, h.Deadline)
+			}
 			return nil
 		default: // and yet what look did is kept
 			refused = lock.Held(h.Deadline.Sub(tx.Now()))
@@ -153,13 +157,33 @@ func (m *machine) giveUp(c *claim) {
 
 // What follows is done by the goroutine that writes.
 
+// Each call that waits is a stream, and a place in the memory of the process that owns the store.
+const (
+	maxWaits    = 1000   // for one lock
+	maxWaitsAll = 10_000 // for the locks of a component
+)
+
+// crowded refuses who would be one too many in a queue.
+func (m *machine) crowded(key string, left time.Duration) error {
+	switch name := componentOf(key); {
+	case len(m.queues[key]) >= maxWaits:
+		return lock.Crowded(fmt.Sprintf("%d calls wait for the lock", maxWaits), left)
+	case m.waiting[name] >= maxWaitsAll:
+		return lock.Crowded(fmt.Sprintf("%d calls wait for locks of component %s", maxWaitsAll, name), left)
+	}
+	return nil
+}
+
+func componentOf(key string) string {
+	name, _, _ := strings.Cut(key, "/")
+	return name
+}
+
 func (m *machine) enqueue(c *claim) {
 	q := m.queues[c.Key]
-	i := len(q)
-	for i > 0 && c.came < q[i-1].came {
-		i--
-	}
+	i := sort.Search(len(q), func(i int) bool { return c.came < q[i].came })
 	m.queues[c.Key] = slices.Insert(q, i, c)
+	m.waiting[componentOf(c.Key)]++
 }
 
 func (m *machine) dequeue(c *claim) {
@@ -167,9 +191,17 @@ func (m *machine) dequeue(c *claim) {
 }
 
 func (m *machine) keep(key string, which func(*claim) bool) {
+	before := len(m.queues[key])
+	if before == 0 {
+		return
+	}
 	q := slices.DeleteFunc(m.queues[key], func(c *claim) bool { return !which(c) })
 	if m.queues[key] = q; len(q) == 0 {
 		delete(m.queues, key)
+	}
+	name := componentOf(key)
+	if m.waiting[name] -= before - len(q); m.waiting[name] == 0 {
+		delete(m.waiting, name)
 	}
 }
 

@@ -12,6 +12,8 @@ type holder struct {
 	Deadline db.Time `cbor:"3,keyasint"`
 	// Again: more than one call was told of the token, so that none of them alone may give the lock back.
 	Again bool `cbor:"4,keyasint,omitempty"`
+	// Raised is db.Space.Raised of when the token was given: since then others may have been given greater ones.
+	Raised uint64 `cbor:"5,keyasint,omitempty"`
 }
 
 // decode reads the record of a lock.

@@ -1,7 +1,7 @@
 // Package local draws numbers from the local store, which the sidecars of a machine share through one data folder.
 //
-// A record has the key COMPONENT/NAMESPACE/APP/KEY; its first byte is the format, 1, and the largest number that may have been given
-// follows, in eight bytes, the highest first.
+// A record has the key COMPONENT/NAMESPACE/APP/KEY; its first byte is the format, 1. The largest number that may have been given follows,
+// and by how much the store's numbers had been raised by then because it comes from a backup: eight bytes each, the highest first.
 package local
 
 import (
@@ -35,8 +35,10 @@ func (Options) Guarantees() string {
 	return `- No number is given twice, in either order, by any sidecar with this data folder: not over restarts, not when another process takes
   the store over, and not when the machine loses power. There is no durability to choose: numbers are put aside on the
   disk before the first of them is given.
+- Nor is one given twice by a store that was restored from a backup: its numbers, of new keys too, go on as if of each key one
+  had been given in each nanosecond since the backup. That no more of a key were given is all that this takes for granted.
 - Each number is greater than all that had been given before the call began, also where it only needs to be unique.
-- The first number of a key is 1. What was put aside and not given is gone when the store gets another owner, and may be when very many keys
+- The first number of a key is 1 in a store that was never restored. What was put aside and not given is gone when the store gets another owner, and may be when very many keys
   are in use.`
 }
 

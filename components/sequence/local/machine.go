@@ -117,7 +117,7 @@ func (m *machine) fill(ctx context.Context, in ask) (int64, error) {
 	defer m.filled(in.Key)
 	var first int64
 	err := m.space.Update(ctx, db.Disk, func(tx *db.Tx) error {
-		from, err := aside(tx, in.Key)
+		from, err := m.aside(tx, in.Key)
 		if err != nil {
 			return err
 		}
@@ -125,7 +125,8 @@ func (m *machine) fill(ctx context.Context, in ask) (int64, error) {
 			return sequence.Exhausted()
 		}
 		upTo := from + min(in.Size+in.Ahead, math.MaxInt64-from)
-		tx.Set([]byte(in.Key), binary.BigEndian.AppendUint64([]byte{format}, uint64(upTo)))
+		record := binary.BigEndian.AppendUint64([]byte{format}, uint64(upTo))
+		tx.Set([]byte(in.Key), binary.BigEndian.AppendUint64(record, m.space.Raised()))
 		tx.Then(func() { first = m.add(in, from, upTo) })
 		return nil
 	})
@@ -174,14 +175,23 @@ func (m *machine) filled(key string) {
 // format is the version that records begin with.
 const format = 1
 
-// aside is the largest number of a key that may have been given.
-func aside(tx *db.Tx, key string) (int64, error) {
+// aside is the largest number of a key that may have been given, be it by another store since a backup was made that this one
+// comes from.
+func (m *machine) aside(tx *db.Tx, key string) (int64, error) {
 	record, ok, err := tx.Get([]byte(key))
-	if err != nil || !ok {
+	if err != nil {
 		return 0, err
 	}
-	if len(record) != 9 || record[0] != format || record[1] > math.MaxInt8 {
-		return 0, store.Unreadable("sequence", key, fmt.Errorf("it is not of format %d", format))
+	var last, raised uint64
+	if ok {
+		if len(record) != 17 || record[0] != format {
+			return 0, store.Unreadable("sequence", key, fmt.Errorf("it is not of format %d", format))
+		}
+		last, raised = binary.BigEndian.Uint64(record[1:]), binary.BigEndian.Uint64(record[9:])
 	}
-	return int64(binary.BigEndian.Uint64(record[1:])), nil
+	since := m.space.Raised() - raised
+	if last > math.MaxInt64 || since > math.MaxInt64 {
+		return 0, store.Unreadable("sequence", key, fmt.Errorf("%d, raised by %d, cannot have been written", last, raised))
+	}
+	return int64(min(last+since, math.MaxInt64)), nil
 }

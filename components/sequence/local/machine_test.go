@@ -6,9 +6,11 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -22,8 +24,14 @@ import (
 // run opens the store on a file system, and a driver on it.
 func run(t *testing.T, fs vfs.FS) (d sequence.Driver, space *db.Space, stop func()) {
 	t.Helper()
+	d, files, stop := runIn(t, db.Options{Dir: "store", FS: fs})
+	return d, files.Space("sequence"), stop
+}
+
+func runIn(t *testing.T, o db.Options) (d sequence.Driver, files *db.DB, stop func()) {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	files, err := db.Open(db.Options{Dir: "store", FS: fs, Logger: log})
+	files, err := db.Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +44,7 @@ func run(t *testing.T, fs vfs.FS) (d sequence.Driver, space *db.Space, stop func
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d, files.Space("sequence"), func() {
+	return d, files, func() {
 		if err := d.(components.Closer).Close(context.Background()); err != nil {
 			t.Error(err)
 		}
@@ -77,11 +85,54 @@ func TestNoNumberIsGivenTwiceThoughPowerIsLost(t *testing.T) {
 	}
 }
 
+// TestNoNumberIsGivenTwiceThoughABackupIsRestored: neither of a key that is in the backup nor of one that came later, whichever store
+// gave it.
+func TestNoNumberIsGivenTwiceThoughABackupIsRestored(t *testing.T) {
+	fs, passed := vfs.NewMem(), time.Duration(0)
+	start := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	clock := db.Clock{Boot: "one", Wall: func() time.Time { return start.Add(passed) }, Uptime: func() time.Duration { return passed }}
+	last := map[string]int64{}
+	draw := func(d sequence.Driver, where string, keys ...string) {
+		t.Helper()
+		for range 20 {
+			for _, key := range keys {
+				passed += time.Second / 100
+				first, err := d.Next(t.Context(), key, sequence.MaxSize)
+				if err != nil || first <= last[key] {
+					t.Errorf("%s: of %q comes %d after %d, %v", where, key, first, last[key], err)
+				}
+				last[key] = first + sequence.MaxSize - 1
+			}
+		}
+	}
+	d, files, stop := runIn(t, db.Options{Dir: "first", FS: fs, Clock: clock})
+	draw(d, "the first", "old")
+	if err := files.Backup(t.Context(), "backup"); err != nil {
+		t.Fatal(err)
+	}
+	draw(d, "the first", "old", "new")
+	stop()
+	for _, dir := range []string{"second", "third"} {
+		if err := db.Restore(fs, "backup", dir); err != nil {
+			t.Fatal(err)
+		}
+		d, _, stop := runIn(t, db.Options{Dir: dir, FS: fs, Clock: clock})
+		draw(d, dir, "old", "new")
+		stop()
+	}
+	d, _, stop = runIn(t, db.Options{Dir: "third", FS: fs, Clock: clock})
+	defer stop()
+	before := last["old"]
+	if draw(d, "the third, again", "old", "new"); last["old"]-before > 30*sequence.MaxSize {
+		t.Error("numbers are left out at a start, too")
+	}
+}
+
 func TestTheEndOfTheNumbers(t *testing.T) {
 	d, space, stop := run(t, vfs.NewMem())
 	defer stop()
 	err := space.Update(t.Context(), db.Disk, func(tx *db.Tx) error {
-		tx.Set([]byte("default/k"), binary.BigEndian.AppendUint64([]byte{1}, math.MaxInt64-25))
+		tx.Set([]byte("default/k"), append(binary.BigEndian.AppendUint64([]byte{1}, math.MaxInt64-25), make([]byte, 8)...))
 		return nil
 	})
 	if err != nil {
@@ -109,7 +160,12 @@ func TestTheEndOfTheNumbers(t *testing.T) {
 func TestRecordsThatAreNone(t *testing.T) {
 	d, space, stop := run(t, vfs.NewMem())
 	defer stop()
-	for _, record := range [][]byte{{}, {1}, {2, 0, 0, 0, 0, 0, 0, 0, 1}, {1, 0xff, 0, 0, 0, 0, 0, 0, 0}} {
+	whole := make([]byte, 17)
+	newer, negative, raised := slices.Clone(whole), slices.Clone(whole), slices.Clone(whole)
+	newer[0] = 2
+	negative[0], negative[1] = 1, 0xff
+	raised[0], raised[16] = 1, 1 // by more than the store is
+	for _, record := range [][]byte{{}, {1}, {1, 0, 0, 0, 0, 0, 0, 0, 1}, newer, negative, raised} {
 		err := space.Update(t.Context(), db.Disk, func(tx *db.Tx) error {
 			tx.Set([]byte("default/k"), record)
 			return nil

@@ -73,10 +73,7 @@ func (d *DB) backup(to string) error {
 	if err := beginJournal(files, to, applied); err != nil {
 		return err
 	}
-	if err := beginFormat(files, to); err != nil {
-		return err
-	}
-	return endFormat(files, to)
+	return markCopy(files, to)
 }
 
 // lastIn is the number of the last commit in a copy of the tables.
@@ -137,6 +134,9 @@ func Restore(files vfs.FS, from, to string) (err error) {
 		return err
 	}
 	if err := copyAll(files, from, beside); err != nil {
+		return err
+	}
+	if err := markCopy(files, beside); err != nil { // what it was copied from need not be a backup
 		return err
 	}
 	if err := Verify(Options{Dir: beside, FS: files}); err != nil {

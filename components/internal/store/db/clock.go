@@ -55,6 +55,23 @@ type steady struct {
 	base  Time
 	start time.Duration
 	noted atomic.Int64 // the last that was written down
+	found stamp        // what was written down when the store was opened
+}
+
+// stamp is what noteTime writes down. The zero value is that of a store without one.
+type stamp struct {
+	at     Time
+	uptime time.Duration
+	wall   time.Time
+	boot   string
+}
+
+func stampOf(noted []byte) stamp {
+	if len(noted) < 24 {
+		return stamp{}
+	}
+	number := func(at int) int64 { return int64(binary.BigEndian.Uint64(noted[at:])) }
+	return stamp{Time(number(0)), time.Duration(number(8)), time.Unix(0, number(16)), string(noted[24:])}
 }
 
 func (s *steady) now() Time { return s.base.Add(s.Uptime() - s.start) }
@@ -77,18 +94,17 @@ func (d *DB) noteTime(b *pebble.Batch) error {
 
 // resume is the clock that goes on from what noteTime wrote.
 func resume(c Clock, noted []byte) *steady {
-	s := &steady{Clock: c.orMachine()}
+	s := &steady{Clock: c.orMachine(), found: stampOf(noted)}
 	s.start = s.Uptime()
-	if len(noted) < 24 {
+	if s.found == (stamp{}) {
 		s.noted.Store(int64(-noteEvery)) // the first commit writes it down
 		return s
 	}
-	at := Time(binary.BigEndian.Uint64(noted))
-	passed := s.start - time.Duration(binary.BigEndian.Uint64(noted[8:]))
-	if string(noted[24:]) != s.Boot {
-		passed = s.Wall().Sub(time.Unix(0, int64(binary.BigEndian.Uint64(noted[16:]))))
+	passed := s.start - s.found.uptime
+	if s.found.boot != s.Boot {
+		passed = s.Wall().Sub(s.found.wall)
 	}
-	s.base = at.Add(max(passed, 0))
+	s.base = s.found.at.Add(max(passed, 0))
 	s.noted.Store(int64(s.base - Time(noteEvery)))
 	return s
 }

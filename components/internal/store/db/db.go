@@ -60,6 +60,7 @@ type DB struct {
 	clock    *steady
 	lastID   atomic.Uint64
 	reserved uint64 // ids up to here are, on the disk, taken for given out; of the goroutine that writes
+	raised   uint64 // see Space.Raised; set while the DB is being opened
 	room     room
 	stats    Stats
 
@@ -148,6 +149,9 @@ func (d *DB) open() error {
 	d.tables.patient.Store(true)
 	d.publish()
 	d.writing.Go(d.write)
+	if err := d.raise(); err != nil {
+		return errors.Join(err, d.Close())
+	}
 	return nil
 }
 
@@ -157,7 +161,7 @@ func (d *DB) create() error {
 	if err := makeDir(d.files, o.Dir); err != nil {
 		return err
 	}
-	if err := beginFormat(d.files, o.Dir); err != nil {
+	if err := beginFormat(d.files, o.Dir, ""); err != nil {
 		return err
 	}
 	p, err := o.openEngine(d.tables, d.fail, false)

@@ -20,6 +20,7 @@ const format = 1
 const (
 	formatFile  = "format"
 	formatWords = "outrigger store, format "
+	copyWords   = ", a copy" // see raise
 	engine      = pebble.FormatWALSyncChunks
 )
 
@@ -47,6 +48,7 @@ func checkFormat(files vfs.FS, dir string) (there bool, err error) {
 		return false, err
 	}
 	text, ok := strings.CutPrefix(strings.TrimSuffix(string(data), "\n"), formatWords)
+	text = strings.TrimSuffix(text, copyWords)
 	n, err := strconv.Atoi(text)
 	switch {
 	case !ok || err != nil || n < 1:
@@ -91,13 +93,13 @@ func checkMarkers(files vfs.FS, dir string, names []string) error {
 	return nil
 }
 
-// beginFormat marks a folder as one in which a store is being made.
-func beginFormat(files vfs.FS, dir string) error {
+// beginFormat marks a folder as one in which a store is being made; with copyWords it is to be a copy.
+func beginFormat(files vfs.FS, dir, words string) error {
 	f, err := files.Create(files.PathJoin(dir, formatFile+draft), "format")
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(f, "%s%d\n", formatWords, format)
+	_, err = fmt.Fprintf(f, "%s%d%s\n", formatWords, format, words)
 	return errors.Join(err, f.Sync(), f.Close(), syncDir(files, dir))
 }
 

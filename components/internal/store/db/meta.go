@@ -14,6 +14,7 @@ var (
 	keyTime   = []byte("\x00time")
 	// keySequence has the number of the last commit in the tables.
 	keySequence = []byte("\x00seq")
+	keyRaised   = []byte("\x00raised") // by how much its numbers were: see Space.Raised
 )
 
 // recover brings the commits of the journal into the tables, and reads the store's own state.
@@ -29,6 +30,9 @@ func (d *DB) recover(payloads [][]byte) error {
 	}
 	d.lastID.Store(last)
 	d.reserved = last
+	if d.raised, err = number(d.pebble, keyRaised); err != nil {
+		return err
+	}
 	noted, _, err := get(d.pebble, keyTime)
 	if err != nil {
 		return err
