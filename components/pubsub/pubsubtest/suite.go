@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
 )
 
@@ -64,9 +65,7 @@ type process struct {
 func (b *bench) process(t *testing.T, p pubsub.Policy) *process {
 	t.Helper()
 	one := &process{t: t, b: b, driver: b.open(t, p)}
-	c := components.NewComponent[pubsub.Driver](components.ID{Capability: "pubsub", Name: "tested", Driver: "tested"}, components.Limits{}, nil)
-	c.Set(one.driver)
-	one.PubSub = pubsub.New(c, pubsub.Options{})
+	one.PubSub = pubsub.New(componenttest.Component("pubsub", one.driver), pubsub.Options{})
 	t.Cleanup(one.stop)
 	return one
 }
@@ -77,14 +76,7 @@ func (p *process) stop() {
 		s.close()
 	}
 	p.subs = nil
-	if p.driver == nil {
-		return
-	}
-	if c, ok := p.driver.(components.Closer); ok {
-		if err := c.Close(context.Background()); err != nil {
-			p.t.Errorf("close: %v", err)
-		}
-	}
+	componenttest.Close(p.t, p.driver)
 	p.driver = nil
 }
 
