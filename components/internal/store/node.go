@@ -32,7 +32,8 @@ type node struct {
 // The pauses between attempts to own the store or to reach its owner.
 const (
 	racePause  = 5 * time.Millisecond
-	failPause  = 200 * time.Millisecond
+	failPause  = 200 * time.Millisecond // doubled up to failMost
+	failMost   = 2 * time.Second
 	helloLimit = time.Second
 )
 
@@ -110,6 +111,7 @@ func (n *node) run(ctx context.Context, s *session) {
 		s.finish(why)
 		n.set(nil, nil)
 		n.leave(s)
+		pause := failPause
 		for s = nil; s == nil; {
 			if ctx.Err() != nil {
 				n.set(nil, db.ErrClosed)
@@ -120,8 +122,9 @@ func (n *node) run(ctx context.Context, s *session) {
 				n.set(nil, err)
 				select {
 				case <-ctx.Done():
-				case <-time.After(failPause):
+				case <-time.After(pause):
 				}
+				pause = min(2*pause, failMost)
 			}
 		}
 		n.set(s, nil)
@@ -136,11 +139,7 @@ func (n *node) enter(ctx context.Context) (*session, error) {
 			return nil, err
 		}
 		if l != nil {
-			s, err := n.own(ctx, l)
-			if err != nil {
-				l.free()
-			}
-			return s, err
+			return n.own(ctx, l)
 		}
 		r, err := dial(ctx, n.dir)
 		if err == nil {

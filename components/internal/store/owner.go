@@ -16,11 +16,42 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
 
-// own makes this process the owner, who holds the lock: it recovers what is there, and then serves it to others.
+// own makes this process the owner, who holds the lock: it recovers what is there, and then serves it to others. When ctx ends before that
+// is done it does not wait for the disk: the lock is freed when the disk has answered.
 func (n *node) own(ctx context.Context, l *lock) (*session, error) {
+	type opened struct {
+		s   *session
+		err error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		s, err := n.open(l)
+		done <- opened{s, err}
+	}()
+	select {
+	case o := <-done:
+		if o.err != nil {
+			l.free()
+		}
+		return o.s, o.err
+	case <-ctx.Done():
+		go func() {
+			if o := <-done; o.err == nil {
+				o.s.finish(db.ErrClosed)
+				n.leave(o.s)
+			} else {
+				l.free()
+			}
+		}()
+		return nil, fmt.Errorf("%w: the store is still being opened: %w", components.ErrUnavailable, ctx.Err())
+	}
+}
+
+func (n *node) open(l *lock) (*session, error) {
 	begun := time.Now()
 	d, err := db.Open(db.Options{Dir: filepath.Join(n.dir, "data"), Logger: n.log})
 	if err != nil {

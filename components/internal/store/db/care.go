@@ -13,14 +13,14 @@ import (
 
 // Size is what the files take and what the disk has left, in bytes.
 func (d *DB) Size() (used, free int64) {
-	used, _ = size(d.opts.FS, d.opts.Dir)
+	used, _ = size(d.opts.FS, d.opts.Dir, every)
 	free, _ = d.look()
 	return used, free
 }
 
 // Size is that of the files in a folder of the machine, and what its disk has left.
 func Size(dir string) (used, free int64, err error) {
-	if used, err = size(vfs.Default, dir); errors.Is(err, fs.ErrNotExist) {
+	if used, err = size(vfs.Default, dir, every); errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, missing(dir)
 	} else if err != nil {
 		return 0, 0, err
@@ -29,12 +29,17 @@ func Size(dir string) (used, free int64, err error) {
 	return used, int64(u.AvailBytes), err
 }
 
-func size(files vfs.FS, dir string) (used int64, err error) {
+func every(string) bool { return true }
+
+func size(files vfs.FS, dir string, counts func(name string) bool) (used int64, err error) {
 	names, err := files.List(dir)
 	if err != nil {
 		return 0, err
 	}
 	for _, name := range names {
+		if !counts(name) {
+			continue
+		}
 		if info, err := files.Stat(files.PathJoin(dir, name)); err == nil { // it may just have gone
 			used += info.Size()
 		}
@@ -44,14 +49,15 @@ func size(files vfs.FS, dir string) (used int64, err error) {
 
 // Compact writes the tables anew without what was deleted. Others go on meanwhile.
 func (d *DB) Compact(ctx context.Context) error {
-	return d.ask(ctx, func() error {
-		return errors.Join(d.pebble.Flush(), d.pebble.Compact(ctx, []byte{0}, []byte{0xff}, false))
-	})
+	return d.ask(ctx, func() error { return d.compact(ctx, func() bool { return false }) })
 }
 
 // Backup writes what is there now to a folder that is empty or absent, as a store that can be opened. Others go on meanwhile. One that
 // was not finished is refused by whoever reads it.
 func (d *DB) Backup(ctx context.Context, to string) error {
+	if d.opts.full { // its files are in memory
+		return d.full(true)
+	}
 	return d.ask(ctx, func() error { return d.backup(to) })
 }
 

@@ -38,6 +38,8 @@ type Options struct {
 	FS     vfs.FS // nil: the machine's
 	Clock  Clock  // zero: the machine's
 	Logger *slog.Logger
+
+	full bool // the disk: nothing is written
 }
 
 func (o Options) withDefaults() Options {
@@ -62,6 +64,7 @@ type DB struct {
 	reserved uint64 // ids up to here are, on the disk, taken for given out; of the goroutine that writes
 	raised   uint64 // see Space.Raised; set while the DB is being opened
 	room     room
+	reclaim  reclaim
 	stats    Stats
 
 	queue   chan *update
@@ -70,6 +73,8 @@ type DB struct {
 	ended   context.Context // its cause says why nothing more is done
 	failed  chan struct{}   // closed when the engine has failed
 	broken  error           // why it has
+	stale   chan struct{}   // closed when it has, and when there is room again
+	again   func()          // closes stale
 	fail    func(error)
 	writing sync.WaitGroup
 	engaged sync.WaitGroup // calls of the engine, and what waits for it
@@ -86,34 +91,53 @@ var ErrClosed = errors.New("the store is closed")
 const ReasonFailed components.Reason = "STORE_FAILED"
 
 // Open recovers what is in the folder, or makes it. A store that is damaged, or that a later version wrote, is refused and not
-// touched: see Damage and ErrNewer. On a full disk it does not wait for room, and is ErrExhausted with STORE_DISK_FULL.
+// touched: see Damage and ErrNewer. One that is there on a full disk is only read, until there is room and it has to be opened again; one
+// that is not is ErrExhausted with STORE_DISK_FULL. Nothing waits for room.
 func Open(o Options) (*DB, error) {
-	d := newDB(o.withDefaults())
+	o = o.withDefaults()
+	d, err := open(o)
+	if noRoom(err) {
+		if full, failed := openFull(o); failed == nil {
+			return full, nil
+		}
+		err = fullError(err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
+	}
+	return d, nil
+}
+
+func open(o Options) (*DB, error) {
+	d := newDB(o)
+	d.tables.outputs.room = d.mayCompact
 	err := d.open()
 	if err == nil {
 		return d, nil
 	}
-	if noRoom(err) {
-		err = fullError(err)
-	}
 	d.end(err)
 	d.files.close()
 	d.files.wait()
-	return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
+	return nil, err
 }
 
 func newDB(o Options) *DB {
 	d := &DB{opts: o, files: &fence{FS: o.FS}, queue: make(chan *update, maxBatch), failed: make(chan struct{}), drained: make(chan struct{})}
 	d.ended, d.end = context.WithCancelCause(context.Background())
 	d.close = sync.OnceValue(d.shut)
+	d.stale = make(chan struct{})
+	d.again = sync.OnceFunc(func() { close(d.stale) })
 	var once sync.Once
 	d.fail = func(why error) {
 		once.Do(func() {
 			d.files.close()
 			d.broken = components.WithReason(fmt.Errorf("%w: the store has failed: %w", components.ErrUnavailable, why), ReasonFailed)
-			o.Logger.Error("the store has failed and has to be opened again", "err", why)
+			if d.tables.patient.Load() {
+				o.Logger.Error("the store has failed and has to be opened again", "err", why)
+			}
 			d.end(d.broken)
 			close(d.failed)
+			d.again()
 		})
 	}
 	d.tables = &tableFS{FS: d.files, ended: d.ended.Done()}
@@ -247,8 +271,8 @@ func (d *DB) shut() (err error) {
 	return err
 }
 
-// Failed closes when the store can do nothing more and has to be opened again.
-func (d *DB) Failed() <-chan struct{} { return d.failed }
+// Failed closes when the store has to be opened again: it can do nothing more, or no longer has to be only read.
+func (d *DB) Failed() <-chan struct{} { return d.stale }
 
 func (d *DB) hasFailed() bool {
 	select {

@@ -7,15 +7,15 @@ import (
 	"runtime"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // engine are the options of the engine. Its log is not used. The sizes bound what it takes while it serves: tables of 4 MiB
 // in memory, eight at most, and one compaction at a time, of a few tables of 4 MiB; writing waits when it falls behind by twelve levels.
-func (o Options) engine(files vfs.FS, log logger, readOnly bool) *pebble.Options {
-	e := &pebble.Options{FS: files, FormatMajorVersion: engine, DisableWAL: true, ReadOnly: readOnly, Logger: log,
-		EventListener: &pebble.EventListener{BackgroundError: log.failedInBackground, DataCorruption: log.corrupted},
-		MemTableSize:  4 << 20, MemTableStopWritesThreshold: 8, CacheSize: 8 << 20, MaxOpenFiles: 256,
+func (o Options) engine(files *tableFS, log logger, readOnly bool) *pebble.Options {
+	e := &pebble.Options{FS: files, FormatMajorVersion: engine, DisableWAL: true, ReadOnly: readOnly, DisableAutomaticCompactions: o.full, Logger: log,
+		EventListener: &pebble.EventListener{BackgroundError: log.failedInBackground, DataCorruption: log.corrupted,
+			CompactionEnd: files.outputs.compacted, BlobFileRewriteEnd: files.outputs.rewritten},
+		MemTableSize: 4 << 20, MemTableStopWritesThreshold: 8, CacheSize: 8 << 20, MaxOpenFiles: 256,
 		L0CompactionThreshold: 4, L0StopWritesThreshold: 12, LBaseMaxBytes: 32 << 20,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 }}
 	for i := range e.TargetFileSizes {
@@ -38,7 +38,7 @@ func (o Options) openEngine(files *tableFS, failed func(error), readOnly bool) (
 	go contain(func() error {
 		p, err := pebble.Open(o.Dir, o.engine(files, log, readOnly))
 		opened <- p
-		return damaged(o.Dir, err)
+		return o.unlisted(err)
 	}, answer)
 	select {
 	case err := <-answer:

@@ -14,8 +14,9 @@ import (
 )
 
 // tableFS is the file system of the engine, which takes it badly when the disk is full: it ends the process, or tries again
-// without a pause. So what it writes in the background waits here for room instead, until there is some, or the DB is closed or has
-// failed. What is waited for with that is refused meanwhile: see full. An error that is left is an errWrite.
+// without a pause. So what it writes of what is in the journal waits here for room instead, until there is some, or the DB is closed or has
+// failed. What is waited for with that is refused meanwhile: see full. An error that is left is an errWrite. What a compaction writes is
+// given up instead: see outputs.
 type tableFS struct {
 	vfs.FS
 	dir     string
@@ -23,6 +24,7 @@ type tableFS struct {
 	ended   <-chan struct{} // nothing waits any longer
 	patient atomic.Bool     // false while the DB is being opened: nothing waits yet
 	waiting atomic.Int32    // writes that wait for room
+	outputs outputs
 }
 
 // errWrite is of what the engine could not write. It is given up then: it would try again, for ever.
@@ -85,6 +87,9 @@ func (t *tableFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error)
 		if err := syncDir(t.FS, t.FS.PathDir(name)); err != nil {
 			return nil, unwritten(err)
 		}
+	}
+	if c == ofCompactions || c == ofRewrites {
+		return t.createOutput(name, c)
 	}
 	return t.open(func() (vfs.File, error) { return t.FS.Create(name, c) })
 }

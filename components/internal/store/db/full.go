@@ -12,41 +12,83 @@ import (
 const ReasonDiskFull components.Reason = "STORE_DISK_FULL"
 
 const (
-	reserve   = 32 << 20 // bytes that are left free, so that what was accepted can be brought into order
-	lookEvery = 50 * time.Millisecond
+	compactionBytes = 64 << 20 // that the outputs of one compaction take, as a rule at most
+	leastRest       = 1 << 20  // bytes that no compaction takes
+	lookEvery       = 50 * time.Millisecond
+	countEvery      = time.Second
+	countAfter      = 1 << 20 // bytes by which the room has changed
 )
 
-// room knows how much of the disk is free.
+// room knows how much of the disk is free, and what of that is needed to bring into order what was accepted.
 type room struct {
-	seen       atomic.Int64 // when it was last looked, by the wall clock: a step of it only costs a look
-	free, keep atomic.Int64
+	looked, counted atomic.Int64 // when, by the wall clock: a step of it only costs a look
+	known           atomic.Bool  // whether the file system says
+	free, tables    atomic.Int64 // bytes
+	written         atomic.Int64 // by a compaction, when it was looked
+	then            atomic.Int64 // free, when the tables were counted
+	unflushed       atomic.Int64 // segments of the journal that have to be kept, but for the one that is written
 }
 
-// look asks how much is free, if that was not done just now. A file system that does not say has room.
-func (d *DB) look() (free, keep int64) {
-	r, now := &d.room, time.Now().UnixNano()
-	if last := r.seen.Load(); now-last >= int64(lookEvery) || now < last {
-		r.seen.Store(now)
+// due tells whether something is to be done that was last done at a time, and takes note.
+func due(last *atomic.Int64, every time.Duration) bool {
+	now := time.Now().UnixNano()
+	if was := last.Load(); now-was < int64(every) && now >= was {
+		return false
+	}
+	last.Store(now)
+	return true
+}
+
+// look asks how much is free, if that was not done just now, or if much was written since.
+func (d *DB) look() (free int64, known bool) {
+	r, written := &d.room, d.tables.outputs.written.Load()
+	if due(&r.looked, lookEvery) || written-r.written.Load() > 1<<20 {
+		r.written.Store(written)
 		u, err := d.opts.FS.GetDiskUsage(d.opts.Dir)
-		if err != nil {
-			return 1, 0
-		}
+		r.known.Store(err == nil)
 		r.free.Store(int64(u.AvailBytes))
-		r.keep.Store(min(reserve, int64(u.TotalBytes/20)))
 	}
-	return r.free.Load(), r.keep.Load()
+	return r.free.Load(), r.known.Load()
 }
 
-// full tells why nothing more can be written; nil if it can. Deletions may use half of what is kept: they make room.
-func (d *DB) full(deletes bool) error {
-	free, keep := d.look()
-	if deletes {
-		keep /= 2
+// order is what the journal and the tables in memory need to come to the disk: the journal has what they have.
+func (d *DB) order() int64 { return (d.room.unflushed.Load() + 2) * segmentBytes }
+
+// keep is what is left free: for that, and for one compaction, which writes no more than there is.
+func (d *DB) keep() int64 {
+	r := &d.room
+	if free := r.free.Load(); due(&r.counted, countEvery) || max(free-r.then.Load(), r.then.Load()-free) > countAfter {
+		r.then.Store(free)
+		n, _ := size(d.opts.FS, d.opts.Dir, isTable)
+		r.tables.Store(n)
 	}
-	if free >= keep && d.tables.waiting.Load() == 0 {
+	return d.order() + min(r.tables.Load(), compactionBytes)
+}
+
+// mayCompact tells whether a compaction may take so many bytes. One that makes room begins when what was to come to order has, and may take
+// nearly all.
+func (d *DB) mayCompact(bytes int64) bool {
+	free, known := d.look()
+	rest := d.order()
+	if d.tables.outputs.urgent.Load() != nil {
+		rest = leastRest
+	}
+	return !known || free-bytes >= rest
+}
+
+// full tells why nothing more can be written; nil if it can. Deletions make room: they need what the next segment of the journal does.
+func (d *DB) full(deletes bool) error {
+	free, known := d.look()
+	limit := int64(segmentBytes)
+	if !deletes && free < 2*compactionBytes+d.order() {
+		limit = d.keep()
+		free += d.tables.outputs.written.Load() // it is what is kept for it
+	}
+	if (!known || free >= limit) && d.tables.waiting.Load() == 0 && !d.opts.full {
 		return nil
 	}
-	return fullError(fmt.Errorf("%d MiB are free where %s is, and %d MiB are kept in reserve", free>>20, d.opts.Dir, keep>>20))
+	d.makeRoom()
+	return fullError(fmt.Errorf("%d MiB are free where %s is, and %d MiB are kept in reserve", free>>20, d.opts.Dir, limit>>20))
 }
 
 func fullError(why error) error {

@@ -33,6 +33,9 @@ func (d *Damage) Unwrap() error { return d.Err }
 
 var errRecord = errors.New("what was written here cannot be read")
 
+// errGone is of files that the list of tables has, or that go on where the tables end, and are not there.
+var errGone = errors.New("it is missing")
+
 // segment is one of which the head was read.
 type segment struct {
 	number uint64
@@ -69,7 +72,7 @@ func needed(fs vfs.FS, dir string, numbers []uint64, applied uint64) (all []segm
 	}
 	if len(all) > 0 {
 		return nil, &Damage{File: all[len(all)-1].path, Offset: -1, Err: fmt.Errorf(
-			"it begins after commit %d, and the tables end with %d: what was between is missing", all[len(all)-1].before, applied)}
+			"it begins after commit %d, and the tables end with %d: what was between: %w", all[len(all)-1].before, applied, errGone)}
 	}
 	return nil, &Damage{File: fs.PathJoin(dir, "*.journal"), Offset: -1, Err: errors.New("it is missing, and there is a store")}
 }

@@ -189,6 +189,7 @@ func (d *DB) decide(u *update, b *pebble.Batch) error {
 	for _, w := range tx.writes {
 		var err error
 		if w.deleted {
+			d.reclaim.deleted.Store(true)
 			err = b.Delete(w.key, nil)
 		} else {
 			err = b.Set(w.key, w.value, nil)
@@ -268,9 +269,11 @@ func (d *DB) tidy(numbers []uint64) {
 		d.opts.Logger.Warn("the tables cannot be brought to the disk", "err", err)
 		return
 	}
+	d.room.unflushed.Add(int64(len(numbers)))
 	d.engage(func() {
 		select {
 		case <-flushed:
+			d.room.unflushed.Add(-int64(len(numbers)))
 			d.mu.Lock()
 			d.flushed = append(d.flushed, numbers...)
 			d.mu.Unlock()
