@@ -26,6 +26,18 @@ func (s *Stream) Reject(id, reason string) {
 	s.tell(over)
 }
 
+// Return gives deliveries back that the application was not given after all, since the stream has ended. They come again at once,
+// and are no attempts.
+func (s *Stream) Return(ids ...string) { s.settle(ids, Settlement{Outcome: Returned}) }
+
+func idsOf(all []Delivery) []string {
+	ids := make([]string, len(all))
+	for i := range all {
+		ids[i] = all[i].DeliveryID
+	}
+	return ids
+}
+
 // Extend gives a delivery its whole deadline again.
 func (s *Stream) Extend(id string) {
 	s.mu.Lock()

@@ -63,7 +63,7 @@ func (s *Stream) Next() ([]Delivery, error) {
 		deliveries := s.deliver(firings)
 		switch cause := context.Cause(s.ctx); {
 		case cause != nil:
-			s.undeliver(deliveries)
+			s.Return(idsOf(deliveries)...)
 			return nil, s.front.Named(cause)
 		case len(deliveries) > 0:
 			return deliveries, nil
@@ -129,19 +129,6 @@ func (s *Stream) deliver(firings []Firing) (out []Delivery) {
 	s.stir()
 	s.tell(settled)
 	return out
-}
-
-// undeliver gives back what the application will not see, since the stream has ended.
-func (s *Stream) undeliver(all []Delivery) {
-	var back []Settlement
-	s.mu.Lock()
-	for _, d := range all {
-		if f, ok := s.ledger.Take(d.DeliveryID); ok {
-			back = append(back, Settlement{Position: f.Position, Outcome: Returned})
-		}
-	}
-	s.mu.Unlock()
-	s.tell(back)
 }
 
 // stir has watch look for deadlines again.

@@ -20,6 +20,7 @@ type deliveries[A, D any] struct {
 	share    share[D]
 	started  *A
 	delivery func(*D) *A
+	id       func(*D) string
 	draining *A
 }
 
@@ -32,6 +33,7 @@ type share[D any] interface {
 	Nack(id string, delay time.Duration) error
 	Reject(id, reason string) error
 	Extend(id string) error
+	Return(ids ...string) error
 	Drain()
 	Close()
 }
@@ -102,10 +104,19 @@ func (d *deliveries[A, D]) tell(stream interface{ Send(*A) error }) error {
 		}
 		for i := range some {
 			if err := stream.Send(d.delivery(&some[i])); err != nil {
-				return err
+				return errors.Join(err, d.unsent(some[i:]))
 			}
 		}
 	}
+}
+
+// unsent gives back what the application was not sent: that is no attempt.
+func (d *deliveries[A, D]) unsent(some []D) error {
+	ids := make([]string, len(some))
+	for i := range some {
+		ids[i] = d.id(&some[i])
+	}
+	return d.share.Return(ids...)
 }
 
 // hear takes what the application says, until it says no more or something that makes no sense.

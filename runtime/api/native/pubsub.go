@@ -97,6 +97,7 @@ func (s *pubsubServer) start(ctx context.Context, start *pb.SubscribeRequest_Sta
 	return &deliveries[pb.SubscribeResponse, pubsub.Delivery]{share: sub,
 		started:  &pb.SubscribeResponse{Message: &pb.SubscribeResponse_Started_{Started: &pb.SubscribeResponse_Started{Group: sub.Group()}}},
 		delivery: func(d *pubsub.Delivery) *pb.SubscribeResponse { return delivery(d, start.GetTopic()) },
+		id:       func(d *pubsub.Delivery) string { return d.ID },
 		draining: &pb.SubscribeResponse{Message: &pb.SubscribeResponse_Draining{Draining: &commonv1.Draining{}}},
 	}, nil
 }

@@ -29,6 +29,7 @@ func (s *scheduleServer) start(ctx context.Context, start *pb.WatchRequest_Start
 		return nil, err
 	}
 	return &deliveries[pb.WatchResponse, schedule.Delivery]{share: firings{w}, delivery: firing,
+		id:       func(d *schedule.Delivery) string { return d.DeliveryID },
 		started:  &pb.WatchResponse{Message: &pb.WatchResponse_Started_{Started: &pb.WatchResponse_Started{}}},
 		draining: &pb.WatchResponse{Message: &pb.WatchResponse_Draining{Draining: &commonv1.Draining{}}},
 	}, nil
@@ -40,6 +41,7 @@ type firings struct{ *schedule.Stream }
 func (f firings) Ack(ids ...string) error                   { f.Stream.Ack(ids...); return nil }
 func (f firings) Nack(id string, delay time.Duration) error { f.Stream.Nack(id, delay); return nil }
 func (f firings) Reject(id, reason string) error            { f.Stream.Reject(id, reason); return nil }
+func (f firings) Return(ids ...string) error                { f.Stream.Return(ids...); return nil }
 func (f firings) Extend(id string) error                    { f.Stream.Extend(id); return nil }
 
 func firing(d *schedule.Delivery) *pb.WatchResponse {
