@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -11,6 +12,10 @@ import (
 func stored(caller components.Caller, t Transaction) (Transaction, error) {
 	if n := len(t.Operations); n > MaxOperations || n == 0 && t.Barrier == (Barrier{}) {
 		return t, invalid("%d operations in one transaction; there must be 1 to %d", n, MaxOperations)
+	}
+	var err error
+	if t.Barrier, err = known(t.Barrier); err != nil {
+		return t, err
 	}
 	if t.Digest = ""; t.IdempotencyKey != "" {
 		t.Digest = digest(t)
@@ -28,7 +33,6 @@ func stored(caller components.Caller, t Transaction) (Transaction, error) {
 		operations[i], at[op.Key] = op, i
 	}
 	t.Operations = operations
-	var err error
 	if t.Fence, err = storedFence(caller, t.Fence); err != nil {
 		return t, err
 	}
@@ -62,15 +66,18 @@ func storedOperation(caller components.Caller, op Operation) (Operation, error) 
 	return op, invalid("it neither sets nor deletes nor checks")
 }
 
+// componentName is what components can be called. Drivers rely on it to keep the locks of one application from those of another.
+var componentName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+
 func storedFence(caller components.Caller, f Fence) (Fence, error) {
 	if f == (Fence{}) {
 		return f, nil
 	}
-	if f.Component == "" || f.Token == 0 {
-		return f, invalid("a fence has the lock's component and a token of more than 0")
+	if f.Token == 0 {
+		return f, invalid("a fence has a token of more than 0")
 	}
-	if err := components.CheckKey(f.Component); err != nil {
-		return f, fmt.Errorf("the fence's component: %w", err)
+	if !componentName.MatchString(f.Component) {
+		return f, invalid("the fence's component is %.80q, and no lock component can have that name", f.Component)
 	}
 	var err error
 	if f.Name, err = caller.StoredKey(f.Name); err != nil {
@@ -79,16 +86,29 @@ func storedFence(caller components.Caller, f Fence) (Fence, error) {
 	return f, err
 }
 
+// known is a barrier with the one word for its op that drivers know.
+func known(b Barrier) (Barrier, error) {
+	if b == (Barrier{}) {
+		return b, nil
+	}
+	switch b.Op {
+	case "compensate":
+		b.Op = "compensation"
+	case "action", "compensation", "try", "confirm", "cancel":
+	default:
+		return b, invalid("the barrier's op is %.80q; there are action, compensation (or compensate), try, confirm and cancel", b.Op)
+	}
+	return b, nil
+}
+
 func storedBarrier(caller components.Caller, b Barrier) (Barrier, error) {
 	if b == (Barrier{}) {
 		return b, nil
 	}
-	for _, part := range []struct{ what, text string }{{"branch", b.Branch}, {"op", b.Op}} {
-		if err := components.CheckKey(part.text); err != nil {
-			return b, fmt.Errorf("the barrier's %s: %w", part.what, err)
-		}
+	err := components.CheckKey(b.Branch)
+	if err != nil {
+		return b, fmt.Errorf("the barrier's branch: %w", err)
 	}
-	var err error
 	if b.GID, err = caller.StoredKey(b.GID); err != nil {
 		err = fmt.Errorf("the barrier's gid: %w", err)
 	}

@@ -82,22 +82,23 @@ type Transaction struct {
 	Digest         string // of what is to be done, made by the front when there is an IdempotencyKey
 }
 
-// Fence is the token of a lock under whose protection a transaction is made. The zero value is none. To a driver, Component and
-// Name together are the lock's name.
+// Fence is the token of a lock under whose protection a transaction is made. The zero value is none. To a driver, Component (of
+// [a-z0-9-]{1,63}) and Name together are the lock's name.
 type Fence struct {
 	Component, Name string
 	Token           uint64
 }
 
-// Barrier says which branch of a distributed transaction the operations are, and which call of it. The zero value is none. The
-// three together are the name of its record; none of them has a NUL byte.
+// Barrier says which branch of a distributed transaction the operations are, and which call of it: action or compensation (or
+// compensate, which is the same and which no driver sees), try, confirm or cancel. The zero value is none. The three together are the
+// name of its record; none of them has a NUL byte.
 type Barrier struct{ GID, Branch, Op string }
 
 // forward has what each compensating call takes back.
-var forward = map[string]string{"compensation": "action", "compensate": "action", "cancel": "try"}
+var forward = map[string]string{"compensation": "action", "cancel": "try"}
 
-// Forward is the barrier of the call that this one takes back, if it is one that does: compensation (or compensate) does with an action,
-// cancel with a try.
+// Forward is the barrier of the call that this one takes back, if it is one that does: compensation does with an action, cancel with
+// a try.
 func (b Barrier) Forward() (f Barrier, compensates bool) {
 	b.Op, compensates = forward[b.Op]
 	return b, compensates

@@ -137,7 +137,7 @@ func TestWhatADriverDoesNotOfferIsRefused(t *testing.T) {
 	needs := map[state.Feature]state.Transaction{
 		state.Many:        {Operations: []state.Operation{set("a"), set("b")}},
 		state.Fencing:     {Operations: []state.Operation{set("a")}, Fence: state.Fence{Component: "default", Name: "l", Token: 1}},
-		state.Barriers:    {Operations: []state.Operation{set("a")}, Barrier: state.Barrier{GID: "g", Branch: "b", Op: "o"}},
+		state.Barriers:    {Operations: []state.Operation{set("a")}, Barrier: state.Barrier{GID: "g", Branch: "b", Op: "try"}},
 		state.Idempotency: {Operations: []state.Operation{set("a")}, IdempotencyKey: "k"},
 	}
 	for has := range needs {

@@ -34,7 +34,7 @@ func CheckKey(key string, when Condition) Operation {
 }
 
 // Barrier makes a transaction of the store happen once for a branch of a distributed transaction, whatever is repeated, comes late or
-// never came. Op is what the branch was called for: "action" or "compensation", "try", "confirm" or "cancel", or another word.
+// never came. Op is what the branch was called for: "action" or "compensation", "try", "confirm" or "cancel".
 type Barrier struct{ GID, Branch, Op string }
 
 // Transaction is up to 100 operations on different keys that happen all or not at all.

@@ -8,7 +8,7 @@
 // In the store's space "state", C being the component's name:
 //
 //	v C / NAMESPACE/APP/KEY                          an item: head, content type, metadata, value
-//	f C / LOCK-COMPONENT / NAMESPACE/APP/LOCK        the newest token seen of a lock: head, token
+//	f C / LOCK-COMPONENT NUL NAMESPACE/APP/LOCK      the newest token seen of a lock: head, token
 //	b C / NAMESPACE/APP/GID NUL BRANCH NUL OP        a call of a branch: head, and who claimed it: itself (1) or what takes it back (2)
 //	i C / NAMESPACE/APP/KEY                          an idempotency key: head, digest, outcome, versions
 //	x DEADLINE RECORD-KEY                            an index of what will expire, without values

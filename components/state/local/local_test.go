@@ -3,11 +3,13 @@ package local_test
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/state"
 	_ "github.com/outrigger-mesh/outrigger/components/state/local"
 	"github.com/outrigger-mesh/outrigger/components/state/statetest"
@@ -34,16 +36,33 @@ func opener(dir string) func(t *testing.T) state.Driver {
 	}
 }
 
-func TestConformance(t *testing.T) { statetest.Run(t, opener(t.TempDir())) }
-
-// TestConformanceOfAClient has the store owned by somebody else, who is called over the socket.
-func TestConformanceOfAClient(t *testing.T) {
-	dir := t.TempDir()
-	owner := opener(dir)(t)
-	t.Cleanup(func() { // the tests of the suite run until then
-		if err := owner.(components.Closer).Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
+// apart makes the drivers of each test on a folder of its own, by what open makes of that: with the last driver of a test the store
+// is closed, and the next one opens it again.
+func apart(open func(t *testing.T, dir string) func(t *testing.T) state.Driver) func(t *testing.T) state.Driver {
+	var mu sync.Mutex
+	folders := map[*testing.T]func(t *testing.T) state.Driver{}
+	return func(t *testing.T) state.Driver {
+		t.Helper()
+		mu.Lock()
+		driver, ok := folders[t]
+		if !ok {
+			driver = open(t, t.TempDir())
+			folders[t] = driver
 		}
-	})
-	statetest.Run(t, opener(dir))
+		mu.Unlock()
+		return driver(t)
+	}
 }
+
+func alone(_ *testing.T, dir string) func(t *testing.T) state.Driver { return opener(dir) }
+
+// client has the store owned by somebody else, who is called over the socket.
+func client(t *testing.T, dir string) func(t *testing.T) state.Driver {
+	owner := opener(dir)(t)
+	t.Cleanup(func() { componenttest.Close(t, owner) })
+	return opener(dir)
+}
+
+func TestConformance(t *testing.T) { statetest.Run(t, apart(alone)) }
+
+func TestConformanceOfAClient(t *testing.T) { statetest.Run(t, apart(client)) }

@@ -193,7 +193,7 @@ func (d *driver) request(t state.Transaction) (in transactIn, call store.Unary[t
 		}
 	}
 	if f := t.Fence; f != (state.Fence{}) {
-		in.Fence, in.Token = claim{d.key(fences, f.Component, "/", f.Name), d.options.Fences}, f.Token
+		in.Fence, in.Token = claim{d.key(fences, f.Component, "\x00", f.Name), d.options.Fences}, f.Token
 	}
 	if b := t.Barrier; b != (state.Barrier{}) {
 		in.Barrier = claim{d.barrier(b), d.options.Barriers}

@@ -16,23 +16,36 @@ const (
 	sweepStep  = 256
 )
 
-// sweep takes the room of what has expired back until ctx ends.
+// sweep takes the room of what has expired back until ctx ends. Why it cannot is said once, and again when that has changed.
 func (m *machine) sweep(ctx context.Context) {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
+	said := ""
 	for {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 			return
 		}
+		why := ""
 		for more := true; more; {
 			var err error
 			if more, err = m.sweepSome(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, db.ErrClosed) {
-				m.log.Warn("what has expired could not be removed", "err", err)
+				if why = reason(err); why != said {
+					m.log.Warn("what has expired could not be removed", "err", err)
+				}
 			}
 		}
+		said = why
 	}
+}
+
+// reason is what stays the same of an error while its text has other numbers each time.
+func reason(err error) string {
+	if d := (*components.Detail)(nil); errors.As(err, &d) && d.Reason != "" {
+		return string(d.Reason)
+	}
+	return err.Error()
 }
 
 // sweepSome removes up to sweepStep records, and tells whether there may be more. That it is lost with the power does no harm.

@@ -2,6 +2,7 @@ package statetest
 
 import (
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -16,7 +17,7 @@ var barriers = []test{
 		if !f.guarded(t) {
 			return
 		}
-		for _, op := range []string{"action", "try", "confirm", "another word"} {
+		for _, op := range []string{"action", "try", "confirm"} {
 			f.does(t, state.Applied, branch("g", op, op, put(op, "first")))
 			r := f.again(t).does(t, state.Repeated, branch("g", op, op, put(op, "second")))
 			if len(r.Versions) != 0 {
@@ -48,6 +49,28 @@ var barriers = []test{
 			f.again(t).does(t, state.Suspended, branch("g", forward, forward, put(forward, "too late")))
 			f.missing(t, forward)
 		}
+	}},
+	{"OneCallHasTwoWords", func(t *testing.T, f *fixture) {
+		if !f.guarded(t) {
+			return
+		}
+		f.does(t, state.Empty, branch("g", "never", "compensation", put("k", "undone")))
+		f.does(t, state.Repeated, branch("g", "never", "compensate", put("k", "undone")))
+		f.does(t, state.Suspended, branch("g", "never", "action", put("k", "too late")))
+		f.does(t, state.Applied, branch("g", "came", "action"))
+		f.does(t, state.Applied, branch("g", "came", "compensate"))
+		f.does(t, state.Repeated, branch("g", "came", "compensation", put("k", "undone twice")))
+		f.missing(t, "k")
+	}},
+	{"OtherWordsAreRefused", func(t *testing.T, f *fixture) {
+		for _, op := range []string{"", "Action", "rollback", "action\x00"} {
+			_, err := f.Transact(t.Context(), f.caller, branch("g", "b", op, put("k", "v")))
+			outcome(t, err, components.ErrInvalid)
+			if !strings.Contains(err.Error(), "action, compensation (or compensate), try, confirm and cancel") {
+				t.Errorf("%v: which words there are is not said", err)
+			}
+		}
+		f.missing(t, "k")
 	}},
 	{"BranchesAreApart", func(t *testing.T, f *fixture) {
 		if !f.guarded(t) {

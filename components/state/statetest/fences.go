@@ -1,6 +1,7 @@
 package statetest
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -55,6 +56,27 @@ var fences = []test{
 		outcome(t, set(f.caller, state.Fence{Component: "default", Name: "guard2", Token: 1}), nil)
 		outcome(t, set(f.caller, state.Fence{Component: "other", Name: "guard", Token: 1}), nil)
 		outcome(t, set(components.Caller{Namespace: "other", App: f.caller.App}, state.Fence{Component: "default", Name: "guard", Token: 1}), nil)
+		outcome(t, set(components.Caller{Namespace: "ab", App: f.caller.App}, state.Fence{Component: "c", Name: "guard", Token: 9}), nil)
+		outcome(t, set(components.Caller{Namespace: "b", App: f.caller.App}, state.Fence{Component: "ca", Name: "guard", Token: 1}), nil)
+	}},
+	{"NobodysFenceIsAnothers", func(t *testing.T, f *fixture) {
+		if !f.fencing(t) {
+			return
+		}
+		const most = 1<<64 - 1
+		evil := components.Caller{Namespace: f.caller.Namespace, App: f.caller.App + "-evil"}
+		theirs := evil.Namespace + "/" + evil.App + "/guard" // a lock's name can be like that
+		fence := state.Fence{Component: "default", Name: theirs, Token: 5}
+		_, err := f.Set(t.Context(), f.caller, "k", text("five"), state.Condition{}, fence)
+		outcome(t, err, nil)
+		mine := f.caller.Namespace + "/" + f.caller.App
+		for _, component := range []string{"default/" + mine, "default/" + mine + "/", "default\x00" + mine, "", "a b", "Default", "..", strings.Repeat("a", 64)} {
+			_, err := f.Set(t.Context(), evil, "k", text("v"), state.Condition{}, state.Fence{Component: component, Name: "guard", Token: most})
+			outcome(t, err, components.ErrInvalid)
+		}
+		fence.Token = 6
+		_, err = f.Set(t.Context(), f.caller, "k", text("six"), state.Condition{}, fence)
+		outcome(t, err, nil)
 	}},
 	{"WhatFailsSeesNoToken", func(t *testing.T, f *fixture) {
 		if !f.fencing(t) {

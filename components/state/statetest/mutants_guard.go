@@ -110,6 +110,11 @@ var guardMutants = []mutant{
 			t.Fence.Component, t.Fence.Name = "default", "guard"
 		}
 	}),
+	written("names of locks run together", func(t *state.Transaction) {
+		if t.Fence.Token != 0 {
+			t.Fence.Component, t.Fence.Name = "all", t.Fence.Component+t.Fence.Name
+		}
+	}),
 	hooked("fences only noted when they hold alone", func(h *hooks) {
 		h.transact = func(ctx context.Context, t state.Transaction) (state.Result, error) {
 			if t.Fence != (state.Fence{}) { // in a step before

@@ -832,7 +832,7 @@ type Barrier struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Gid    string                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"`
 	Branch string                 `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
-	// What the branch was called for: action and compensation (or compensate) of a saga, try, confirm and cancel of TCC, or another word.
+	// What the branch was called for: action and compensation (or compensate) of a saga, try, confirm and cancel of TCC.
 	Op            string `protobuf:"bytes,3,opt,name=op,proto3" json:"op,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
