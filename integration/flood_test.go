@@ -23,6 +23,7 @@ func TestFloods(t *testing.T) {
 			send func(f *http2.Framer, headers []byte) error
 		}{
 			{"rapid reset", rapidReset},
+			{"resets that are provoked", provokedReset},
 			{"CONTINUATION without end", endlessHeaders},
 			{"SETTINGS without end", func(f *http2.Framer, _ []byte) error { return f.WriteSettings() }},
 			{"PING without end", func(f *http2.Framer, _ []byte) error { return f.WritePing(false, [8]byte{}) }},
@@ -106,6 +107,16 @@ func rapidReset(f *http2.Framer, headers []byte) error {
 		return err
 	}
 	return f.WriteRSTStream(id, http2.ErrCodeCancel)
+}
+
+// provokedReset has the sidecar reset a stream, by a window that is opened by nothing.
+func provokedReset(f *http2.Framer, headers []byte) error {
+	id := nextStream
+	nextStream += 2
+	if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: headers, EndHeaders: true}); err != nil {
+		return err
+	}
+	return f.WriteRawFrame(http2.FrameWindowUpdate, 0, id, make([]byte, 4))
 }
 
 func endlessHeaders(f *http2.Framer, headers []byte) error {

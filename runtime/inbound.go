@@ -35,6 +35,10 @@ const (
 	inboundHint = "It is for the calls of other sidecars: an application calls others through its own."
 )
 
+// peerResets is what a connection from another sidecar may reset in a second: it carries what many clients reset, each of which
+// that sidecar holds to less.
+const peerResets = 10_000
+
 func (s *sidecar) startInbound(context.Context) (err error) {
 	c := s.config()
 	i := &inbound{gate: &mesh.Gate{Concurrency: c.Mesh.Inbound.Concurrency, MaxHops: c.Mesh.MaxHops}}
@@ -43,6 +47,7 @@ func (s *sidecar) startInbound(context.Context) (err error) {
 	}
 	i.server = fastgrpc.New(fastgrpc.Options{MaxRequest: int(c.API.MaxMessageBytes), Hop: "inbound", Limit: "max_message_bytes",
 		Patient: func(string) bool { return true }}) // each waits for the application; the gate bounds them
+	i.server.Relay.MaxResets = peerResets
 	in := &proxy.Inbound{Gate: i.gate, Monitor: monitor{s.telemetry}, App: s.app, Port: s.publisher.Port}
 	invocationv1.RegisterInvocationServer(i.server, &proxy.InvokeServer{Inbound: in, App: i.app})
 	in.Bind(i.server.Relay, func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error, bool) {

@@ -54,6 +54,7 @@ type conn struct {
 	begun, set  bool // the preface, the first SETTINGS were seen
 	control     int
 	resets      int
+	faulty      atomic.Int32 // streams that were reset for faults of the client's and are not in resets yet
 	second      int64
 	fresh, free []*Call // local calls whose bodies are awaited within this read; spare ones
 	scratch     []byte  // an inline handler's answer

@@ -29,6 +29,7 @@ func (s *stream) reset(i int, code uint32, b *batch) {
 // reset0 ends the stream for a fault of the client. s.mu is held.
 func (s *stream) reset0(code uint32, b *batch) {
 	if !s.finished.Load() {
+		s.h[0].c.faulty.Add(1)
 		s.out.Reset, s.out.ByClient, s.out.Flag = code, true, FlagProtocol
 		s.kill(0, code, b)
 		s.settle(b)

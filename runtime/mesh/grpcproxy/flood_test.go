@@ -50,6 +50,35 @@ func TestRapidReset(t *testing.T) {
 	}
 }
 
+// TestProvokedResets: a client that has its streams reset, by a fault on each, is no better than one that resets them itself.
+func TestProvokedResets(t *testing.T) {
+	for name, fault := range map[string]func(id uint32) []byte{
+		"no window":       func(id uint32) []byte { return appendU32(nil, fWindow, id, 0) },
+		"window overflow": func(id uint32) []byte { return appendU32(nil, fWindow, id, 1<<31-1) },
+		"priority": func(id uint32) []byte {
+			return append(appendFrame(nil, 5, fPriority, 0, id), 0, 0, byte(id>>8), byte(id), 1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t, nil)
+			c := rawClient(t, e.addr)
+			var b []byte
+			for i := range 5000 {
+				id := uint32(2*i + 1)
+				b = append(c.appendRequest(b[:0], id, false, "do", "hang"), fault(id)...)
+				if c.write(b) != nil {
+					break
+				}
+			}
+			c.goAway(codeCalm)
+			e.empty()
+			if n := e.live.Load(); n > 2200 {
+				t.Fatal("routed ", n)
+			}
+		})
+	}
+}
+
 func TestContinuationFlood(t *testing.T) {
 	e := newEnv(t, nil)
 	c := rawClient(t, e.addr)

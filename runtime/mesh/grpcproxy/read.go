@@ -35,6 +35,9 @@ func (c *conn) readFrames(b *batch) error {
 		if err := c.frame(h[3], h[4], binary.BigEndian.Uint32(h[5:])&math.MaxInt32, h[frameHeader:frameHeader+n], b); err != nil {
 			return err
 		}
+		if err := c.provoked(b); err != nil {
+			return err
+		}
 		c.rp += frameHeader + n
 	}
 	if len(c.fresh) > 0 {
@@ -68,8 +71,20 @@ func (c *conn) rapid(s *stream, b *batch) error {
 	if c.up != nil || b.now-s.born > int64(rapidReset) {
 		return nil
 	}
+	return c.reset(1, b)
+}
+
+// provoked counts streams that the client made us reset, by breaking the rules on them: that costs it as little.
+func (c *conn) provoked(b *batch) error {
+	if c.faulty.Load() == 0 {
+		return nil
+	}
+	return c.reset(int(c.faulty.Swap(0)), b)
+}
+
+func (c *conn) reset(n int, b *batch) error {
 	c.tick(b)
-	if c.resets++; c.resets > c.r.MaxResets {
+	if c.resets += n; c.resets > c.r.MaxResets {
 		return connError{codeCalm, "too many resets"}
 	}
 	return nil

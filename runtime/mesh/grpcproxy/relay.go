@@ -55,7 +55,7 @@ type Relay struct {
 	MaxWaiting    int           // requests that wait for one upstream: 10000
 	MaxParked     int           // requests that wait for their route: 4096
 	MaxHeaderList int           // bytes as SETTINGS_MAX_HEADER_LIST_SIZE counts them: 16 KiB
-	MaxResets     int           // streams a client may reset within 100 ms of opening them, in a second: 2000
+	MaxResets     int           // streams a client may reset within 100 ms of opening them, or have reset for its faults, in a second: 2000
 	MaxAttempts   int           // times Route is asked for a request: 3
 	StreamWindow  int           // bytes held for one direction of a stream: 256 KiB
 	ConnWindow    int           // bytes in flight from one connection: 4 MiB
