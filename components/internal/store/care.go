@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/folder"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
 
@@ -23,8 +24,8 @@ func (c Care) data() string { return filepath.Join(Dir(c.DataDir), "data") }
 
 // link calls do over a link to the owner; if there is none, this process is it meanwhile.
 func (c Care) link(ctx context.Context, do func(*Link) error) error {
-	if _, err := os.Stat(c.data()); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: there is no store in %s", components.ErrNotFound, Dir(c.DataDir))
+	if err := c.there(); err != nil {
+		return err
 	}
 	l, err := Join(ctx, components.Env{DataDir: c.DataDir, Logger: c.Log})
 	if err != nil {
@@ -34,11 +35,15 @@ func (c Care) link(ctx context.Context, do func(*Link) error) error {
 	return do(l)
 }
 
-// alone calls do while nobody owns the store; false if somebody does.
-func (c Care) alone(do func() error) (bool, error) {
-	if err := db.MakeDir(Dir(c.DataDir)); err != nil {
-		return false, explain(err)
+func (c Care) there() error {
+	if _, err := os.Stat(c.data()); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: there is no store in %s", components.ErrNotFound, Dir(c.DataDir))
 	}
+	return nil
+}
+
+// alone calls do while nobody owns the store, whose folder is there; false if somebody does.
+func (c Care) alone(do func() error) (bool, error) {
 	l, err := takeLock(Dir(c.DataDir))
 	if err != nil || l == nil {
 		return false, err
@@ -62,22 +67,65 @@ func (c Care) Status(ctx context.Context) (s Status, err error) {
 	return s, err
 }
 
-// Verify reads all that there is. One that is open is copied for that, and the copy removed.
-func (c Care) Verify(ctx context.Context) error {
-	alone, err := c.alone(func() error { return db.Verify(db.Options{Dir: c.data()}) })
-	if alone || err != nil {
+// The copy of a store in use that Verify reads, and the file that is locked meanwhile.
+const (
+	copyDir  = "verify"
+	copyLock = "verifying"
+)
+
+// copyRoom is what is to be free for the copy, in bytes. It is made of links, but what is not yet in the tables is written for it,
+// and what is compacted meanwhile is there twice.
+const copyRoom = 96 << 20
+
+// Verify reads all that there is. One that is open is copied for that, and the copy removed; what a process that was killed has left
+// of one is removed by the next. There is one at a time.
+func (c Care) Verify(ctx context.Context) (err error) {
+	if err := c.there(); err != nil {
 		return err
 	}
-	to, err := os.MkdirTemp(Dir(c.DataDir), "verify-")
+	f, err := os.OpenFile(filepath.Join(Dir(c.DataDir), copyLock), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return explain(err)
+	}
+	defer f.Close()
+	held, err := folder.TryLock(f)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(to)
+	if !held {
+		return fmt.Errorf("%w: another process is verifying the store: try again when it has done", components.ErrUnavailable)
+	}
+	if err := c.clear(); err != nil {
+		return err
+	}
+	if alone, err := c.alone(func() error { return db.Verify(db.Options{Dir: c.data()}) }); alone || err != nil {
+		return err
+	}
+	_, free, err := db.Size(c.data())
+	if err != nil {
+		return err
+	}
+	if err := roomForCopy(free); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.clear()) }()
+	to := filepath.Join(Dir(c.DataDir), copyDir)
 	if err := c.Backup(ctx, to); err != nil {
 		return err
 	}
 	return db.Verify(db.Options{Dir: to})
 }
+
+func roomForCopy(free int64) error {
+	if free >= copyRoom {
+		return nil
+	}
+	return components.WithReason(fmt.Errorf("%w: to verify the store while it is in use takes a copy in its folder, for which %d MiB have to be free, "+
+		"and %d MiB are", components.ErrExhausted, copyRoom>>20, free>>20), db.ReasonDiskFull, "limit", "disk")
+}
+
+// clear removes the copy of a Verify. No other may be under way.
+func (c Care) clear() error { return os.RemoveAll(filepath.Join(Dir(c.DataDir), copyDir)) }
 
 // Compact gives back the room of what was deleted.
 func (c Care) Compact(ctx context.Context) error {
@@ -101,6 +149,9 @@ func (c Care) Backup(ctx context.Context, to string) error {
 
 // Restore makes a backup the store, where there is none yet: all of it, or nothing of it if it fails.
 func (c Care) Restore(_ context.Context, from string) error {
+	if err := db.MakeDir(Dir(c.DataDir)); err != nil {
+		return explain(err)
+	}
 	alone, err := c.alone(func() error { return db.Restore(nil, from, c.data()) })
 	if !alone && err == nil {
 		o := readOwner(Dir(c.DataDir))
