@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	nethttp "net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -31,7 +32,7 @@ type conversation struct {
 	resp  *nethttp.Response
 }
 
-func converse(t *testing.T, s *sidecar, path, first string) *conversation {
+func converse(t *testing.T, s *sidecar, path, first string, how ...string) *conversation {
 	t.Helper()
 	body, in := io.Pipe()
 	r, err := nethttp.NewRequestWithContext(within(t), nethttp.MethodPost, "http://"+s.http+path, body)
@@ -39,7 +40,15 @@ func converse(t *testing.T, s *sidecar, path, first string) *conversation {
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	go io.WriteString(in, first)
+	if slices.Contains(how, "for 50ms") {
+		r.Header.Set("Connect-Timeout-Ms", "50")
+	}
+	go func() {
+		io.WriteString(in, first)
+		if slices.Contains(how, "end") {
+			in.Close()
+		}
+	}()
 	client := &nethttp.Client{Transport: &nethttp.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(r)
 	if err != nil {
@@ -47,6 +56,19 @@ func converse(t *testing.T, s *sidecar, path, first string) *conversation {
 	}
 	t.Cleanup(func() { in.Close(); resp.Body.Close() })
 	return &conversation{t, in, bufio.NewScanner(resp.Body), resp}
+}
+
+// refusal is the whole answer.
+func (c *conversation) refusal(code int) (e plainError) {
+	c.t.Helper()
+	text, err := io.ReadAll(c.resp.Body)
+	if err == nil {
+		err = json.Unmarshal(text, &e)
+	}
+	if err != nil || c.resp.StatusCode != code {
+		c.t.Errorf("%s, %v: %s", c.resp.Status, err, text)
+	}
+	return e
 }
 
 func (c *conversation) next() (l line) {
@@ -122,15 +144,29 @@ func TestConversationsThatGoWrong(t *testing.T) {
 			}
 		})
 	}
+	t.Run("nothing", func(t *testing.T) {
+		for _, path := range []string{subscribePath, "/outrigger.lock.v1.Lock/Hold", "/outrigger.schedule.v1.Schedule/Watch"} {
+			talk := converse(t, s, path, "", "end")
+			if e := talk.refusal(nethttp.StatusBadRequest); e.Code != "invalid_argument" || !strings.Contains(e.Message, "start") {
+				t.Error(path, e)
+			}
+		}
+	})
+	t.Run("a time limit", func(t *testing.T) {
+		for range 20 { // who ends it first differs
+			talk := converse(t, s, subscribePath, begin, "for 50ms")
+			if l := talk.next(); l.Started == nil {
+				t.Fatal(talk.lines.Text())
+			}
+			if l := talk.next(); l.Error == nil || l.Error.Code != "deadline_exceeded" || l.Error.reason() != "TIMEOUT" {
+				t.Error(talk.lines.Text())
+			}
+		}
+	})
 	t.Run("an error before the first line", func(t *testing.T) {
 		talk := converse(t, s, subscribePath, `{"start": {"component": "none", "topic": "t"}}`)
-		text, err := io.ReadAll(talk.resp.Body)
-		var e plainError
-		if err := json.Unmarshal(text, &e); err != nil {
-			t.Fatal(err)
-		}
-		if err != nil || talk.resp.StatusCode != nethttp.StatusNotFound || e.Code != "not_found" || e.reason() != "COMPONENT_NOT_FOUND" {
-			t.Errorf("%s, %v: %s", talk.resp.Status, err, text)
+		if e := talk.refusal(nethttp.StatusNotFound); e.Code != "not_found" || e.reason() != "COMPONENT_NOT_FOUND" {
+			t.Error(e)
 		}
 	})
 }

@@ -56,7 +56,7 @@ func (h *Handler) duplex(w nethttp.ResponseWriter, r *nethttp.Request, m protore
 	r.Body, r.ContentLength = in, -1
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
 	r.Header.Set("Content-Type", "application/grpc")
-	out := &answers{w: w, output: m.Output(), header: nethttp.Header{}}
+	out := &answers{w: w, output: m.Output(), max: h.opts.MaxMessage, header: nethttp.Header{}}
 	h.opts.GRPC.ServeHTTP(out, r)
 	out.end(in.fault())
 }
@@ -148,6 +148,7 @@ func (c *capped) Read(p []byte) (int, error) {
 type answers struct {
 	w       nethttp.ResponseWriter
 	output  protoreflect.MessageDescriptor
+	max     int            // bytes of a message
 	header  nethttp.Header // of gRPC, and its trailers
 	pending []byte
 	begun   bool
@@ -239,6 +240,9 @@ func (a *answers) status() *status.Status {
 	text, err := url.PathUnescape(a.trailer("Grpc-Message"))
 	if err != nil {
 		text = a.trailer("Grpc-Message")
+	}
+	if err := api.FromEngine(codes.Code(code), text, "http-api", a.max); err != nil {
+		return api.Status(err)
 	}
 	return status.New(codes.Code(code), text)
 }

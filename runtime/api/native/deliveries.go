@@ -59,12 +59,12 @@ func deliver[Q, S, A, D any, R request[Q, S], M startMessage[S]](stream grpc.Bid
 	begin func(context.Context, *S) (*deliveries[A, D], error),
 ) error {
 	first, err := stream.Recv()
-	if err != nil {
+	if err != nil && err != io.EOF { // nothing has no start either
 		return err
 	}
 	start := R(first).GetStart()
 	if start == nil {
-		return fmt.Errorf("%w: the first message of a stream is its start", components.ErrInvalid)
+		return errNoStart
 	}
 	ctx, end := context.WithCancelCause(stream.Context())
 	defer end(nil)
@@ -91,6 +91,8 @@ func deliver[Q, S, A, D any, R request[Q, S], M startMessage[S]](stream grpc.Bid
 	}
 	return err
 }
+
+var errNoStart = fmt.Errorf("%w: the first message of a stream is its start", components.ErrInvalid)
 
 // tell sends what is delivered, until the stream ends.
 func (d *deliveries[A, D]) tell(stream interface{ Send(*A) error }) error {

@@ -2,9 +2,8 @@ package native
 
 import (
 	"context"
-	"fmt"
+	"io"
 
-	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/lock"
 	commonv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/common/v1"
 	pb "github.com/outrigger-mesh/outrigger/proto/outrigger/lock/v1"
@@ -78,12 +77,12 @@ func (s *lockServer) Unlock(ctx context.Context, in *pb.UnlockRequest) (*pb.Unlo
 
 func (s *lockServer) Hold(stream grpc.BidiStreamingServer[pb.HoldRequest, pb.HoldResponse]) error {
 	first, err := stream.Recv()
-	if err != nil {
+	if err != nil && err != io.EOF {
 		return err
 	}
-	in := first.GetStart()
+	in := first.GetStart() // nothing has none either
 	if in == nil {
-		return fmt.Errorf("%w: the first message of a hold is its start", components.ErrInvalid)
+		return errNoStart
 	}
 	c, who, err := open(stream.Context(), s.locks, in.GetComponent())
 	if err != nil {
