@@ -76,7 +76,7 @@ func strictly(n *yaml.Node, into any) error {
 
 // once is one run of the library, and what it would let pass.
 func once(n *yaml.Node, into any) []*yaml.LoadError {
-	return append(run(n, into), looseBools(n, reflect.TypeOf(into))...)
+	return append(run(n, into), loose(n, reflect.TypeOf(into))...)
 }
 
 func run(n *yaml.Node, into any) []*yaml.LoadError {

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 
 	"go.yaml.in/yaml/v4"
@@ -13,17 +15,26 @@ var (
 	looseNo  = []string{"n", "N", "no", "No", "NO", "off", "Off", "OFF"}
 )
 
-// looseBools finds such texts where a type has a bool, and complains of them in the words of the library.
-func looseBools(n *yaml.Node, t reflect.Type) (faults []*yaml.LoadError) {
+// wholeNumber is how a whole number is written. The library takes 010 for 8, 0x1F, 8_080 and 80.0 too: what looks like one number is
+// another, or is for no reader of JSON.
+var wholeNumber = regexp.MustCompile(`^[-+]?(0|[1-9][0-9]*)$`)
+
+// loose finds such texts where a type has a bool or a whole number, and complains of the former in the words of the library.
+func loose(n *yaml.Node, t reflect.Type) (faults []*yaml.LoadError) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	below := func(n *yaml.Node, t reflect.Type) { faults = append(faults, looseBools(n, t)...) }
+	below := func(n *yaml.Node, t reflect.Type) { faults = append(faults, loose(n, t)...) }
 	switch kind := t.Kind(); {
 	case isText(t):
 	case kind == reflect.Bool:
 		if n.Kind == yaml.ScalarNode && n.Tag == "!!str" && strictBool(n.Value) != "" {
 			faults = append(faults, &yaml.LoadError{Message: "cannot construct !!str into bool", Mark: yaml.Mark{Line: n.Line}})
+		}
+	case kind >= reflect.Int && kind <= reflect.Uint64:
+		if n.Kind == yaml.ScalarNode && (n.Tag == "!!int" || n.Tag == "!!float") && !wholeNumber.MatchString(n.Value) {
+			faults = append(faults, &yaml.LoadError{Message: fmt.Sprintf("%.40s is not written as a whole number: use decimal digits alone", n.Value),
+				Mark: yaml.Mark{Line: n.Line}})
 		}
 	case kind == reflect.Struct:
 		fields := fieldsOf(t)
