@@ -7,18 +7,21 @@ import (
 	"runtime"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 )
 
-// engine are the options of the engine. Its log is not used. The sizes bound what it takes while it serves: tables of 4 MiB
-// in memory, eight at most, and one compaction at a time, of a few tables of 4 MiB; writing waits when it falls behind by twelve levels.
+// engine are the options of the engine. Its log is not used. The sizes bound what it takes while it serves: tables of 8 MiB in memory,
+// which have room for a segment of the journal, four at most, and one compaction at a time, of a few tables of 4 MiB; writing waits when
+// it falls behind by twelve levels. The filters spare most reads of a key that is not there, such as of each that is new.
 func (o Options) engine(files *tableFS, log logger, readOnly bool) *pebble.Options {
 	e := &pebble.Options{FS: files, FormatMajorVersion: engine, DisableWAL: true, ReadOnly: readOnly, DisableAutomaticCompactions: o.full, Logger: log,
 		EventListener: &pebble.EventListener{BackgroundError: log.failedInBackground, DataCorruption: log.corrupted,
 			CompactionEnd: files.outputs.compacted, BlobFileRewriteEnd: files.outputs.rewritten},
-		MemTableSize: 4 << 20, MemTableStopWritesThreshold: 8, CacheSize: 8 << 20, MaxOpenFiles: 256,
+		MemTableSize: 8 << 20, MemTableStopWritesThreshold: 4, CacheSize: 8 << 20, MaxOpenFiles: 256,
 		L0CompactionThreshold: 4, L0StopWritesThreshold: 12, LBaseMaxBytes: 32 << 20,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 }}
-	for i := range e.TargetFileSizes {
+	for i := range e.Levels {
+		e.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // bits for a key
 		e.TargetFileSizes[i] = 4 << 20
 	}
 	return e

@@ -143,7 +143,10 @@ func TestDamagedByteIsFoundOrHarmless(t *testing.T) {
 				if kind == "journal" {
 					ends = 80 // the last commit and what seals it
 				}
-				for _, at := range places(ends, len(bytes.TrimRight(image[file], "\x00"))) { // a journal is filled with zeros to its end
+				for i, at := range places(ends, len(bytes.TrimRight(image[file], "\x00"))) { // a journal is filled with zeros to its end
+					if i%everyPlace != 0 {
+						continue
+					}
 					damaged := maps.Clone(image)
 					damaged[file] = slices.Clone(image[file])
 					damaged[file][at] ^= 0x40
