@@ -41,10 +41,7 @@ func (t *tableFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 
 const tableSuffix = ".sst"
 
-// isTable tells whether a file is a table, or has values of tables: both are blocks.
-func isTable(name string) bool {
-	return strings.HasSuffix(name, tableSuffix) || strings.HasSuffix(name, ".blob")
-}
+func isTable(name string) bool { return strings.HasSuffix(name, tableSuffix) }
 
 // table is a table that is read, a block and the trailer of it at a time, and its end. Safe for concurrent use as the file is.
 type table struct {

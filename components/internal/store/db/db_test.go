@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -75,6 +78,59 @@ func TestAnUpdateThatFailsLeavesNothing(t *testing.T) {
 	defer v.Close()
 	if _, ok, _ := v.Get([]byte("a")); ok || !errors.Is(err, broken) {
 		t.Errorf("there: %v, error %v", ok, err)
+	}
+}
+
+// counting counts what is read of tables.
+type counting struct {
+	vfs.FS
+	reads atomic.Int64
+}
+
+func (c *counting) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := c.FS.Open(name, opts...)
+	if err != nil || !strings.HasSuffix(name, ".sst") {
+		return f, err
+	}
+	return &countedFile{f, c}, nil
+}
+
+type countedFile struct {
+	vfs.File
+	of *counting
+}
+
+func (f *countedFile) ReadAt(p []byte, at int64) (int, error) {
+	f.of.reads.Add(1)
+	return f.File.ReadAt(p, at)
+}
+
+// Each key that is new is looked for before: that reads next to nothing.
+func TestKeyThatIsNotThereIsNotRead(t *testing.T) {
+	fs := &counting{FS: vfs.NewMem()}
+	d := open(t, fs)
+	defer d.Close()
+	r, value := rand.NewChaCha8([32]byte{}), make([]byte, 20<<10)
+	const n = 1000 // 20 MiB, more than is cached
+	for i := range n {
+		_, _ = r.Read(value)
+		if err := set(d, fmt.Sprint("there", i), string(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Compact(ctx); err != nil {
+		t.Fatal(err)
+	}
+	v := d.Space("test").View()
+	defer v.Close()
+	before := fs.reads.Load()
+	for i := range n {
+		if _, ok, err := v.Get(fmt.Append(nil, "there", i, "not")); ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	}
+	if reads := fs.reads.Load() - before; reads > n/5 {
+		t.Errorf("%d reads for %d keys that are not there", reads, n)
 	}
 }
 

@@ -88,7 +88,7 @@ func (t *tableFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error)
 			return nil, unwritten(err)
 		}
 	}
-	if c == ofCompactions || c == ofRewrites {
+	if c == ofCompactions {
 		return t.createOutput(name, c)
 	}
 	return t.open(func() (vfs.File, error) { return t.FS.Create(name, c) })

@@ -11,11 +11,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// The categories of the files that the engine's compactions write, of keys and of values.
-const (
-	ofCompactions vfs.DiskWriteCategory = "pebble-compaction"
-	ofRewrites    vfs.DiskWriteCategory = "pebble-blob-file-rewrite"
-)
+// ofCompactions is the category of what the engine's compactions write.
+const ofCompactions vfs.DiskWriteCategory = "pebble-compaction"
 
 // outputs are the tables that a compaction writes. They need room before the tables that they replace give it back, and may not take what
 // the journal and the tables in memory need: a compaction for which there is too little gives back what it has written, and one that
@@ -37,20 +34,16 @@ type urgency struct {
 // errNoRoom is of compactions. It is not an errWrite: they are tried again.
 var errNoRoom = fmt.Errorf("there is too little room for a compaction: %w", syscall.ENOSPC)
 
-// ended is told of every compaction.
-func (o *outputs) ended(err error) {
+// compacted is told of every compaction that has ended.
+func (o *outputs) compacted(c pebble.CompactionInfo) {
 	written := o.written.Swap(0)
 	switch {
-	case noRoom(err):
+	case noRoom(c.Err):
 		o.lacked.Store(written + 1)
-	case err == nil:
+	case c.Err == nil:
 		o.lacked.Store(0)
 	}
 }
-
-func (o *outputs) compacted(c pebble.CompactionInfo) { o.ended(c.Err) }
-
-func (o *outputs) rewritten(c pebble.BlobFileRewriteInfo) { o.ended(c.Err) }
 
 // begin waits, after a compaction that there was too little room for.
 func (t *tableFS) begin() error {

@@ -193,7 +193,7 @@ func (f *filler) writesAgain() {
 
 // A store that has filled its disk is emptied from inside: what is kept in reserve is not eaten, and deletions make room.
 func TestFullDiskIsEmptiedFromInside(t *testing.T) {
-	for _, size := range []int64{48 << 20, 160 << 20, 256 << 20} {
+	for _, size := range disksToEmpty {
 		t.Run(fmt.Sprint(size>>20, " MiB"), func(t *testing.T) {
 			fs := newSmall(size)
 			d := open(t, fs)
