@@ -12,7 +12,8 @@ import (
 
 // engine are the options of the engine. Its log is not used. The sizes bound what it takes while it serves: tables of 8 MiB in memory,
 // which have room for a segment of the journal, four at most, and one compaction at a time, of a few tables of 4 MiB; writing waits when
-// it falls behind by twelve levels. The filters spare most reads of a key that is not there, such as of each that is new.
+// it falls behind by twelve levels. The filters spare most reads of a key that is not there, such as of each that is new, in
+// all levels but the last.
 func (o Options) engine(files *tableFS, log logger, readOnly bool) *pebble.Options {
 	e := &pebble.Options{FS: files, FormatMajorVersion: engine, DisableWAL: true, ReadOnly: readOnly, DisableAutomaticCompactions: o.full, Logger: log,
 		EventListener: &pebble.EventListener{BackgroundError: log.failedInBackground, DataCorruption: log.corrupted,
@@ -20,8 +21,11 @@ func (o Options) engine(files *tableFS, log logger, readOnly bool) *pebble.Optio
 		MemTableSize: 8 << 20, MemTableStopWritesThreshold: 4, CacheSize: 8 << 20, MaxOpenFiles: 256,
 		L0CompactionThreshold: 4, L0StopWritesThreshold: 12, LBaseMaxBytes: 32 << 20,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 }}
+	last := len(e.Levels) - 1
 	for i := range e.Levels {
-		e.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // bits for a key
+		if i < last { // the filters of that one the engine would not look at
+			e.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // bits for a key
+		}
 		e.TargetFileSizes[i] = 4 << 20
 	}
 	return e

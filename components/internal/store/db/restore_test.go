@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -21,11 +22,14 @@ import (
 // that change.
 type stopped struct {
 	*vfs.MemFS
+	mu   sync.Mutex
 	left int
 	cut  *vfs.MemFS
 }
 
 func (s *stopped) change() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.left--; s.left >= 0 {
 		return nil
 	}
@@ -57,10 +61,16 @@ func (s *stopped) Remove(name string) error {
 }
 
 func (s *stopped) unless(do func() error) error {
-	if s.left < 0 {
+	if left, _ := s.state(); left < 0 {
 		return nil
 	}
 	return do()
+}
+
+func (s *stopped) state() (left int, cut *vfs.MemFS) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.left, s.cut
 }
 
 type stoppedFile struct {
@@ -129,16 +139,17 @@ func TestRestoreIsAllOrNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := db.Restore(fs, "backup", "to")
+		_, cut := fs.state()
 		if done = err == nil; done {
-			fs.cut = fs.CrashClone(vfs.CrashCloneCfg{})
+			cut = fs.CrashClone(vfs.CrashCloneCfg{})
 		}
 		if there := restored(t, where, fs.MemFS, want); done && !there {
 			t.Errorf("%s: it was said to be there", where)
 		}
-		if there := restored(t, where+", after a cut", fs.cut, want); done && !there {
+		if there := restored(t, where+", after a cut", cut, want); done && !there {
 			t.Errorf("%s: it was said to be there, and is not after a cut", where)
 		} else if !there && !done { // and then it can be done
-			if err := db.Restore(fs.cut, "backup", "to"); err != nil || !restored(t, where, fs.cut, want) {
+			if err := db.Restore(cut, "backup", "to"); err != nil || !restored(t, where, cut, want) {
 				t.Errorf("%s: again: %v", where, err)
 			}
 		}
@@ -219,7 +230,8 @@ func TestStoreThatWasNotMadeIsMadeAgain(t *testing.T) {
 			d.Close()
 			break
 		}
-		for when, left := range map[string]vfs.FS{"": fs.MemFS, ", after a cut": fs.cut} {
+		_, cut := fs.state()
+		for when, left := range map[string]vfs.FS{"": fs.MemFS, ", after a cut": cut} {
 			again, err := reopen(left)
 			if err != nil {
 				t.Errorf("at change %d%s: %v", n, when, err)
