@@ -90,7 +90,13 @@ func TestCalleeFaults(t *testing.T) {
 			caller := harness.Start(t, harness.Options{App: "caller", DataDir: dir})
 			publish(t, callee, dir, "echo") // a port that refuses is never announced by the sidecar itself
 			echo := echopb.NewEchoClient(caller.Client().Conn("echo"))
-			_, err := echo.Unary(within(t, 3*time.Second), &echopb.Message{})
+			var err error
+			for range 3 { // on a busy machine the client's own timer may be first, which has no reason, but not each time
+				_, err = echo.Unary(within(t, 3*time.Second), &echopb.Message{})
+				if status.Code(err) != c.want || client.Reason(err) != "" {
+					break
+				}
+			}
 			if status.Code(err) != c.want || client.Reason(err) == "" { // what grpc-go itself says at the deadline has no reason
 				t.Fatalf("got %v, reason %q; want %v and a reason", err, client.Reason(err), c.want)
 			}

@@ -21,7 +21,8 @@ func main() {
 	if len(packages) == 0 {
 		packages = []string{"./integration/..."}
 	}
-	args := append([]string{"test", "-json", "-count=1", "-timeout", timeout.String(), "-run", anyCase(*only)}, packages...)
+	// One package after the other: some of them build, start Java, or time what a call takes.
+	args := append([]string{"test", "-json", "-count=1", "-p=1", "-timeout", timeout.String(), "-run", anyCase(*only)}, packages...)
 	code, err := run(exec.Command("go", args...), os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "suite:", err)
