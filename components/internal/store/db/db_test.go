@@ -166,3 +166,48 @@ func TestIDsGrowThoughPowerIsLost(t *testing.T) {
 		fs = lost
 	}
 }
+
+// Tables may have more than what of the journal was synced. What is committed afterwards must not take their numbers.
+func TestTablesAreAheadOfTheJournal(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	d := open(t, fs)
+	write := func(key string, dur db.Durability) {
+		t.Helper()
+		err := d.Space("test").Update(ctx, dur, func(tx *db.Tx) error {
+			tx.Set([]byte(key), []byte("1"))
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	lose := func() { // the power
+		t.Helper()
+		lost := fs.CrashClone(vfs.CrashCloneCfg{})
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		fs, d = lost, open(t, lost)
+	}
+	write("first", db.Disk)
+	for i := range 20 {
+		write(fmt.Sprint("system", i), db.OS)
+	}
+	if err := d.Compact(ctx); err != nil {
+		t.Fatal(err)
+	}
+	lose()
+	for i := range 5 {
+		write(fmt.Sprint("disk", i), db.Disk)
+	}
+	lose()
+	got := contents(t, d)
+	for i := range 5 {
+		if got[fmt.Sprint("disk", i)] != "1" {
+			t.Errorf("disk%d was acknowledged, and is lost", i)
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -104,6 +104,7 @@ func replay(fs vfs.FS, dir string, applied uint64) (out replayed, err error) {
 			return out, err
 		}
 	}
+	out.next = max(out.next, applied+1) // the tables may have more than what of the journal was synced
 	return out, nil
 }
 
