@@ -1,0 +1,253 @@
+package redisconn
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Kind is what may be said of a command whose answer is missing.
+type Kind int
+
+const (
+	// Read changes nothing: whether it was done does not matter.
+	Read Kind = iota
+	// Write may have been done, or not.
+	Write
+	// Kept is a Write that has not succeeded before a replica has it, where sentinels choose the next primary among the replicas.
+	Kept
+)
+
+// batch is how many calls one pipeline takes along.
+const batch = 256
+
+// lane is where calls for one server wait for the next pipeline. There is one for those that are Kept, since the wait for replicas
+// holds up what comes after them.
+type lane struct {
+	client *Client
+	server redis.UniversalClient
+	kept   bool
+
+	mu      sync.Mutex
+	queue   []*call
+	running int // pipelines under way
+}
+
+// call is what one caller wants of a server: its commands, in their order.
+type call struct {
+	cmds []redis.Cmder
+	came time.Time
+	// state says whose it is: the caller takes back what no pipeline has taken.
+	state atomic.Int32
+	done  chan error // what is wrong besides the errors of the commands
+}
+
+const (
+	waiting int32 = iota
+	taken
+	abandoned
+)
+
+var calls = sync.Pool{New: func() any { return &call{done: make(chan error, 1)} }}
+
+// Do sends a command together with those of other callers. key is one of its keys, or empty where there is none. What its
+// arguments refer to must not change, also when ctx has ended before the answer came: nor may cmd be read then. redis.Nil is
+// answered as it is, other errors as Err does.
+func (c *Client) Do(ctx context.Context, kind Kind, key string, cmd redis.Cmder) error {
+	l, err := c.lane(ctx, kind, key)
+	if err != nil {
+		return c.Err(ctx, Read, err)
+	}
+	if err := l.do(ctx, cmd); err != nil {
+		return c.Err(ctx, kind, err)
+	}
+	return c.redirected(ctx, kind, cmd)
+}
+
+// Many is Do for commands that do not depend on each other, each with its key: one after the other at each server, and an error for
+// each.
+func (c *Client) Many(ctx context.Context, kind Kind, keys []string, cmds []redis.Cmder) []error {
+	errs := make([]error, len(cmds))
+	parts := map[*lane][]int{}
+	for i, key := range keys {
+		l, err := c.lane(ctx, kind, key)
+		if err != nil {
+			errs[i] = c.Err(ctx, Read, err)
+			continue
+		}
+		parts[l] = append(parts[l], i)
+	}
+	var all sync.WaitGroup
+	for l, part := range parts {
+		all.Go(func() {
+			own := make([]redis.Cmder, len(part))
+			for j, i := range part {
+				own[j] = cmds[i]
+			}
+			err := l.do(ctx, own...)
+			for _, i := range part {
+				if err != nil {
+					errs[i] = c.Err(ctx, kind, err)
+				} else {
+					errs[i] = c.redirected(ctx, kind, cmds[i])
+				}
+			}
+		})
+	}
+	all.Wait()
+	return errs
+}
+
+// lane is that of the server which has the key.
+func (c *Client) lane(ctx context.Context, kind Kind, key string) (*lane, error) {
+	at := laneKey{c.redis, kind == Kept}
+	if c.cluster != nil {
+		server, err := c.cluster.MasterForKey(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		at = laneKey{server, false} // it has no sentinels
+	}
+	if l, ok := c.lanes.Load(at); ok {
+		return l.(*lane), nil
+	}
+	l, _ := c.lanes.LoadOrStore(at, &lane{client: c, server: at.server, kept: at.kept && c.options.Mode == Sentinel})
+	return l.(*lane), nil
+}
+
+type laneKey struct {
+	server redis.UniversalClient
+	kept   bool
+}
+
+// redirected answers the error of a command, after it has gone where the cluster says that its key is by now.
+func (c *Client) redirected(ctx context.Context, kind Kind, cmd redis.Cmder) error {
+	err := cmd.Err()
+	if err == nil || err == redis.Nil {
+		return err
+	}
+	if c.cluster != nil && moved(err) {
+		c.cluster.ReloadState(ctx)
+		err = c.cluster.Process(ctx, once{cmd})
+	}
+	return c.Err(ctx, kind, err)
+}
+
+// once is a command that the library does not send again by itself after it may have been done.
+type once struct{ redis.Cmder }
+
+func (once) NoRetry() bool { return true }
+
+// do waits until the commands have their answers. An error is of the call as a whole.
+func (l *lane) do(ctx context.Context, cmds ...redis.Cmder) error {
+	one := calls.Get().(*call)
+	one.cmds = append(one.cmds[:0], cmds...)
+	one.state.Store(waiting)
+	l.add(one)
+	select {
+	case err := <-one.done:
+		clear(one.cmds)
+		calls.Put(one)
+		return err
+	case <-ctx.Done():
+		one.state.CompareAndSwap(waiting, abandoned)
+		return context.Cause(ctx)
+	}
+}
+
+func (l *lane) add(one *call) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	one.came = time.Now()
+	l.queue = append(l.queue, one)
+	if l.running < perServer {
+		l.running++
+		l.client.work.Go(l.run)
+	}
+}
+
+// run sends pipelines until nobody waits.
+func (l *lane) run() {
+	own := make([]*call, 0, 32)
+	for {
+		own = l.take(own[:0])
+		if len(own) == 0 {
+			return
+		}
+		l.send(own)
+	}
+}
+
+// take answers the calls of the next pipeline, and none when this goroutine is to end.
+func (l *lane) take(own []*call) []*call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(own) < batch && len(l.queue) > 0 {
+		n := min(batch-len(own), len(l.queue))
+		for _, one := range l.queue[:n] {
+			switch late := time.Since(one.came) > l.client.options.Timeout; {
+			case !one.state.CompareAndSwap(waiting, taken):
+			case late:
+				one.done <- errNotSent
+			default:
+				own = append(own, one)
+			}
+		}
+		l.queue = append(l.queue[:0], l.queue[n:]...)
+	}
+	if len(own) == 0 {
+		l.running--
+	}
+	return own
+}
+
+// send has a pipeline done.
+func (l *lane) send(own []*call) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*l.client.options.Timeout) // to connect, and to answer
+	defer cancel()
+	pipe := l.server.Pipeline()
+	for _, one := range own {
+		for _, cmd := range one.cmds {
+			cmd.SetErr(errUnanswered) // a connection that the server turns away leaves commands as they were
+			_ = pipe.Process(ctx, cmd)
+		}
+	}
+	var replicas *redis.IntCmd
+	if l.kept {
+		replicas = redis.NewIntCmd(ctx, "wait", 1, (l.client.options.Timeout / 2).Milliseconds())
+		replicas.SetErr(errUnanswered)
+		_ = pipe.Process(ctx, replicas)
+	}
+	_, err := pipe.Exec(ctx) // also of a command that was answered with an error
+	if l.client.cluster != nil && lost(err) {
+		l.client.cluster.ReloadState(ctx)
+	}
+	fault := notKept(replicas)
+	for _, one := range own {
+		for _, cmd := range one.cmds {
+			if err != nil && cmd.Err() == errUnanswered {
+				cmd.SetErr(err)
+			}
+		}
+		one.done <- fault
+	}
+}
+
+// notKept is what is wrong if no replica has what was written before.
+func notKept(replicas *redis.IntCmd) error {
+	if replicas == nil || replicas.Err() == errUnanswered {
+		return nil // then what was written has no answer either
+	}
+	n, err := replicas.Result()
+	switch {
+	case err != nil:
+		return fmt.Errorf("wait for a replica: %w", err)
+	case n < 1:
+		return errNotKept
+	}
+	return nil
+}

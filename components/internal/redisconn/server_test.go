@@ -1,0 +1,157 @@
+//go:build servers
+
+package redisconn_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/backend"
+	"github.com/outrigger-mesh/outrigger/components/internal/redisconn"
+	"github.com/outrigger-mesh/outrigger/components/internal/redisconn/redistest"
+)
+
+// crowd has 64 callers at once ask so many times each.
+func crowd(t *testing.T, times int, ask func(i int) error) {
+	t.Helper()
+	var all sync.WaitGroup
+	for caller := range 64 {
+		all.Go(func() {
+			for i := range times {
+				if err := ask(caller*times + i); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestManyCallersShareFewConnections(t *testing.T) {
+	const times = 500
+	looking, c := redistest.Open(t, redistest.Options(t, "redis")), redistest.Open(t, redistest.Options(t, "redis"))
+	count := func(name string) int64 {
+		n, err := strconv.ParseInt(redistest.Info(t, looking, name), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	clients, reads, commands := count("connected_clients"), count("total_reads_processed"), count("total_commands_processed")
+	began := time.Now()
+	crowd(t, times, func(i int) error {
+		key, want := fmt.Sprint("crowd:", i), strconv.Itoa(i)
+		if err := c.Do(t.Context(), redisconn.Write, key, redis.NewStatusCmd(t.Context(), "set", key, want, "ex", 60)); err != nil {
+			return err
+		}
+		get := redis.NewStringCmd(t.Context(), "get", key)
+		if err := c.Do(t.Context(), redisconn.Read, key, get); err != nil || get.Val() != want {
+			return fmt.Errorf("%s is %q: %w", key, get.Val(), err)
+		}
+		return nil
+	})
+	took := time.Since(began)
+	perRead := float64(count("total_commands_processed")-commands) / float64(count("total_reads_processed")-reads)
+	more := count("connected_clients") - clients
+	t.Logf("64 callers: %d connections more, %.1f commands per read, %.0f commands/s", more, perRead, 2*64*times/took.Seconds())
+	if more > 4 || perRead < 4 {
+		t.Errorf("%d connections more, %.1f commands per read; want at most 4, and at least 4", more, perRead)
+	}
+}
+
+func TestSlowCommandsDoNotStallTheRest(t *testing.T) {
+	c := redistest.Open(t, redistest.Options(t, "redis"))
+	slow := make(chan error, 1)
+	go func() {
+		slow <- c.Do(t.Context(), redisconn.Read, "slow", redis.NewSliceCmd(t.Context(), "blpop", "slow:none", 1.5))
+	}()
+	var during atomic.Int64
+	for len(slow) == 0 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		err := c.Do(ctx, redisconn.Read, "fast", redis.NewStatusCmd(ctx, "ping"))
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		during.Add(1)
+	}
+	if err := <-slow; !errors.Is(err, redis.Nil) || during.Load() < 100 {
+		t.Errorf("%d commands beside a slow one, which answered %v", during.Load(), err)
+	}
+}
+
+func TestCallersLeaveWhenTheirTimeIsUp(t *testing.T) {
+	c := redistest.Open(t, redistest.Options(t, "redis"))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	err := c.Do(ctx, redisconn.Write, "slow", redis.NewSliceCmd(t.Context(), "blpop", "slow:none", 2))
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Second {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
+}
+
+func TestEveryModeHasScriptsAndMany(t *testing.T) {
+	script := redisconn.NewScript(`redis.call("SET", KEYS[1], ARGV[1], "EX", 60); return redis.call("GET", KEYS[1])`)
+	for _, kind := range redistest.All {
+		t.Run(kind, func(t *testing.T) {
+			c := redistest.Open(t, redistest.Options(t, kind))
+			crowd(t, 10, func(i int) error {
+				got, err := c.Eval(t.Context(), redisconn.Kept, script, []string{fmt.Sprint("script:", i)}, i)
+				if err != nil || got != strconv.Itoa(i) {
+					return fmt.Errorf("script %d: %v, %w", i, got, err)
+				}
+				return nil
+			})
+			keys, cmds := []string{}, []redis.Cmder{}
+			for i := range 100 {
+				keys = append(keys, fmt.Sprint("script:", i))
+				cmds = append(cmds, redis.NewStringCmd(t.Context(), "get", keys[i]))
+			}
+			for i, err := range c.Many(t.Context(), redisconn.Read, keys, cmds) {
+				if got := cmds[i].(*redis.StringCmd).Val(); err != nil || got != strconv.Itoa(i) {
+					t.Errorf("%s: %q, %v", keys[i], got, err)
+				}
+			}
+		})
+	}
+}
+
+func TestWhoIsRefusedIsTold(t *testing.T) {
+	for name, change := range map[string]func(*redisconn.Options){
+		"wrong password": func(o *redisconn.Options) { o.Password = "canary-8f2e" },
+		"no password":    func(o *redisconn.Options) { o.User, o.Password = "", "" },
+		"wrong CA":       func(o *redisconn.Options) { o.TLS.CA = "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := redistest.Options(t, "redis-tls")
+			change(&o)
+			began := time.Now()
+			_, _, err := redisconn.Open(t.Context(), redistest.Env(t), o)
+			if err == nil || !errors.Is(err, components.ErrUnavailable) || time.Since(began) > 5*time.Second {
+				t.Fatalf("%v after %s", err, time.Since(began))
+			}
+			if text := err.Error(); strings.Contains(text, "canary") || !strings.Contains(text, o.Addresses[0]) {
+				t.Error(text)
+			}
+			t.Log(err)
+		})
+	}
+	c := redistest.Open(t, redistest.Limited(t, "redis-tls"))
+	err := c.Do(t.Context(), redisconn.Write, "other", redis.NewStatusCmd(t.Context(), "set", "other", "x"))
+	var d *components.Detail
+	if !errors.As(err, &d) || d.Reason != backend.ReasonRefused {
+		t.Errorf("without permission: %v", err)
+	}
+}
