@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -24,6 +25,8 @@ type Client struct {
 	redis   redis.UniversalClient
 	cluster *redis.ClusterClient // nil unless in mode cluster
 
+	replicated atomic.Bool // one that has not got all that was acknowledged may become primary
+
 	lanes sync.Map // of a server and a kind: *lane
 	work  sync.WaitGroup
 
@@ -39,7 +42,11 @@ func Open(ctx context.Context, env components.Env, o Options) (client *Client, r
 		if err != nil {
 			return nil, err
 		}
-		if err := c.Check(ctx); err != nil {
+		err = c.Check(ctx)
+		if err == nil {
+			err = c.Err(ctx, Read, c.look(ctx))
+		}
+		if err != nil {
 			c.close()
 			return nil, err
 		}
@@ -114,12 +121,7 @@ func (c *Client) Redis() redis.UniversalClient { return c.redis }
 func (c *Client) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
 	defer cancel()
-	if c.cluster != nil {
-		return c.Err(ctx, Read, c.cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-			return node.Ping(ctx).Err()
-		}))
-	}
-	return c.Err(ctx, Read, c.redis.Ping(ctx).Err())
+	return c.Err(ctx, Read, c.primaries(ctx, func(ctx context.Context, node *redis.Client) error { return node.Ping(ctx).Err() }))
 }
 
 // close waits for what is under way, which the timeout bounds.

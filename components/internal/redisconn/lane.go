@@ -18,7 +18,7 @@ const (
 	Read Kind = iota
 	// Write may have been done, or not.
 	Write
-	// Kept is a Write that has not succeeded before a replica has it, where sentinels choose the next primary among the replicas.
+	// Kept is a Write that has not succeeded before a replica has it, where there are some that may become primary.
 	Kept
 )
 
@@ -54,18 +54,24 @@ const (
 
 var calls = sync.Pool{New: func() any { return &call{done: make(chan error, 1)} }}
 
-// Do sends a command together with those of other callers. key is one of its keys, or empty where there is none. What its
-// arguments refer to must not change, also when ctx has ended before the answer came: nor may cmd be read then. redis.Nil is
-// answered as it is, other errors as Err does.
-func (c *Client) Do(ctx context.Context, kind Kind, key string, cmd redis.Cmder) error {
+// Do sends commands together with those of other callers; its own are done one after the other, with nobody's between them as a rule.
+// key is one of their keys, which one server must have, or empty where there is none. What their arguments refer to must not change,
+// also when ctx has ended before the answers came: nor may the commands be read then. The error is that of the first one that has
+// one: redis.Nil as it is, others as Err says.
+func (c *Client) Do(ctx context.Context, kind Kind, key string, cmds ...redis.Cmder) error {
 	l, err := c.lane(ctx, kind, key)
 	if err != nil {
 		return c.Err(ctx, Read, err)
 	}
-	if err := l.do(ctx, cmd); err != nil {
+	if err := l.do(ctx, cmds...); err != nil {
 		return c.Err(ctx, kind, err)
 	}
-	return c.redirected(ctx, kind, cmd)
+	for _, cmd := range cmds {
+		if own := c.redirected(ctx, kind, cmd); err == nil {
+			err = own
+		}
+	}
+	return err
 }
 
 // Many is Do for commands that do not depend on each other, each with its key: one after the other at each server, and an error for
@@ -104,18 +110,18 @@ func (c *Client) Many(ctx context.Context, kind Kind, keys []string, cmds []redi
 
 // lane is that of the server which has the key.
 func (c *Client) lane(ctx context.Context, kind Kind, key string) (*lane, error) {
-	at := laneKey{c.redis, kind == Kept}
+	at := laneKey{c.redis, kind == Kept && c.replicated.Load()}
 	if c.cluster != nil {
 		server, err := c.cluster.MasterForKey(ctx, key)
 		if err != nil {
 			return nil, err
 		}
-		at = laneKey{server, false} // it has no sentinels
+		at.server = server
 	}
 	if l, ok := c.lanes.Load(at); ok {
 		return l.(*lane), nil
 	}
-	l, _ := c.lanes.LoadOrStore(at, &lane{client: c, server: at.server, kept: at.kept && c.options.Mode == Sentinel})
+	l, _ := c.lanes.LoadOrStore(at, &lane{client: c, server: at.server, kept: at.kept})
 	return l.(*lane), nil
 }
 
@@ -132,7 +138,9 @@ func (c *Client) redirected(ctx context.Context, kind Kind, cmd redis.Cmder) err
 	}
 	if c.cluster != nil && moved(err) {
 		c.cluster.ReloadState(ctx)
-		err = c.cluster.Process(ctx, once{cmd})
+		if kind != Kept || !c.replicated.Load() { // it would not wait for a replica there
+			err = c.cluster.Process(ctx, once{cmd})
+		}
 	}
 	return c.Err(ctx, kind, err)
 }

@@ -5,6 +5,7 @@ package redisconn
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -31,13 +32,14 @@ type Options struct {
 	SentinelUser     string            `yaml:"sentinel_user" doc:"user at the sentinels"`
 	SentinelPassword components.Secret `yaml:"sentinel_password" doc:"of the user at the sentinels"`
 	DB               int               `yaml:"db" doc:"number of the database; a cluster has only 0"`
+	Prefix           string            `yaml:"prefix" doc:"what all keys begin with, before a slash; in a cluster one with {braces} keeps all of them on one server"`
 	TLS              backend.TLS       `yaml:"tls" doc:"encryption"`
 	Timeout          time.Duration     `yaml:"timeout" doc:"how long a server may take to answer before its connection is given up"`
 }
 
 // Defaults is a Redis of the machine's own.
 func Defaults() Options {
-	return Options{Mode: Single, Addresses: []string{"127.0.0.1:6379"}, Timeout: 3 * time.Second}
+	return Options{Mode: Single, Addresses: []string{"127.0.0.1:6379"}, Prefix: "outrigger", Timeout: 3 * time.Second}
 }
 
 // Validate refuses what cannot work together.
@@ -55,6 +57,12 @@ func (o Options) Validate() error {
 	fault(o.User != "" && o.Password == "", "password: missing for user %q", o.User)
 	fault(o.SentinelUser != "" && o.SentinelPassword == "", "sentinel_password: missing for user %q", o.SentinelUser)
 	fault(o.DB < 0 || o.Mode == Cluster && o.DB != 0, "db: there is no database %d", o.DB)
+	fault(o.Prefix == "" || strings.ContainsAny(o.Prefix, "\x00/ "), "prefix: %q is empty, or has a slash or a space", o.Prefix)
 	fault(o.Timeout < 10*time.Millisecond || o.Timeout > time.Minute, "timeout: %s is not from 10ms to 1m", o.Timeout)
 	return errors.Join(faults...)
+}
+
+// Keys is what the keys of a component begin with: PREFIX/CAPABILITY/COMPONENT/.
+func (o Options) Keys(capability, component string) string {
+	return o.Prefix + "/" + capability + "/" + component + "/"
 }
