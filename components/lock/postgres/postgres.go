@@ -1,0 +1,219 @@
+// Package postgres keeps locks in PostgreSQL, in a schema that it may share with the drivers of state and sequence.
+//
+// Each call is one call of a function at the server. Who waits has a place in a table, and is told by a notification, on a connection of
+// the component's own, when the lock was freed; the first of a sidecar who wait for a lock asks for it then, and when its lease ends.
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/postgresconn"
+	"github.com/outrigger-mesh/outrigger/components/lock"
+)
+
+func init() {
+	components.Register(lock.Drivers, "postgres", Options{Postgres: postgresconn.Defaults(), Waiters: 1000, Sweep: 10 * time.Second}, Open)
+}
+
+// Options of the driver.
+type Options struct {
+	Postgres postgresconn.Options `yaml:"postgres"`
+	Waiters  int                  `yaml:"waiters" doc:"how many calls, of all sidecars, may wait for one lock"`
+	Sweep    time.Duration        `yaml:"sweep" doc:"about how often leases that ended are removed from the table"`
+}
+
+// Validate implements components.Validator.
+func (o Options) Validate() error {
+	faults := []error{o.Postgres.Validate()}
+	if o.Waiters < 1 || o.Waiters > 100_000 {
+		faults = append(faults, fmt.Errorf("waiters: %d is not from 1 to 100000", o.Waiters))
+	}
+	if o.Sweep < 10*time.Millisecond {
+		faults = append(faults, fmt.Errorf("sweep: %s is less than 10ms", o.Sweep))
+	}
+	return errors.Join(faults...)
+}
+
+// Guarantees implements components.Describer.
+func (Options) Guarantees() string {
+	return `- One owner at a time, among all sidecars with the same server and schema. Who has a lock is on the server's disk before anybody is told; a server with ` + "`fsync`" + `
+  or ` + "`synchronous_commit`" + ` off is refused, unless ` + "`allow_loss: true`" + `.
+- Tokens grow for ever. After a fail-over, or where a backup was restored on another server, they go on as if one had been given in each nanosecond since the tables were
+  made, so that none comes again.
+- Two holders are possible across a fail-over: with an asynchronous replica who got the lock last may be forgotten, and another gets it with a greater token. Synchronous
+  replication (` + "`synchronous_standby_names`" + `) prevents that. While two servers both take themselves for the primary, both give the lock: only a fence at what is protected
+  helps then, and their tokens may be equal.
+- Leases run by the server's wall clock: whoever sets it changes them. One that has ended is gone for all at once.
+- Those who wait are served first come, first served, at once when the lock is freed or its lease ends. While somebody waits for a lock, nobody else takes it
+  when it is freed. A sidecar that dies while it waits holds up those behind it for up to 3 s. After a crash of the server those who wait queue anew.
+- Who has stopped waiting does not get the lock: what was given to it meanwhile is given back. If the connection was lost just then, its lease has to end.`
+}
+
+//go:embed schema.sql
+var schema string
+
+// Open connects, and makes the tables if need be. The driver must be closed.
+func Open(ctx context.Context, env components.Env, o Options) (lock.Driver, error) {
+	client, release, err := postgresconn.Open(ctx, env, o.Postgres)
+	if err != nil {
+		return nil, err
+	}
+	if err := client.Install(ctx, postgresconn.Part{Name: "lock", Steps: []string{schema}}); err != nil {
+		release()
+		return nil, err
+	}
+	id := make([]byte, 16)
+	_, _ = rand.Read(id) // never fails
+	working, stop := context.WithCancel(context.Background())
+	l := &locks{Client: client, options: o, prefix: env.ID.Name + "/", id: hex.EncodeToString(id), release: release, working: working, stop: stop, queues: map[int64]*queue{}}
+	l.work.Go(func() { postgresconn.Every(working, o.Sweep, l.sweep) })
+	l.work.Go(func() { l.beat(working) })
+	l.work.Go(func() { client.Listen(working, o.Postgres.Schema+"_lock", l.told, l.tellAll) })
+	return l, nil
+}
+
+type locks struct {
+	*postgresconn.Client
+	options Options
+	prefix  string // of keys
+	id      string // of the client, for its tickets
+	release func()
+	working context.Context // ends when it is closed
+	stop    context.CancelFunc
+	work    sync.WaitGroup
+	tasks   sync.WaitGroup // what is done later
+
+	mu     sync.Mutex
+	closed bool
+	queues map[int64]*queue
+}
+
+var (
+	_ lock.Waiter        = (*locks)(nil)
+	_ components.Closer  = (*locks)(nil)
+	_ components.Checker = (*locks)(nil)
+)
+
+// Close ends the driver. Who waits has left before; that is told to the server first, as long as ctx lasts.
+func (l *locks) Close(ctx context.Context) error {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	defer context.AfterFunc(ctx, l.stop)()
+	l.tasks.Wait()
+	l.stop()
+	l.work.Wait()
+	l.release()
+	return nil
+}
+
+func (l *locks) sweep(ctx context.Context) {
+	_ = l.Do(ctx, postgresconn.Statement{SQL: "select lock_sweep(1000)"}) // the next one does what this cannot
+}
+
+// want is who wants which lock.
+type want struct {
+	id         int64
+	key, owner string
+	lease      time.Duration
+	waits      bool
+	ticket     int64
+}
+
+func (l *locks) want(key, owner string, lease time.Duration) want {
+	key = l.prefix + key
+	return want{id: l.LockID("lock", key), key: key, owner: owner, lease: lease}
+}
+
+// taken is what the server answers.
+type taken struct {
+	lock.Lease
+	given, fresh, first, crowded bool
+	ticket                       int64
+}
+
+const takeSQL = "select token, life, fresh, first, crowded, ticket from lock_take($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+
+// take asks for the lock once. What comes after ctx has ended is given back.
+func (l *locks) take(ctx context.Context, w want) (taken, error) {
+	var t taken
+	var token, life, ticket *int64
+	var first *bool
+	s := postgresconn.Statement{SQL: takeSQL, Write: true, Row: postgresconn.Scan(&token, &life, &t.fresh, &first, &t.crowded, &ticket),
+		Args: []any{w.id, postgresconn.Patience(ctx), w.key, []byte(w.owner), w.lease.Milliseconds(), w.waits, l.id, l.options.Waiters, w.ticket}}
+	s.Late = func() {
+		if token != nil && t.fresh {
+			l.later(func(ctx context.Context) { _, _ = l.free(ctx, w.id, w.key, *token) })
+		}
+		if ticket != nil && *ticket != w.ticket {
+			l.later(func(ctx context.Context) { l.leave(ctx, *ticket) })
+		}
+	}
+	if err := l.Do(ctx, s); err != nil {
+		return taken{}, err
+	}
+	if token != nil {
+		t.given, t.Token = true, uint64(*token)
+	}
+	if life != nil {
+		t.Lease.Lease = time.Duration(*life) * time.Microsecond
+	}
+	if ticket != nil {
+		t.ticket = *ticket
+	}
+	t.first = first != nil && *first
+	return t, nil
+}
+
+// later does what nobody waits for, until the driver is closed.
+func (l *locks) later(do func(context.Context)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.tasks.Go(func() { do(l.working) })
+	}
+}
+
+func (l *locks) TryLock(ctx context.Context, key, owner string, lease time.Duration) (lock.Lease, error) {
+	t, err := l.take(ctx, l.want(key, owner, lease))
+	switch {
+	case err != nil:
+		return lock.Lease{}, err
+	case !t.given:
+		return lock.Lease{}, lock.Held(t.Lease.Lease)
+	}
+	return t.Lease, nil
+}
+
+func (l *locks) Renew(ctx context.Context, key string, token uint64, lease time.Duration) (time.Duration, error) {
+	w, held := l.want(key, "", lease), false
+	err := l.Do(ctx, postgresconn.Statement{SQL: "select lock_renew($1, $2, $3, $4, $5)", Write: true, Row: postgresconn.Scan(&held),
+		Args: []any{w.id, postgresconn.Patience(ctx), w.key, int64(token), lease.Milliseconds()}})
+	if err == nil && !held {
+		err = lock.Lost()
+	}
+	return lease, err
+}
+
+func (l *locks) Unlock(ctx context.Context, key string, token uint64) error {
+	w := l.want(key, "", 0)
+	held, err := l.free(ctx, w.id, w.key, int64(token))
+	if err == nil && !held {
+		err = lock.Lost()
+	}
+	return err
+}
+
+func (l *locks) free(ctx context.Context, id int64, key string, token int64) (held bool, err error) {
+	err = l.Do(ctx, postgresconn.Statement{SQL: "select lock_free($1, $2, $3, $4)", Write: true, Row: postgresconn.Scan(&held),
+		Args: []any{id, postgresconn.Patience(ctx), key, token}})
+	return held, err
+}
