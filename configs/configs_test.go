@@ -123,7 +123,7 @@ func compare(t *testing.T, path string, want, got any) {
 	a, isMap := want.(map[string]any)
 	b, _ := got.(map[string]any)
 	if !isMap {
-		if !reflect.DeepEqual(want, got) {
+		if secret := want == "***" && got == ""; !secret && !reflect.DeepEqual(want, got) {
 			t.Errorf("%s is %v, full.yaml says %v", path, want, got)
 		}
 		return

@@ -3,9 +3,11 @@ package all
 
 import (
 	_ "github.com/outrigger-mesh/outrigger/components/cache/memory"
+	_ "github.com/outrigger-mesh/outrigger/components/cache/redis"
 	_ "github.com/outrigger-mesh/outrigger/components/config/file"
 	_ "github.com/outrigger-mesh/outrigger/components/config/local"
 	_ "github.com/outrigger-mesh/outrigger/components/lock/local"
+	_ "github.com/outrigger-mesh/outrigger/components/lock/redis"
 	_ "github.com/outrigger-mesh/outrigger/components/pubsub/local"
 	_ "github.com/outrigger-mesh/outrigger/components/registry/file"
 	_ "github.com/outrigger-mesh/outrigger/components/registry/local"
@@ -13,5 +15,6 @@ import (
 	_ "github.com/outrigger-mesh/outrigger/components/secret/env"
 	_ "github.com/outrigger-mesh/outrigger/components/secret/file"
 	_ "github.com/outrigger-mesh/outrigger/components/sequence/local"
+	_ "github.com/outrigger-mesh/outrigger/components/sequence/redis"
 	_ "github.com/outrigger-mesh/outrigger/components/state/local"
 )
