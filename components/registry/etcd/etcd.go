@@ -1,0 +1,230 @@
+// Package etcd is a registry in etcd, for all sidecars that reach it. Each sidecar's records hang on a lease that it keeps.
+//
+// A record is under PREFIX NAMESPACE/GROUP/NAME/ADDRESS/HOLDER, each part escaped as in a URL, the holder being an instance of the driver:
+// JSON, see entry.
+package etcd
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/backend"
+	"github.com/outrigger-mesh/outrigger/components/internal/etcdconn"
+	"github.com/outrigger-mesh/outrigger/components/registry"
+)
+
+func init() {
+	components.Register(registry.Drivers, "etcd", Options{Etcd: etcdconn.Defaults(), Prefix: "outrigger/registry/", TTL: 10 * time.Second}, Open)
+}
+
+// Options of the driver.
+type Options struct {
+	Etcd   etcdconn.Options `yaml:"etcd"`
+	Prefix string           `yaml:"prefix" doc:"what all keys begin with in etcd"`
+	TTL    time.Duration    `yaml:"ttl" doc:"how long the records of a sidecar stay that has gone or cannot reach etcd, in whole seconds from 2s to 10m"`
+}
+
+// Validate implements components.Validator.
+func (o Options) Validate() error {
+	faults := []error{o.Etcd.Validate(), etcdconn.CheckPrefix(o.Prefix)}
+	if o.TTL < 2*time.Second || o.TTL > 10*time.Minute || o.TTL%time.Second != 0 {
+		faults = append(faults, fmt.Errorf("ttl: %s is not in whole seconds from 2s to 10m", o.TTL))
+	}
+	return errors.Join(faults...)
+}
+
+// Guarantees implements components.Describer.
+func (Options) Guarantees() string {
+	return `- A record is seen by the other sidecars at once, and gone from their lists at once when it is taken back.
+- The records of a sidecar that was killed, is stopped (SIGSTOP) or cannot reach etcd go after ` + "`ttl`" + `, and up to as long again when etcd elects a
+  leader meanwhile. They come back when it reaches etcd again.
+- Records outlive the loss of members, of the leader, and a restart of all of etcd that is shorter than ` + "`ttl`" + `.
+- Of several sidecars that have registered the same address the last one's record counts, until it is taken back: then that of the
+  one before.
+- A watch goes on where it was when its member is lost; when etcd has compacted what happened meanwhile it is told the list anew.`
+}
+
+// entry is the value of a record.
+type entry struct {
+	Weight   int               `json:"weight"`
+	Metadata map[string]string `json:"metadata,omitempty"`
+	Since    int64             `json:"since,omitempty"` // revision in which it was written first, if that was before this one
+}
+
+// driver keeps records on one lease.
+type driver struct {
+	conn    *etcdconn.Conn
+	release func()
+	log     *slog.Logger
+	prefix  string
+	holder  string // is never used again
+	kept    *etcdconn.Kept
+
+	busy chan struct{}    // holds one while what is own changes
+	own  map[string]entry // by key
+
+	ended   context.Context
+	end     context.CancelFunc
+	closing sync.Once
+	err     error // of closing
+}
+
+var (
+	_ components.Closer  = (*driver)(nil)
+	_ components.Checker = (*driver)(nil)
+
+	errClosed = fmt.Errorf("%w: the component is closed", components.ErrUnavailable)
+)
+
+// Open gets a lease. It must be closed.
+func Open(ctx context.Context, env components.Env, o Options) (registry.Driver, error) {
+	conn, release, err := etcdconn.Open(ctx, env, o.Etcd)
+	if err != nil {
+		return nil, err
+	}
+	d := &driver{conn: conn, release: release, log: env.Logger, prefix: o.Prefix, holder: rand.Text(), busy: make(chan struct{}, 1), own: map[string]entry{}}
+	d.ended, d.end = context.WithCancel(context.Background())
+	if err = conn.CheckWritable(ctx, o.Prefix); err == nil {
+		d.kept, err = conn.Keep(ctx, env.Logger, o.TTL, d.writeAll)
+	}
+	if err != nil {
+		d.end()
+		release()
+		return nil, err
+	}
+	return d, nil
+}
+
+// Close takes back the records, and ends the watches.
+func (d *driver) Close(ctx context.Context) error {
+	d.closing.Do(func() {
+		d.end()
+		d.err = d.kept.Close(ctx)
+		d.release()
+	})
+	return d.err
+}
+
+// Check implements components.Checker.
+func (d *driver) Check(ctx context.Context) error { return d.conn.Check(ctx, d.prefix) }
+
+// enter waits for the turn to change what is own.
+func (d *driver) enter(ctx context.Context) error {
+	select {
+	case d.busy <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if d.ended.Err() != nil {
+		<-d.busy
+		return errClosed
+	}
+	return nil
+}
+
+func (d *driver) Register(ctx context.Context, r registry.Record) error {
+	wait := backend.Backoff{First: 20 * time.Millisecond}
+	for {
+		err := d.register(ctx, d.key(r.Service, r.Address), entry{Weight: r.Weight, Metadata: maps.Clone(r.Metadata)})
+		if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return err
+		}
+		d.kept.Lost() // there is another one soon
+		if wait.Wait(ctx) != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+func (d *driver) register(ctx context.Context, key string, e entry) error {
+	if err := d.enter(ctx); err != nil {
+		return err
+	}
+	defer func() { <-d.busy }()
+	if before, ok := d.own[key]; ok && before.Weight == e.Weight && maps.Equal(before.Metadata, e.Metadata) {
+		e.Since = before.Since
+	}
+	written, err := d.write(ctx, key, e, d.kept.ID())
+	if err != nil {
+		return err
+	}
+	if e.Since == 0 {
+		e.Since = written
+	}
+	d.own[key] = e
+	return nil
+}
+
+// write writes a record, and answers the revision.
+func (d *driver) write(ctx context.Context, key string, e entry, lease clientv3.LeaseID) (revision int64, err error) {
+	value, err := json.Marshal(e)
+	if err != nil {
+		return 0, err
+	}
+	err = d.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
+		done, err := client.Put(ctx, key, string(value), clientv3.WithLease(lease))
+		if err == nil {
+			revision = done.Header.Revision
+		}
+		return err
+	})
+	return revision, err
+}
+
+// writeAll writes what is own anew, on another lease than before.
+func (d *driver) writeAll(ctx context.Context, lease clientv3.LeaseID) error {
+	if err := d.enter(ctx); err != nil {
+		return err
+	}
+	defer func() { <-d.busy }()
+	for key, e := range d.own {
+		if _, err := d.write(ctx, key, e, lease); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *driver) Deregister(ctx context.Context, s registry.Service, address string) error {
+	if err := d.enter(ctx); err != nil {
+		return err
+	}
+	defer func() { <-d.busy }()
+	key := d.key(s, address)
+	delete(d.own, key) // first: it must not be put back
+	return d.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.Delete(ctx, key)
+		return err
+	})
+}
+
+// list is what the keys of a service's records begin with.
+func (d *driver) list(s registry.Service) string {
+	return d.prefix + url.PathEscape(s.Namespace) + "/" + url.PathEscape(s.Group) + "/" + url.PathEscape(s.Name) + "/"
+}
+
+func (d *driver) key(s registry.Service, address string) string {
+	return d.list(s) + url.PathEscape(address) + "/" + d.holder
+}
+
+// addressOf reads the address in the rest of a key, behind list.
+func addressOf(rest string) (string, error) {
+	address, _, ok := strings.Cut(rest, "/")
+	if !ok {
+		return "", errors.New("it has no holder")
+	}
+	return url.PathUnescape(address)
+}
