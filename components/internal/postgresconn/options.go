@@ -122,7 +122,7 @@ func (o Options) config() (*pgconn.Config, error) {
 		c.RequireAuth = "!password"
 	}
 	c.RuntimeParams = map[string]string{
-		"application_name": "outrigger", "search_path": o.Schema, "client_encoding": "UTF8",
+		"application_name": "outrigger " + o.Schema, "search_path": o.Schema, "client_encoding": "UTF8",
 		"statement_timeout": milliseconds(o.Timeout), "lock_timeout": "0", "default_transaction_isolation": "read committed",
 		"idle_in_transaction_session_timeout": milliseconds(o.Timeout),
 	}

@@ -61,7 +61,8 @@ func (i installer) one(sql string) (string, error) {
 }
 
 func (i installer) version() (int, error) {
-	there, err := i.one(fmt.Sprintf("select to_regclass('%s.parts')", i.schema))
+	// The catalog itself is read: what the server remembers of names may be from before the lock.
+	there, err := i.one(fmt.Sprintf("select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = '%s' and c.relname = 'parts'", i.schema))
 	if err != nil || there == "" {
 		return 0, err
 	}
@@ -100,7 +101,7 @@ func (i installer) upgrade() error {
 }
 
 func (i installer) take(version int) error {
-	there, err := i.one(fmt.Sprintf("select to_regnamespace('%s')", i.schema))
+	there, err := i.one(fmt.Sprintf("select 1 from pg_namespace where nspname = '%s'", i.schema))
 	if err == nil && there == "" {
 		_, err = i.one("create schema " + i.schema)
 	}

@@ -4,13 +4,18 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/internal/postgresconn"
 	"github.com/outrigger-mesh/outrigger/components/lock"
 	"github.com/outrigger-mesh/outrigger/components/lock/locktest"
@@ -47,7 +52,139 @@ func options(t testing.TB) postgres.Options {
 	o, _ := lock.Drivers.Defaults("postgres")
 	all := o.(postgres.Options)
 	all.Postgres = server(t)
+	all.Postgres.Schema = "t_" + componenttest.Caller().App // of the test alone
 	return all
 }
 
 func TestConformance(t *testing.T) { locktest.Run(t, opener(options(t))) }
+
+// direct is a connection past the driver.
+func direct(t testing.TB, o postgresconn.Options) *postgresconn.Client {
+	t.Helper()
+	c, release, err := postgresconn.Open(t.Context(), components.Env{}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	return c
+}
+
+func must(t testing.TB, c *postgresconn.Client, sql string, args ...any) (n int64) {
+	t.Helper()
+	if err := c.Do(t.Context(), postgresconn.Statement{SQL: sql, Args: args, Row: postgresconn.Scan(&n)}); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return n
+}
+
+func TestTokensGrowOverAFailOver(t *testing.T) {
+	o := options(t)
+	d := opener(o)(t)
+	defer componenttest.Close(t, d)
+	c := direct(t, o.Postgres)
+	before := uint64(0)
+	for round := range 3 {
+		for i := range 40 {
+			got, err := d.TryLock(t.Context(), "n/a/l", "me", time.Minute)
+			if err != nil || got.Token <= before {
+				t.Fatalf("round %d: token %d after %d, %v", round, got.Token, before, err)
+			}
+			if before = got.Token; i < 39 {
+				if err := d.Unlock(t.Context(), "n/a/l", got.Token); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		// As on a replica that has not heard of the last ones, and is the primary now.
+		must(t, c, "select setval('lock_tokens', 1)")
+		must(t, c, "with new as (update servers set server = 'another' returning 1) select count(*) from new")
+		must(t, c, "with gone as (delete from lock_holders returning 1) select count(*) from gone")
+	}
+}
+
+func TestWhoDiedWhileWaitingHoldsUpNobodyForLong(t *testing.T) {
+	o := options(t)
+	d := opener(o)(t)
+	defer componenttest.Close(t, d)
+	c := direct(t, o.Postgres)
+	first, err := d.TryLock(t.Context(), "n/a/l", "first", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, c, "with dead as (insert into lock_waiters (key, client, alive) values ('default/n/a/l', gen_random_uuid(), clock_timestamp() + interval '1 s') returning 1) select count(*) from dead")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := d.Unlock(ctx, "n/a/l", first.Token); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.TryLock(ctx, "n/a/l", "hasty", time.Hour); !errors.Is(err, components.ErrPrecondition) {
+		t.Errorf("who does not wait comes before who does: %v", err)
+	}
+	if _, err := d.(lock.Waiter).Lock(ctx, "n/a/l", "second", time.Hour); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWaitersAreBounded(t *testing.T) {
+	o := options(t)
+	o.Waiters = 2
+	d := opener(o)(t)
+	defer componenttest.Close(t, d)
+	c := direct(t, o.Postgres)
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := d.TryLock(ctx, "n/a/l", "first", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for i := range 2 {
+		all.Go(func() { _, _ = d.(lock.Waiter).Lock(ctx, "n/a/l", fmt.Sprint(i), time.Hour) })
+	}
+	waits := func(want int64) func() error {
+		return func() error {
+			if n := must(t, c, "select count(*) from lock_waiters"); n != want {
+				return fmt.Errorf("%d wait, want %d", n, want)
+			}
+			return nil
+		}
+	}
+	componenttest.Eventually(t, 10*time.Second, waits(2))
+	_, err := d.(lock.Waiter).Lock(ctx, "n/a/l", "one too many", time.Hour)
+	var detail *components.Detail
+	if !errors.Is(err, components.ErrExhausted) || !errors.As(err, &detail) || detail.Reason != components.ReasonOverloaded {
+		t.Errorf("%v", err)
+	}
+	cancel()
+	all.Wait()
+	componenttest.Eventually(t, 10*time.Second, waits(0)) // who leaves takes the place along
+}
+
+// TestWaitsOutlastTheirConnections: also that on which they are told.
+func TestWaitsOutlastTheirConnections(t *testing.T) {
+	o := options(t)
+	d, holder := opener(o)(t), opener(o)(t)
+	defer componenttest.Close(t, d)
+	defer componenttest.Close(t, holder)
+	c := direct(t, o.Postgres)
+	first, err := holder.TryLock(t.Context(), "n/a/l", "first", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		_, err := d.(lock.Waiter).Lock(ctx, "n/a/l", "second", time.Hour)
+		got <- err
+	}()
+	componenttest.Eventually(t, 10*time.Second, func() error {
+		if must(t, c, "select count(*) from lock_waiters") != 1 {
+			return errors.New("nobody waits yet")
+		}
+		return nil
+	})
+	must(t, c, "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'outrigger ' || current_schema() and pid <> pg_backend_pid()")
+	componenttest.Eventually(t, 10*time.Second, func() error { return holder.Unlock(t.Context(), "n/a/l", first.Token) })
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+}
