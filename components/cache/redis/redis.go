@@ -1,8 +1,7 @@
 // Package redis keeps cache items in Redis or a compatible server: one, one with replicas and sentinels, or a cluster.
 //
-// An item is a string under PREFIX/cache/COMPONENT/NAMESPACE/APP/KEY: the format, 1; its version, 16 bytes; the length of what
-// follows before the value, four bytes, the highest first; content type, number of metadata, their names and values, each with its
-// length as a varint; and the value.
+// An item is a string under PREFIX/cache/COMPONENT/NAMESPACE/APP/KEY: a byte for the format; its version, of 16; how long the
+// head is, in 4; the head, of content type and metadata; and the value.
 package redis
 
 import (
@@ -15,6 +14,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/cache"
 	"github.com/outrigger-mesh/outrigger/components/internal/redisconn"
+	"github.com/outrigger-mesh/outrigger/components/internal/redisconn/record"
 )
 
 func init() {
@@ -96,17 +96,16 @@ func answer(get *redis.StringCmd, left *redis.IntCmd, err error) (cache.Item, er
 		ttl = time.Duration(max(ms, 1)) * time.Millisecond
 	}
 	value, _ := get.Bytes()
-	item, err := decode(value)
-	item.TTL = ttl
-	return item, err
+	r, err := record.Decode(value)
+	return cache.Item{Value: r.Value, ContentType: r.ContentType, Version: r.Version, TTL: ttl, Metadata: r.Metadata}, err
 }
 
 // set is SET with all it takes to hold a condition, be it a script.
 func (s *store) set(ctx context.Context, key string, item cache.Item, when cache.Condition) (cmd redis.Cmder, version string) {
-	id, value := encode(item)
+	id, value := record.Encode(record.Item{ContentType: item.ContentType, Metadata: item.Metadata, Value: item.Value})
 	version = id.String()
 	if when.IfVersion != "" {
-		return redis.NewCmd(ctx, "eval", setIfVersion, 1, key, parse(when.IfVersion), value, item.TTL.Milliseconds()), version
+		return redis.NewCmd(ctx, "eval", setIfVersion, 1, key, record.Parse(when.IfVersion), value, item.TTL.Milliseconds()), version
 	}
 	args := append(make([]any, 0, 6), "set", key, value)
 	if item.TTL > 0 {
@@ -141,7 +140,7 @@ func (s *store) Delete(ctx context.Context, key string, opts cache.DeleteOptions
 	if opts.IfVersion == "" {
 		return s.Do(ctx, redisconn.Write, key, redis.NewIntCmd(ctx, "unlink", key))
 	}
-	_, err := s.Eval(ctx, redisconn.Write, deleteIfVersion, []string{key}, parse(opts.IfVersion))
+	_, err := s.Eval(ctx, redisconn.Write, deleteIfVersion, []string{key}, record.Parse(opts.IfVersion))
 	return outcome(cache.Condition{}, err)
 }
 

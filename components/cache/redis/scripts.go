@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/outrigger-mesh/outrigger/components"
-	"github.com/outrigger-mesh/outrigger/components/cache"
 	"github.com/outrigger-mesh/outrigger/components/internal/redisconn"
+	"github.com/outrigger-mesh/outrigger/components/internal/redisconn/record"
 )
 
 // Each answers nil where its condition does not hold.
@@ -51,14 +51,14 @@ return sum`)
 )
 
 func (s *store) Increment(ctx context.Context, key string, delta int64, ttl time.Duration) (int64, error) {
-	version, fresh := encode(cache.Item{})
+	version, fresh := record.Encode(record.Item{})
 	got, err := s.Eval(ctx, redisconn.Write, increment, []string{s.prefix + key},
 		strconv.FormatInt(delta, 10), ttl.Milliseconds(), fresh, version[:])
 	switch {
 	case errors.Is(err, redis.Nil):
 		return 0, fmt.Errorf("%w: the value is no integer, or the sum would not be one of 64 bits", components.ErrInvalid)
 	case err != nil && redis.HasErrorPrefix(err, "DAMAGED"):
-		return 0, errDamaged
+		return 0, record.ErrDamaged
 	case err != nil:
 		return 0, err
 	}

@@ -152,6 +152,9 @@ func (once) NoRetry() bool { return true }
 
 // do waits until the commands have their answers. An error is of the call as a whole.
 func (l *lane) do(ctx context.Context, cmds ...redis.Cmder) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	one := calls.Get().(*call)
 	one.cmds = append(one.cmds[:0], cmds...)
 	one.state.Store(waiting)

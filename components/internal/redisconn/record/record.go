@@ -1,4 +1,7 @@
-package redis
+// Package record is how drivers keep items in Redis: in a string of the format, 1; the version, 16 bytes; the length of the head
+// that follows, four bytes, the highest first; the head, which is content type, number of metadata, and their names and values, numbers
+// as varints and texts after their lengths; and the value.
+package record
 
 import (
 	"crypto/rand"
@@ -7,29 +10,37 @@ import (
 	"fmt"
 
 	"github.com/outrigger-mesh/outrigger/components"
-	"github.com/outrigger-mesh/outrigger/components/cache"
 )
 
 const (
 	format    = 1
 	idSize    = 16
-	headStart = 1 + idSize + 4 // where content type and metadata begin
+	headStart = 1 + idSize + 4
 )
 
-// id is a version as it is stored: chance, so much that none comes twice.
-type id [idSize]byte
+// Item is what is kept.
+type Item struct {
+	Version     string // ignored by Encode
+	ContentType string
+	Metadata    map[string]string
+	Value       []byte
+}
+
+// ID is a version as it is stored: chance, so much that none comes twice.
+type ID [idSize]byte
 
 var text = base64.RawURLEncoding
 
-func (i id) String() string { return text.EncodeToString(i[:]) }
+// String is the version as callers see it.
+func (i ID) String() string { return text.EncodeToString(i[:]) }
 
-func newID() (i id) {
+func newID() (i ID) {
 	_, _ = rand.Read(i[:]) // it never fails
 	return i
 }
 
-// parse answers the bytes of a version. What is none of this driver's becomes what no item has.
-func parse(version string) []byte {
+// Parse answers the bytes of a version. What is none becomes what no item has.
+func Parse(version string) []byte {
 	i, err := text.DecodeString(version)
 	if err != nil || len(i) != idSize {
 		return []byte("none")
@@ -37,8 +48,8 @@ func parse(version string) []byte {
 	return i
 }
 
-// encode makes of an item, with a new version, what is stored.
-func encode(item cache.Item) (id, []byte) {
+// Encode makes of an item, with a new version, what is stored.
+func Encode(item Item) (ID, []byte) {
 	version := newID()
 	size := headStart + len(item.ContentType) + len(item.Value) + 2*binary.MaxVarintLen32
 	for name, value := range item.Metadata {
@@ -60,19 +71,20 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-var errDamaged = fmt.Errorf("%w: the item in Redis is not what this driver writes", components.ErrDamaged)
+// ErrDamaged is that somebody else has written what is there.
+var ErrDamaged = fmt.Errorf("%w: what is in Redis under this key is no item", components.ErrDamaged)
 
-// decode reads what encode has made. The value of the item is part of b.
-func decode(b []byte) (cache.Item, error) {
+// Decode reads what Encode has made. The value of the item is part of b.
+func Decode(b []byte) (Item, error) {
 	if len(b) < headStart || b[0] != format {
-		return cache.Item{}, errDamaged
+		return Item{}, ErrDamaged
 	}
 	size := int64(binary.BigEndian.Uint32(b[1+idSize:]))
 	if size > int64(len(b)-headStart) {
-		return cache.Item{}, errDamaged
+		return Item{}, ErrDamaged
 	}
 	head := reader{b: b[headStart : headStart+size]}
-	item := cache.Item{Version: id(b[1 : 1+idSize]).String(), ContentType: head.text(), Value: b[headStart+size:]}
+	item := Item{Version: ID(b[1 : 1+idSize]).String(), ContentType: head.text(), Value: b[headStart+size:]}
 	for n := head.number(); n > 0 && !head.bad; n-- {
 		if item.Metadata == nil {
 			item.Metadata = map[string]string{}
@@ -81,7 +93,7 @@ func decode(b []byte) (cache.Item, error) {
 		item.Metadata[name] = head.text()
 	}
 	if head.bad || len(head.b) > 0 {
-		return cache.Item{}, errDamaged
+		return Item{}, ErrDamaged
 	}
 	return item, nil
 }

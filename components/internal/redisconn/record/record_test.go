@@ -1,4 +1,4 @@
-package redis
+package record_test
 
 import (
 	"errors"
@@ -6,20 +6,20 @@ import (
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/components"
-	"github.com/outrigger-mesh/outrigger/components/cache"
+	"github.com/outrigger-mesh/outrigger/components/internal/redisconn/record"
 )
 
 func TestItemsComeBack(t *testing.T) {
 	seen := map[string]bool{}
-	for _, item := range []cache.Item{
+	for _, item := range []record.Item{
 		{},
 		{Value: []byte("v"), ContentType: "text/plain"},
 		{Value: make([]byte, 300), ContentType: string(make([]byte, 300)), Metadata: map[string]string{"": "", "a": "1", "b": string(make([]byte, 200))}},
 	} {
-		version, b := encode(item)
-		got, err := decode(b)
+		version, b := record.Encode(item)
+		got, err := record.Decode(b)
 		if err != nil || string(got.Value) != string(item.Value) || got.ContentType != item.ContentType || !maps.Equal(got.Metadata, item.Metadata) ||
-			got.Version != version.String() || string(parse(got.Version)) != string(version[:]) || seen[got.Version] {
+			got.Version != version.String() || string(record.Parse(got.Version)) != string(version[:]) || seen[got.Version] {
 			t.Errorf("%+v became %+v, %v", item, got, err)
 		}
 		seen[got.Version] = true
@@ -28,20 +28,20 @@ func TestItemsComeBack(t *testing.T) {
 
 // FuzzDecode shows that nothing in Redis makes the driver panic, and that what is taken is an item that can be written again.
 func FuzzDecode(f *testing.F) {
-	_, b := encode(cache.Item{Value: []byte("v"), ContentType: "text/plain", Metadata: map[string]string{"a": "1"}})
+	_, b := record.Encode(record.Item{Value: []byte("v"), ContentType: "text/plain", Metadata: map[string]string{"a": "1"}})
 	for n := range b {
 		f.Add(b[:n])
 	}
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		item, err := decode(b)
+		item, err := record.Decode(b)
 		if err != nil {
 			if !errors.Is(err, components.ErrDamaged) {
 				t.Error(err)
 			}
 			return
 		}
-		if _, again := encode(item); len(again) > len(b) {
+		if _, again := record.Encode(item); len(again) > len(b) {
 			t.Errorf("%d bytes became %d", len(b), len(again))
 		}
 	})
