@@ -222,6 +222,9 @@ func TestDamagedStores(t *testing.T) {
 		{"byte of a table", large, damage{"*.sst", middle, flip, 8 << 10}},
 		{"last byte of a table", large, damage{"*.sst", last, flip, 100}},
 		{"byte of a large block of a table", large, damage{"*.sst", inWide, flip, 128 << 10}},
+		{"table that ends too early", large, damage{"*.sst", middle, cut, 1}},
+		{"table without its end", large, damage{"*.sst", last, cut, 100}},
+		{"table that is missing", large, damage{"*.sst", nil, nil, -1}},
 		{"journal that is missing", large, damage{"*.journal", nil, nil, -1}},
 		{"list of tables that is missing", large, damage{"MANIFEST-*", nil, nil, -1}},
 	} {
@@ -248,6 +251,20 @@ func TestDamagedStores(t *testing.T) {
 				t.Errorf("the files are not as they were after verify: %d, before %d", len(after), len(before))
 			}
 		})
+	}
+}
+
+// TestStoreThatIsNotThere: who only looks makes no folder.
+func TestStoreThatIsNotThere(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "none")
+	for _, args := range [][]string{{"status"}, {"verify"}, {"compact"}, {"backup", filepath.Join(t.TempDir(), "copy")}} {
+		code, said := outrigger(t, append([]string{"store", args[0], "-data-dir", dir}, args[1:]...)...)
+		if code != 1 || !strings.Contains(said, dir) {
+			t.Errorf("%s ended with %d, want 1 and the folder's name:\n%s", args[0], code, said)
+		}
+		if _, err := os.Stat(dir); err == nil {
+			t.Fatalf("%s made the folder", args[0])
+		}
 	}
 }
 

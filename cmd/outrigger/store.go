@@ -44,7 +44,7 @@ func storeCommand(args []string, out, errs io.Writer) int {
 		fmt.Fprintf(errs, "outrigger store %s: which folder?\n", action)
 		return exitStart
 	}
-	s, err := openStore(*path, o, errs)
+	s, err := openStore(action, *path, o, errs)
 	if err != nil {
 		fmt.Fprintln(errs, "outrigger store:", err)
 		return exitStart
@@ -61,12 +61,16 @@ func storeCommand(args []string, out, errs io.Writer) int {
 	return exitOK
 }
 
-func openStore(path string, o config.Overrides, errs io.Writer) (*store.Store, error) {
+func openStore(action, path string, o config.Overrides, errs io.Writer) (*store.Store, error) {
 	c, err := config.Load(path, o, config.Environment{})
 	if err != nil {
 		return nil, err
 	}
-	dir, err := runtime.DataDir(c.DataDir)
+	find := runtime.FindDataDir
+	if action == "run" || action == "restore" { // the others have no use for one that is not there
+		find = runtime.DataDir
+	}
+	dir, err := find(c.DataDir)
 	if err != nil {
 		return nil, err
 	}

@@ -66,11 +66,33 @@ func checkEvent(e *Event, idempotencyKey string) error {
 	case full(e) > MaxEvent:
 		return components.WithReason(fmt.Errorf("%w: the event takes %d bytes with all that belongs to it, more than %d",
 			components.ErrExhausted, full(e), MaxEvent), ReasonEventLarge, "limit", "event")
-	case idempotencyKey == "":
+	}
+	for name, value := range e.Metadata {
+		if err := checkMetadata(name, value); err != nil {
+			return err
+		}
+	}
+	if idempotencyKey == "" {
 		return nil
 	}
 	if err := components.CheckKey(idempotencyKey); err != nil {
 		return fmt.Errorf("idempotency key: %w", err)
+	}
+	return nil
+}
+
+// attributes of CloudEvents that have fields of their own, or that the binding writes.
+var attributes = []string{"id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time", "data"}
+
+func checkMetadata(name, value string) error {
+	if err := checkName("a metadata name", name); err != nil {
+		return err
+	}
+	switch {
+	case slices.Contains(attributes, strings.ToLower(name)):
+		return fmt.Errorf("%w: %q is an attribute of the event, not a name for its metadata", components.ErrInvalid, name)
+	case !utf8.ValidString(value):
+		return fmt.Errorf("%w: the metadata %q is not valid UTF-8", components.ErrInvalid, name)
 	}
 	return nil
 }

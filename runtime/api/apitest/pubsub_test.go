@@ -131,9 +131,12 @@ func TestPubSubBadInput(t *testing.T) {
 		ctx, c := within(t), pubsubv1.NewPubSubClient(cc)
 		for what, in := range map[string]*pubsubv1.PublishRequest{
 			"no topic": {}, "control": {Topic: "a\x01"}, "long topic": {Topic: strings.Repeat("x", 256)},
-			"long ordering key":    {Topic: "t", OrderingKey: strings.Repeat("k", 1025)},
-			"long idempotency key": {Topic: "t", IdempotencyKey: strings.Repeat("k", 1025)},
-			"no time":              {Topic: "t", Time: &timestamppb.Timestamp{Nanos: -1}},
+			"long ordering key":                 {Topic: "t", OrderingKey: strings.Repeat("k", 1025)},
+			"long idempotency key":              {Topic: "t", IdempotencyKey: strings.Repeat("k", 1025)},
+			"metadata without a name":           {Topic: "t", Metadata: map[string]string{"": "v"}},
+			"metadata named as an attribute":    {Topic: "t", Metadata: map[string]string{"Source": "v"}},
+			"metadata with a control character": {Topic: "t", Metadata: map[string]string{"a\n": "v"}},
+			"no time":                           {Topic: "t", Time: &timestamppb.Timestamp{Nanos: -1}},
 		} {
 			if in.GetTime() != nil && f.json {
 				continue // JSON cannot say that
