@@ -158,8 +158,7 @@ var settling = []test{
 			p.passBy(pubsub.SubscribeOptions{Topic: "t"}, 2)
 		}
 		s := p.join(pubsub.SubscribeOptions{Topic: "t"})
-		s.first("x", 1)
-		s.first("y", 1)
+		s.wantAll("x", "y")
 		dead.nothing()
 	}},
 	{"CrashesCount", func(t *testing.T, b *bench) {

@@ -217,6 +217,25 @@ func (s *subscriber) want(texts ...string) {
 	}
 }
 
+// wantAll waits for first deliveries with these data, in any order, and answers them: events with different keys, or none, have
+// no order among each other.
+func (s *subscriber) wantAll(texts ...string) (all []pubsub.Delivery) {
+	s.t.Helper()
+	left := map[string]bool{}
+	for _, text := range texts {
+		left[text] = true
+	}
+	for range texts {
+		d := s.get()
+		if !left[string(d.Event.Data)] || d.Attempt != 1 {
+			s.t.Fatalf("delivered was %.60q (attempt %d), want one of %q, attempt 1", d.Event.Data, d.Attempt, texts)
+		}
+		delete(left, string(d.Event.Data))
+		all = append(all, d)
+	}
+	return all
+}
+
 // first waits for a delivery with this text and attempt.
 func (s *subscriber) first(text string, attempt int) pubsub.Delivery {
 	s.t.Helper()
