@@ -1,0 +1,221 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// ask one of the coordinator. An answer that another one is it has the next call find that.
+func (g *group) coordinate(call func(*sarama.Broker) (sarama.KError, error)) error {
+	broker, err := g.d.conn.client.Coordinator(g.id)
+	if err != nil {
+		return err
+	}
+	told, err := call(broker)
+	if err == nil && told != sarama.ErrNoError {
+		err = told
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sarama.ErrUnknownMemberId), errors.Is(err, sarama.ErrFencedInstancedId), errors.Is(err, sarama.ErrIllegalGeneration) && g.joining == nil:
+		return errLost
+	case errors.Is(err, sarama.ErrRebalanceInProgress), errors.Is(err, sarama.ErrIllegalGeneration): // there will be another one
+		return err
+	case !isAnswer(err):
+		_ = broker.Close()
+	}
+	g.recoordinate()
+	return err
+}
+
+func isAnswer(err error) bool {
+	var told sarama.KError
+	return errors.As(err, &told)
+}
+
+// recoordinate has the coordinator looked for again.
+func (g *group) recoordinate() { _ = g.d.conn.client.RefreshCoordinator(g.id) }
+
+// heartbeat says that the member is there, and learns whether the group is joined anew.
+func (g *group) heartbeat() error {
+	if g.name == "" {
+		return nil
+	}
+	sent := time.Now()
+	err := g.coordinate(func(b *sarama.Broker) (sarama.KError, error) {
+		answer, err := b.Heartbeat(&sarama.HeartbeatRequest{Version: 3, GroupId: g.id, MemberId: g.name, GenerationId: g.generation})
+		if err != nil {
+			return 0, err
+		}
+		return answer.Err, nil
+	})
+	switch {
+	case errors.Is(err, sarama.ErrRebalanceInProgress):
+		if g.joining == nil {
+			g.joinBy = time.Now()
+		}
+	case errors.Is(err, sarama.ErrIllegalGeneration):
+		return nil
+	case err != nil:
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lease = sent.Add(g.d.opts.SessionTimeout)
+	g.dispatch()
+	if g.joining == nil {
+		g.backoff.Reset()
+		g.failing = 0
+	}
+	return nil
+}
+
+// flush commits what has changed.
+func (g *group) flush() error {
+	type change struct {
+		p *part
+		s *progress
+	}
+	var changes []change
+	g.mu.Lock()
+	for _, p := range g.order {
+		if p.dirty {
+			p.dirty = false
+			changes = append(changes, change{p, p.state()})
+		}
+		if p.offered && g.joining == nil {
+			clear(p.since)
+		}
+	}
+	g.mu.Unlock()
+	if len(changes) == 0 {
+		return nil
+	}
+	request := sarama.NewOffsetCommitRequest(g.d.conn.client.Config(), g.id)
+	request.ConsumerID, request.ConsumerGroupGeneration = g.name, g.generation
+	for _, c := range changes {
+		request.AddBlock(g.topic, c.p.id, c.s.offset, 0, c.s.encode())
+	}
+	err := g.coordinate(func(b *sarama.Broker) (sarama.KError, error) {
+		answer, err := b.CommitOffset(request)
+		if err != nil {
+			return 0, err
+		}
+		for _, all := range answer.Errors {
+			for _, one := range all {
+				if one != sarama.ErrNoError {
+					return one, nil
+				}
+			}
+		}
+		return 0, nil
+	})
+	if err == nil {
+		return nil
+	}
+	g.mu.Lock()
+	for _, c := range changes {
+		c.p.dirty = true
+	}
+	g.mu.Unlock()
+	if g.joining != nil && (errors.Is(err, sarama.ErrRebalanceInProgress) || errors.Is(err, sarama.ErrIllegalGeneration)) {
+		return nil // after it
+	}
+	return fmt.Errorf("commit: %w", err)
+}
+
+// committed reads what the group has committed.
+func (g *group) committed() (map[int32]*progress, error) {
+	topics := map[string][]int32{}
+	for p := range g.partitions {
+		topics[g.topic] = append(topics[g.topic], p)
+	}
+	all := map[int32]*progress{}
+	err := g.coordinate(func(b *sarama.Broker) (sarama.KError, error) {
+		answer, err := b.FetchOffset(sarama.NewOffsetFetchRequest(version, g.id, topics))
+		if err != nil {
+			return 0, err
+		}
+		if answer.Err != sarama.ErrNoError {
+			return answer.Err, nil
+		}
+		for id, block := range answer.Blocks[g.topic] {
+			if block.Err != sarama.ErrNoError {
+				return block.Err, nil
+			}
+			if block.Offset < 0 {
+				continue
+			}
+			if all[id], err = decode(block.Offset, block.Metadata); err != nil {
+				g.log.Error("what the group has kept of a partition cannot be read: all from its offset on comes again", "partition", id, "err", err)
+				all[id], _ = decode(block.Offset, "")
+			}
+		}
+		return 0, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what is committed: %w", err)
+	}
+	return all, nil
+}
+
+// begin answers where partitions are gone on with.
+func (g *group) begin(missing []int32, to move) (map[int32]*progress, error) {
+	committed, err := g.committed()
+	if err != nil {
+		return nil, err
+	}
+	count := int64(g.partitions)
+	for _, c := range committed {
+		if c.count > 0 {
+			count = c.count
+		}
+	}
+	for _, id := range missing {
+		c := committed[id]
+		from, moved := sarama.OffsetNewest, to.Number
+		switch {
+		case c != nil && c.moved >= to.Number:
+			continue
+		case to.Number > 0:
+			from = to.Time
+		case g.earliest || int64(id) >= count: // the partition is newer than the group
+			from = sarama.OffsetOldest
+		}
+		at, err := g.d.conn.client.GetOffset(g.topic, id, from)
+		if err == nil && at < 0 { // there is nothing since then
+			at, err = g.d.conn.client.GetOffset(g.topic, id, sarama.OffsetNewest)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("offset of partition %d: %w", id, err)
+		}
+		committed[id] = &progress{count: count, moved: moved, offset: at, known: at, open: map[int64]try{}}
+	}
+	return committed, nil
+}
+
+// leave leaves the group.
+func (g *group) leave() error {
+	if g.name == "" {
+		return errLeft
+	}
+	_ = g.coordinate(func(b *sarama.Broker) (sarama.KError, error) { // who is not heard of has left, too
+		_, err := b.LeaveGroup(&sarama.LeaveGroupRequest{Version: 3, GroupId: g.id, Members: []sarama.MemberIdentity{{MemberId: g.name}}})
+		return 0, err
+	})
+	return errLeft
+}
+
+// newConsumer makes one with connections of its own: what waits for events on one would hold up others.
+func (c *conn) newConsumer() (sarama.Consumer, error) {
+	config := c.config()
+	config.Consumer.Return.Errors = true
+	config.Consumer.IsolationLevel = sarama.ReadCommitted
+	config.Consumer.MaxWaitTime = 250 * time.Millisecond
+	config.Consumer.Retry.Backoff = 250 * time.Millisecond
+	return sarama.NewConsumer(c.opts.Addresses, config)
+}
