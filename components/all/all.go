@@ -17,4 +17,5 @@ import (
 	_ "github.com/outrigger-mesh/outrigger/components/sequence/local"
 	_ "github.com/outrigger-mesh/outrigger/components/sequence/redis"
 	_ "github.com/outrigger-mesh/outrigger/components/state/local"
+	_ "github.com/outrigger-mesh/outrigger/components/state/redis"
 )
