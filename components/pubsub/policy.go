@@ -16,14 +16,11 @@ type Policy struct {
 // DefaultPolicy loses nothing.
 var DefaultPolicy = Policy{MaxAttempts: 20, MaxDelay: time.Hour, DeadLetterTopic: "dead-letters"}
 
-// Validate says what is wrong.
+// Validate says what is wrong; of durations that are negative, configuration does.
 func (p Policy) Validate() error {
 	var faults []error
 	if p.MaxAttempts < 1 {
 		faults = append(faults, fmt.Errorf("max_attempts: %d is less than 1", p.MaxAttempts))
-	}
-	if p.MaxDelay < 0 {
-		faults = append(faults, fmt.Errorf("max_delay: %s is negative", p.MaxDelay))
 	}
 	if p.DeadLetterTopic != "" {
 		if err := checkName("dead_letter_topic", p.DeadLetterTopic); err != nil {
