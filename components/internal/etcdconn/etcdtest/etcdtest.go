@@ -23,17 +23,27 @@ func Options(t *testing.T) etcdconn.Options {
 			return o
 		}
 	}
-	t.Fatal("neither OUTRIGGER_ETCD nor OUTRIGGER_ETCD_CLUSTER is set")
+	t.Fatal("neither OUTRIGGER_ETCD_CLUSTER nor OUTRIGGER_ETCD is set: run with go run ./integration/servers/cmd etcd -- go test ...")
+	return o
+}
+
+// Alone are the options of an etcd that no other test uses meanwhile: the one in OUTRIGGER_ETCD, when all others use OUTRIGGER_ETCD_CLUSTER.
+func Alone(t *testing.T) etcdconn.Options {
+	t.Helper()
+	o := Options(t)
+	if o.Addresses = strings.Split(os.Getenv("OUTRIGGER_ETCD"), ","); o.Addresses[0] == "" || os.Getenv("OUTRIGGER_ETCD_CLUSTER") == "" {
+		t.Fatal("this needs OUTRIGGER_ETCD for itself, and OUTRIGGER_ETCD_CLUSTER: run with go run ./integration/servers/cmd etcd etcd-cluster -- go test ...")
+	}
 	return o
 }
 
 // Prefix begins keys that no other test uses.
 func Prefix() string { return "test/" + rand.Text() + "/" }
 
-// Client is the library's own, on all members, as an operator uses it.
-func Client(t *testing.T) *clientv3.Client {
+// Client is the library's own, as an operator uses it.
+func Client(t *testing.T, o etcdconn.Options) *clientv3.Client {
 	t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: Options(t).Addresses, Logger: zap.NewNop()})
+	client, err := clientv3.New(clientv3.Config{Endpoints: o.Addresses, Username: o.User, Password: o.Password.Reveal(), Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
