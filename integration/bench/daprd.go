@@ -1,9 +1,8 @@
 package main
 
 import (
-	"crypto/sha256"
+	"context"
 	"debug/buildinfo"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -15,6 +14,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/integration/install"
 )
 
 // daprdModule is a module of its own, so that what daprd is made of is no part of ours.
@@ -23,45 +24,26 @@ const daprdModule = "integration/bench/dapr"
 // errNoDaprd is why there is nothing to compare with.
 var errNoDaprd = errors.New("no daprd")
 
-// daprdBinary is daprd in the cache folder (OUTRIGGER_CACHE, else outrigger in the user's cache folder), made anew when its
-// module or Go has changed.
+// daprdBinary is daprd in the cache folder, made anew when its module or Go has changed.
 func daprdBinary() (string, error) {
-	cache := os.Getenv("OUTRIGGER_CACHE")
-	if cache == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return "", err
-		}
-		cache = filepath.Join(user, "outrigger")
-	}
-	dir, err := filepath.Abs(filepath.Join(cache, "daprd"))
-	if err != nil {
-		return "", err
-	}
-	digest := sha256.New()
+	stamp := runtime.Version()
 	for _, name := range []string{"go.mod", "go.sum"} {
 		text, err := os.ReadFile(filepath.Join(daprdModule, name))
 		if err != nil {
 			return "", err
 		}
-		digest.Write(text)
+		stamp += string(text)
 	}
-	digest.Write([]byte(runtime.Version()))
-	stamp, stampFile, binary := hex.EncodeToString(digest.Sum(nil)), filepath.Join(dir, "stamp"), filepath.Join(dir, "daprd")
-	if was, err := os.ReadFile(stampFile); err == nil && string(was) == stamp {
-		return binary, nil
-	}
-	fmt.Println("building daprd, which takes some minutes the first time")
-	if err := os.RemoveAll(dir); err != nil {
-		return "", err
-	}
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "stablecomponents", "-ldflags", "-s -w", "-o", binary,
-		"github.com/dapr/dapr/cmd/daprd")
-	cmd.Dir, cmd.Env = daprdModule, append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: building it: %w\n%s", errNoDaprd, err, out)
-	}
-	return binary, os.WriteFile(stampFile, []byte(stamp), 0o644)
+	dir, err := install.Made("daprd", stamp, func(dir string) error {
+		fmt.Println("building daprd, which takes some minutes the first time")
+		err := install.Step(context.Background(), daprdModule, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-tags", "stablecomponents",
+			"-ldflags", "-s -w", "-o", filepath.Join(dir, "daprd"), "github.com/dapr/dapr/cmd/daprd")
+		if err != nil {
+			return fmt.Errorf("%w: building it: %w", errNoDaprd, err)
+		}
+		return nil
+	})
+	return filepath.Join(dir, "daprd"), err
 }
 
 type daprd struct {

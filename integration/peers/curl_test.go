@@ -13,13 +13,15 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/outrigger-mesh/outrigger/integration/echopb"
-	"github.com/outrigger-mesh/outrigger/integration/lang"
+	"github.com/outrigger-mesh/outrigger/integration/install"
 	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
 )
 
 // testCurl speaks gRPC by hand, as HTTP/2 with the five bytes before a message, and JSON over HTTP/1.1.
 func testCurl(t *testing.T) {
-	lang.Tool{Name: "curl", Packages: []string{"curl"}}.Need(t)
+	if err := (install.Tool{Name: "curl", Packages: "curl"}).Need(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	version, err := exec.Command("curl", "--version").Output()
 	if err != nil {
 		t.Fatal(err)

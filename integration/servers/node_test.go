@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/integration/install"
 )
 
 func TestUnknown(t *testing.T) {
@@ -162,7 +164,7 @@ func TestWild(t *testing.T) {
 		TestWild(t)
 		return
 	}
-	cmd := fetching(t.Context(), ".", []string{stay + "=1", outerNet + "="}, os.Args[0], "-test.run=^TestWild$", "-test.v")
+	cmd := install.Command(t.Context(), ".", []string{stay + "=1", outerNet + "="}, os.Args[0], "-test.run=^TestWild$", "-test.v")
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "PASS: TestWild") {
 		t.Errorf("%v\n%s", err, out)

@@ -13,18 +13,20 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/outrigger-mesh/outrigger/integration/install"
 )
 
 var (
-	postgresServer = tool{"/usr/lib/postgresql/*/bin/postgres", "postgresql"}
-	psqlClient     = tool{"psql", "postgresql-client"}
+	postgresServer = install.Tool{Name: "/usr/lib/postgresql/*/bin/postgres", Packages: "postgresql"}
+	psqlClient     = install.Tool{Name: "psql", Packages: "postgresql-client"}
 )
 
 var postgres = Kind{Name: "postgres", About: "one PostgreSQL, with passwords, with and without TLS; database postgres; the limited user may connect",
 	install: needs(postgresServer, psqlClient), start: startPostgres}
 
 func startPostgres(ctx context.Context, s *Server) error {
-	binary, err := postgresServer.path()
+	binary, err := postgresServer.Path()
 	if err != nil {
 		return err
 	}

@@ -1,17 +1,17 @@
 package servers
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/outrigger-mesh/outrigger/integration/install"
 )
 
 // outerNet is set in the process that Private has started: the descriptor of the network that it came from.
@@ -80,13 +80,12 @@ var outer = sync.OnceValue(func() int {
 	return fd
 })
 
-// fetching is a command that reaches registries, and so runs in the network that the process came from.
-func fetching(ctx context.Context, dir string, env []string, args ...string) *exec.Cmd {
-	if fd := outer(); fd >= 0 {
-		args = append([]string{"nsenter", fmt.Sprintf("--net=/proc/%d/fd/%d", os.Getpid(), fd), "--"}, args...)
-	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd
+// What is installed is fetched through the network that the process came from.
+func init() {
+	install.Through(func() []string {
+		if fd := outer(); fd >= 0 {
+			return []string{"nsenter", fmt.Sprintf("--net=/proc/%d/fd/%d", os.Getpid(), fd), "--"}
+		}
+		return nil
+	})
 }

@@ -11,22 +11,24 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/integration/install"
 )
 
 var (
-	rabbitServer = tool{"/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"}
-	epmdServer   = tool{"epmd", "erlang-base"}
+	rabbitServer = install.Tool{Name: "/usr/lib/rabbitmq/bin/rabbitmq-server", Packages: "rabbitmq-server"}
+	epmdServer   = install.Tool{Name: "epmd", Packages: "erlang-base"}
 )
 
 var rabbitmq = Kind{Name: "rabbitmq", About: "one RabbitMQ with its management; the limited user may do nothing", install: needs(rabbitServer, epmdServer), start: startRabbit}
 
 // startRabbit starts the port mapper of Erlang first, which the server would start itself otherwise, as a daemon that outlives it.
 func startRabbit(ctx context.Context, s *Server) error {
-	server, err := rabbitServer.path()
+	server, err := rabbitServer.Path()
 	if err != nil {
 		return err
 	}
-	epmd, err := epmdServer.path()
+	epmd, err := epmdServer.Path()
 	if err != nil {
 		return err
 	}

@@ -8,9 +8,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/integration/install"
 )
 
-var redisServer = tool{"redis-server", "redis-server"}
+var redisServer = install.Tool{Name: "redis-server", Packages: "redis-server"}
 
 var (
 	redisSingle   = Kind{Name: "redis", About: "one Redis that loses nothing it has acknowledged", install: needs(redisServer), start: startRedis}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/integration/install"
 )
 
 // A store writes and reads by the plainest means that a server has.
@@ -207,7 +209,7 @@ func postgresStore(t *testing.T, s *Server) store {
 
 // kafkaStore keeps each key in a topic of its own, by kcat.
 func kafkaStore(t *testing.T, s *Server) store {
-	if err := (tool{"kcat", "kcat"}).need(t.Context()); err != nil {
+	if err := (install.Tool{Name: "kcat", Packages: "kcat"}).Need(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	addrs := strings.Join(s.Addrs(), ",")

@@ -1,4 +1,4 @@
-package servers
+package install
 
 import (
 	"errors"
@@ -44,7 +44,7 @@ func TestMade(t *testing.T) {
 		fails error
 		times int
 	}{{"one", broken, 1}, {"one", nil, 2}, {"one", broken, 2}, {"two", nil, 3}, {"two", broken, 3}} {
-		if _, err := made("thing", step.stamp, fill(step.fails)); times != step.times || (err != nil) != (i == 0) {
+		if _, err := Made("thing", step.stamp, fill(step.fails)); times != step.times || (err != nil) != (i == 0) {
 			t.Errorf("step %d: made %d times, not %d: %v", i, times, step.times, err)
 		}
 	}
@@ -52,7 +52,7 @@ func TestMade(t *testing.T) {
 
 func TestNeed(t *testing.T) {
 	t.Setenv("PATH", t.TempDir()) // without apt-get
-	err := needs(tool{"no-such-server", "its-package another"})(t.Context())
+	err := Tool{Name: "no-such-server", Packages: "its-package another"}.Need(t.Context())
 	if err == nil || err.Error() != "no-such-server is missing: install it (Debian: apt-get install its-package another)" {
 		t.Errorf("it says %v", err)
 	}
