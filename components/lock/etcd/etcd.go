@@ -180,11 +180,8 @@ func (l *locks) TryLock(ctx context.Context, key, owner string, lease time.Durat
 			if h, err = l.look(ctx, key); err != nil {
 				return lock.Lease{}, err
 			}
-			if h == nil {
-				return lock.Lease{}, lock.Held(soon)
-			}
 		}
-		if h.Owner != owner {
+		if h == nil || h.Owner != owner {
 			return lock.Lease{}, lock.Held(l.left(ctx, h))
 		}
 		if got, err := l.again(ctx, key, h, lease); !errors.Is(err, errNotTaken) {
@@ -196,8 +193,11 @@ func (l *locks) TryLock(ctx context.Context, key, owner string, lease time.Durat
 // soon is when a lock that nobody has goes to who waits first.
 const soon = 20 * time.Millisecond
 
-// left is how long the holder may have the lock, as far as etcd says.
+// left is how long the holder, if there is one, may have the lock, as far as etcd says.
 func (l *locks) left(ctx context.Context, h *holder) time.Duration {
+	if h == nil {
+		return soon
+	}
 	left := h.Lease
 	err := l.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
 		got, err := client.TimeToLive(ctx, h.leaseID)
