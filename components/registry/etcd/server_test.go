@@ -3,14 +3,21 @@
 package etcd_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/componenttest"
+	"github.com/outrigger-mesh/outrigger/components/internal/backend/wiretest"
 	"github.com/outrigger-mesh/outrigger/components/internal/etcdconn/etcdtest"
 	"github.com/outrigger-mesh/outrigger/components/registry"
 	"github.com/outrigger-mesh/outrigger/components/registry/etcd"
@@ -19,10 +26,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func open(t *testing.T, prefix string) registry.Driver {
+func open(t *testing.T, prefix string, addresses ...string) registry.Driver {
 	t.Helper()
-	d, err := etcd.Open(t.Context(), components.Env{Logger: slog.New(slog.DiscardHandler)},
-		etcd.Options{Etcd: etcdtest.Options(t), Prefix: prefix, TTL: 2 * time.Second})
+	o := etcd.Options{Etcd: etcdtest.Options(t), Prefix: prefix, TTL: 2 * time.Second}
+	if len(addresses) > 0 {
+		o.Etcd.Addresses = addresses
+	}
+	d, err := etcd.Open(t.Context(), components.Env{Logger: slog.New(slog.DiscardHandler)}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,4 +57,97 @@ func TestConformance(t *testing.T) {
 				}
 			}}
 	})
+}
+
+var stock = registry.Service{Namespace: "shop", Group: "main", Name: "stock"}
+
+// latest is the list that a watch was told last.
+func latest(t *testing.T, d registry.Driver) func() []registry.Record {
+	t.Helper()
+	var mu sync.Mutex
+	var list []registry.Record
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() {
+		ended <- d.Watch(ctx, stock, func(all []registry.Record) error {
+			mu.Lock()
+			defer mu.Unlock()
+			list = all
+			return nil
+		})
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("the watch has ended: %v", err)
+		}
+	})
+	return func() []registry.Record { mu.Lock(); defer mu.Unlock(); return list }
+}
+
+func want(t *testing.T, now func() []registry.Record, weights ...int) {
+	t.Helper()
+	componenttest.Eventually(t, 20*time.Second, func() error {
+		got := []int{}
+		for _, r := range now() {
+			got = append(got, r.Weight)
+		}
+		if !slices.Equal(got, weights) {
+			return fmt.Errorf("weights %v, want %v", got, weights)
+		}
+		return nil
+	})
+}
+
+// TestRecordsComeBack when a sidecar reaches etcd again after its lease has ended; what another one has registered for the same address
+// since goes on to count, and what was taken back meanwhile stays away.
+func TestRecordsComeBack(t *testing.T) {
+	prefix, wire := etcdtest.Prefix(), wiretest.New(t, etcdtest.Options(t).Addresses[0])
+	far := open(t, prefix)
+	near := open(t, prefix, wire.Addr())
+	there, here := latest(t, far), latest(t, near)
+	register := func(d registry.Driver, address string, weight int) {
+		t.Helper()
+		if err := d.Register(t.Context(), registry.Record{Service: stock, Address: address, Weight: weight}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	register(near, "10.0.0.1:1", 1)
+	register(near, "10.0.0.2:1", 2)
+	register(near, "10.0.0.3:1", 3)
+	register(far, "10.0.0.2:1", 20)
+	want(t, there, 1, 20, 3)
+	want(t, here, 1, 20, 3)
+	wire.Set(wiretest.Cut)
+	want(t, there, 20)
+	if err := near.Deregister(t.Context(), stock, "10.0.0.3:1"); !errors.Is(err, components.ErrUnavailable) {
+		t.Errorf("deregister while etcd is away: %v", err)
+	}
+	wire.Set(wiretest.Whole)
+	want(t, there, 1, 20)
+	want(t, here, 1, 20)
+	if err := far.Deregister(t.Context(), stock, "10.0.0.2:1"); err != nil {
+		t.Fatal(err)
+	}
+	want(t, there, 1, 2)
+	want(t, here, 1, 2)
+}
+
+// TestRegisterOnALeaseThatHasEnded gets another one first.
+func TestRegisterOnALeaseThatHasEnded(t *testing.T) {
+	prefix := etcdtest.Prefix()
+	d, client := open(t, prefix), etcdtest.Client(t, etcdtest.Options(t))
+	for weight := range 3 {
+		if err := d.Register(t.Context(), registry.Record{Service: stock, Address: "10.0.0.1:1", Weight: weight}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := client.Get(t.Context(), prefix, clientv3.WithPrefix())
+		if err != nil || len(got.Kvs) != 1 {
+			t.Fatal(got, err)
+		}
+		if _, err := client.Revoke(t.Context(), clientv3.LeaseID(got.Kvs[0].Lease)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(t, latest(t, d), 2)
 }

@@ -209,7 +209,7 @@ func (s *sequences) write(key string, r *row) {
 			err = errClosed
 		}
 		for _, a := range batch {
-			if err != nil && a.err == nil {
+			if err != nil {
 				a.first, a.err = 0, err
 			}
 			close(a.done)
@@ -220,8 +220,9 @@ func (s *sequences) write(key string, r *row) {
 // move moves the record of a key on by all that the batch wants. What a write has done whose answer is lost is a gap.
 func (s *sequences) move(ctx context.Context, client *clientv3.Client, key string, r *row, batch []*ask) error {
 	full := s.options.Prefix + key
-	for {
+	for fresh := false; ; fresh = true {
 		if !r.seen {
+			fresh = true
 			got, err := client.Get(ctx, full)
 			if err != nil {
 				return err
@@ -231,8 +232,12 @@ func (s *sequences) move(ctx context.Context, client *clientv3.Client, key strin
 			}
 		}
 		given, upTo := share(r.given, batch)
-		if given == r.given {
-			return nil
+		if given == r.given { // there are not enough for anybody
+			if fresh {
+				return nil
+			}
+			r.seen = false
+			continue
 		}
 		r.seen = false // until the answer is there
 		done, err := client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(full), "=", r.rev)).
