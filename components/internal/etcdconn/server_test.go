@@ -234,3 +234,24 @@ func TestALeaseThatHasEndedIsReplaced(t *testing.T) {
 		t.Errorf("what is closed has %d s left, %v", got.TTL, err)
 	}
 }
+
+func TestTLS(t *testing.T) {
+	o := etcdtest.Options(t)
+	addr, ca := wiretest.Secure(t, o.Addresses[0])
+	_, another := wiretest.Secure(t, o.Addresses[0])
+	o.Addresses, o.TLS = []string{addr}, backend.TLS{Enabled: true, CA: ca}
+	if err := open(t, o).Check(t.Context(), "k"); err != nil {
+		t.Error(err)
+	}
+	for name, wrong := range map[string]backend.TLS{"another CA": {Enabled: true, CA: another}, "no TLS": {}} {
+		o.TLS = wrong
+		began := time.Now()
+		_, _, err := etcdconn.Open(t.Context(), env, o)
+		if reason(err) != backend.ReasonUnreachable || !strings.Contains(err.Error(), addr) || time.Since(began) > 5*time.Second {
+			t.Errorf("%s: %v, after %s", name, err, time.Since(began))
+		}
+		if wrong.Enabled && !strings.Contains(err.Error(), "x509") {
+			t.Errorf("%s: %v does not say why", name, err)
+		}
+	}
+}
