@@ -59,6 +59,9 @@ func newBackoff() *backend.Backoff {
 	return &backend.Backoff{First: 100 * time.Millisecond, Most: 2 * time.Second}
 }
 
+// openTime is how long a start waits, however many servers there are.
+const openTime = 4 * time.Second
+
 // Open connects. When it does not succeed at once, err says why, and the client tries on in the background if there is one: it is nil
 // where that could not help.
 func Open(ctx context.Context, log *slog.Logger, module string, o Options, h Handler) (*Client, error) {
@@ -74,6 +77,8 @@ func Open(ctx context.Context, log *slog.Logger, module string, o Options, h Han
 	c.work.Go(func() { c.run(live, first) })
 	select {
 	case err = <-first:
+	case <-time.After(openTime):
+		_, err = c.current()
 	case <-ctx.Done():
 		err = ctx.Err()
 	}

@@ -4,6 +4,7 @@
 package nacosconn
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -70,8 +71,11 @@ func (o Options) grpcAddress(address string) (string, error) {
 	return net.JoinHostPort(host, strconv.Itoa(port+o.GRPCOffset)), nil
 }
 
-// Key is the same for equal options only, to share what is made with them. It holds a secret: it is not for printing.
+// Key is the same for equal options only, to share what is made with them. It holds no secret that could be read.
 func (o Options) Key() any {
-	type key struct{ options, password string }
-	return key{fmt.Sprintf("nacos %+v", o), o.Password.Reveal()}
+	type key struct {
+		options string
+		secret  [sha256.Size]byte
+	}
+	return key{fmt.Sprintf("nacos %+v", o), sha256.Sum256([]byte(o.Password.Reveal()))}
 }
