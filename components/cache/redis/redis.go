@@ -5,6 +5,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -54,6 +55,7 @@ type store struct {
 	*redisconn.Client
 	release func()
 	prefix  string
+	getter  record.Getter
 }
 
 var (
@@ -73,36 +75,17 @@ func (s *store) Close(context.Context) error {
 }
 
 func (s *store) Get(ctx context.Context, key string) (cache.Item, error) {
-	key = s.prefix + key
-	get, left := redis.NewStringCmd(ctx, "get", key), redis.NewIntCmd(ctx, "pttl", key)
-	return answer(get, left, s.Do(ctx, redisconn.Read, key, get, left))
+	r, left, err := s.getter.Get(ctx, s.Client, s.prefix+key)
+	return item(r, left), err
 }
 
-// answer makes an item of what a server has answered to GET and PTTL.
-func answer(get *redis.StringCmd, left *redis.IntCmd, err error) (cache.Item, error) {
-	if errors.Is(err, redis.Nil) {
-		return cache.Item{}, components.ErrNotFound
-	}
-	if err != nil {
-		return cache.Item{}, err
-	}
-	const absent, unlimited = -2, -1
-	var ttl time.Duration
-	switch ms := left.Val(); ms {
-	case absent:
-		return cache.Item{}, components.ErrNotFound
-	case unlimited:
-	default:
-		ttl = time.Duration(max(ms, 1)) * time.Millisecond
-	}
-	value, _ := get.Bytes()
-	r, err := record.Decode(value)
-	return cache.Item{Value: r.Value, ContentType: r.ContentType, Version: r.Version, TTL: ttl, Metadata: r.Metadata}, err
+func item(r record.Item, left time.Duration) cache.Item {
+	return cache.Item{Value: r.Value, ContentType: r.ContentType, Version: r.Version, TTL: left, Metadata: r.Metadata}
 }
 
 // set is SET with all it takes to hold a condition, be it a script.
 func (s *store) set(ctx context.Context, key string, item cache.Item, when cache.Condition) (cmd redis.Cmder, version string) {
-	id, value := record.Encode(record.Item{ContentType: item.ContentType, Metadata: item.Metadata, Value: item.Value})
+	id, value := record.Encode(record.Item{Ends: item.TTL > 0, ContentType: item.ContentType, Metadata: item.Metadata, Value: item.Value})
 	version = id.String()
 	if when.IfVersion != "" {
 		return redis.NewCmd(ctx, "eval", setIfVersion, 1, key, record.Parse(when.IfVersion), value, item.TTL.Milliseconds()), version
@@ -152,7 +135,11 @@ func (s *store) Exists(ctx context.Context, key string) (bool, error) {
 }
 
 func (s *store) Touch(ctx context.Context, key string, ttl time.Duration) error {
-	_, err := s.Eval(ctx, redisconn.Write, touch, []string{s.prefix + key}, ttl.Milliseconds())
+	begins := byte(record.Stays)
+	if ttl > 0 {
+		begins = record.Ends
+	}
+	_, err := s.Eval(ctx, redisconn.Write, touch, []string{s.prefix + key}, ttl.Milliseconds(), []byte{begins})
 	if errors.Is(err, redis.Nil) {
 		return components.ErrNotFound
 	}
@@ -167,18 +154,32 @@ func (s *store) GetMany(ctx context.Context, keys []string) ([]cache.Result, err
 		places = append(places, key, key)
 	}
 	errs := s.Many(ctx, redisconn.Read, places, cmds)
+	if over := ctx.Err(); over != nil {
+		return nil, over
+	}
 	results := make([]cache.Result, len(keys))
 	for i := range keys {
-		err := errs[2*i]
-		if err == nil {
-			err = errs[2*i+1]
-		}
-		if over := ctx.Err(); over != nil {
-			return nil, over
-		}
-		results[i].Item, results[i].Err = answer(cmds[2*i].(*redis.StringCmd), cmds[2*i+1].(*redis.IntCmd), err)
+		results[i].Item, results[i].Err = found(cmds[2*i].(*redis.StringCmd), cmds[2*i+1].(*redis.IntCmd), errs[2*i], errs[2*i+1])
 	}
 	return results, nil
+}
+
+// found is an item of GET and PTTL.
+func found(get *redis.StringCmd, ttl *redis.IntCmd, errs ...error) (cache.Item, error) {
+	err := cmp.Or(errs...)
+	if err != nil {
+		if errors.Is(err, redis.Nil) {
+			err = components.ErrNotFound
+		}
+		return cache.Item{}, err
+	}
+	left, there := record.Left(ttl.Val())
+	if !there {
+		return cache.Item{}, components.ErrNotFound
+	}
+	value, _ := get.Bytes()
+	r, err := record.Decode(value)
+	return item(r, left), err
 }
 
 func (s *store) SetMany(ctx context.Context, entries []cache.Entry) ([]cache.SetResult, error) {

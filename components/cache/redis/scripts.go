@@ -25,8 +25,10 @@ var (
 if redis.call("GETRANGE", KEYS[1], 1, 16) ~= ARGV[1] then return nil end
 return redis.call("UNLINK", KEYS[1])`)
 
+	// The item says whether it has an end.
 	touch = redisconn.NewScript(`
 if redis.call("EXISTS", KEYS[1]) == 0 then return nil end
+redis.call("SETRANGE", KEYS[1], 0, ARGV[2])
 if ARGV[1] == "0" then return redis.call("PERSIST", KEYS[1]) end
 return redis.call("PEXPIRE", KEYS[1], ARGV[1])`)
 
@@ -38,7 +40,7 @@ if not old then
 	if ttl == "0" then redis.call("SET", KEYS[1], fresh .. delta) else redis.call("SET", KEYS[1], fresh .. delta, "PX", ttl) end
 	return delta
 end
-if #old < 21 or string.byte(old) ~= 1 then return redis.error_reply("DAMAGED") end
+if #old < 21 or string.byte(old) > 2 then return redis.error_reply("DAMAGED") end
 local start = 21 + struct.unpack(">I4", string.sub(old, 18, 21))
 redis.call("SET", KEYS[1], string.sub(old, start + 1), "KEEPTTL")
 if type(redis.pcall("INCRBY", KEYS[1], delta)) ~= "number" then
@@ -51,7 +53,7 @@ return sum`)
 )
 
 func (s *store) Increment(ctx context.Context, key string, delta int64, ttl time.Duration) (int64, error) {
-	version, fresh := record.Encode(record.Item{})
+	version, fresh := record.Encode(record.Item{Ends: ttl > 0})
 	got, err := s.Eval(ctx, redisconn.Write, increment, []string{s.prefix + key},
 		strconv.FormatInt(delta, 10), ttl.Milliseconds(), fresh, version[:])
 	switch {

@@ -34,7 +34,10 @@ type lane struct {
 
 	mu      sync.Mutex
 	queue   []*call
-	running int // pipelines under way
+	running int       // pipelines under way
+	began   time.Time // the last of them
+	watch   *time.Timer
+	watched bool // watch will call relieve
 }
 
 // call is what one caller wants of a server: its commands, in their order.
@@ -121,7 +124,10 @@ func (c *Client) lane(ctx context.Context, kind Kind, key string) (*lane, error)
 	if l, ok := c.lanes.Load(at); ok {
 		return l.(*lane), nil
 	}
-	l, _ := c.lanes.LoadOrStore(at, &lane{client: c, server: at.server, kept: at.kept})
+	fresh := &lane{client: c, server: at.server, kept: at.kept}
+	fresh.watch = time.AfterFunc(time.Hour, fresh.relieve)
+	fresh.watch.Stop()
+	l, _ := c.lanes.LoadOrStore(at, fresh)
 	return l.(*lane), nil
 }
 
@@ -175,10 +181,44 @@ func (l *lane) add(one *call) {
 	defer l.mu.Unlock()
 	one.came = time.Now()
 	l.queue = append(l.queue, one)
-	if l.running < perServer {
-		l.running++
-		l.client.work.Go(l.run)
+	if l.running == 0 {
+		l.start()
+	} else {
+		l.look()
 	}
+}
+
+// slow is how long those who come while a pipeline is under way wait for its end, so that they go together, before they get another.
+const slow = 2 * time.Millisecond
+
+// look has relieve called when the last pipeline may be slow. It is called with mu locked.
+func (l *lane) look() {
+	if l.running < perServer && !l.watched {
+		l.watched = true
+		l.watch.Reset(slow)
+	}
+}
+
+// relieve starts another pipeline beside one that is slow.
+func (l *lane) relieve() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.watched = false
+	switch {
+	case len(l.queue) == 0 || l.running == 0:
+	case time.Since(l.began) >= slow:
+		if l.running < perServer {
+			l.start()
+		}
+	default:
+		l.look()
+	}
+}
+
+// start is called with mu locked.
+func (l *lane) start() {
+	l.running++
+	l.client.work.Go(l.run)
 }
 
 // run sends pipelines until nobody waits.
@@ -193,10 +233,16 @@ func (l *lane) run() {
 	}
 }
 
-// take answers the calls of the next pipeline, and none when this goroutine is to end.
+// take answers the calls of the next pipeline, and none when this goroutine is to end: nobody waits, or another pipeline is under way
+// that is not slow.
 func (l *lane) take(own []*call) []*call {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.running > 1 && time.Since(l.began) < slow {
+		l.running--
+		l.look()
+		return nil
+	}
 	for len(own) < batch && len(l.queue) > 0 {
 		n := min(batch-len(own), len(l.queue))
 		for _, one := range l.queue[:n] {
@@ -213,6 +259,7 @@ func (l *lane) take(own []*call) []*call {
 	if len(own) == 0 {
 		l.running--
 	}
+	l.began = time.Now()
 	return own
 }
 

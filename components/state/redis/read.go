@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -15,34 +14,24 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/state"
 )
 
-// What PTTL answers besides milliseconds.
-const absent, unlimited = -2, -1
-
-// item is one of the value and the milliseconds that are left of it.
-func item(value []byte, left int64) (state.Item, error) {
-	r, err := record.Decode(value)
-	i := state.Item{Value: r.Value, ContentType: r.ContentType, Version: r.Version, Metadata: r.Metadata}
-	if left != unlimited {
-		i.TTL = time.Duration(max(left, 1)) * time.Millisecond
-	}
-	return i, err
+func item(r record.Item, left time.Duration) state.Item {
+	return state.Item{Value: r.Value, ContentType: r.ContentType, Version: r.Version, TTL: left, Metadata: r.Metadata}
 }
 
 // Get implements state.Driver.
 func (d *driver) Get(ctx context.Context, key string) (state.Item, error) {
-	key = d.key(items, key)
-	get, left := redis.NewStringCmd(ctx, "get", key), redis.NewIntCmd(ctx, "pttl", key)
-	err := d.Do(ctx, redisconn.Read, key, get, left)
-	switch {
-	case errors.Is(err, redis.Nil):
-		return state.Item{}, components.ErrNotFound
-	case err != nil:
-		return state.Item{}, err
-	case left.Val() == absent:
-		return state.Item{}, components.ErrNotFound
+	r, left, err := d.getter.Get(ctx, d.Client, d.key(items, key))
+	return item(r, left), err
+}
+
+// decode makes an item of a value and what PTTL answered.
+func decode(value string, ttl int64) (i state.Item, there bool, err error) {
+	left, there := record.Left(ttl)
+	if !there {
+		return i, false, nil
 	}
-	value, _ := get.Bytes()
-	return item(value, left.Val())
+	r, err := record.Decode([]byte(value))
+	return item(r, left), true, err
 }
 
 // Each item of an answer is two elements: PTTL and the value.
@@ -60,7 +49,7 @@ end
 return found`)
 
 // GetMany implements state.ManyGetter.
-func (d *whole) GetMany(ctx context.Context, keys []string) ([]state.GetResult, error) {
+func (d whole) GetMany(ctx context.Context, keys []string) ([]state.GetResult, error) {
 	stored := make([]string, len(keys))
 	for i, key := range keys {
 		stored[i] = d.key(items, key)
@@ -77,11 +66,12 @@ func (d *whole) GetMany(ctx context.Context, keys []string) ([]state.GetResult, 
 	for i := range results {
 		value, there := found[2*i+1].(string)
 		left, _ := found[2*i].(int64)
-		if !there || left == absent {
-			results[i].Err = components.ErrNotFound
-			continue
+		if there {
+			results[i].Item, there, results[i].Err = decode(value, left)
 		}
-		results[i].Item, results[i].Err = item([]byte(value), left)
+		if !there {
+			results[i].Err = components.ErrNotFound
+		}
 	}
 	return results, nil
 }
@@ -135,7 +125,7 @@ while true do
 end`)
 
 // List implements state.Driver.
-func (d *whole) List(ctx context.Context, prefix, after string, limit int, values bool) ([]state.Entry, bool, error) {
+func (d whole) List(ctx context.Context, prefix, after string, limit int, values bool) ([]state.Entry, bool, error) {
 	app, rest := split(prefix)
 	rest = rest[1:]
 	from, to := "["+rest, "+"
@@ -163,7 +153,7 @@ func (d *whole) List(ctx context.Context, prefix, after string, limit int, value
 		if err != nil {
 			return nil, false, fmt.Errorf("%s answered %v milliseconds to the script of a list", d.Where(), found[2])
 		}
-		i, err := item([]byte(value), left)
+		i, _, err := decode(value, left)
 		if err != nil {
 			return nil, false, fmt.Errorf("%q: %w", name, err)
 		}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/redisconn"
+	"github.com/outrigger-mesh/outrigger/components/internal/redisconn/record"
 	"github.com/outrigger-mesh/outrigger/components/state"
 )
 
@@ -90,11 +91,11 @@ func Open(ctx context.Context, env components.Env, o Options) (state.Driver, err
 			return nil, err
 		}
 	}
-	d := driver{Client: client, release: release, options: o, prefix: o.Redis.Keys("state", env.ID.Name)}
+	d := &driver{Client: client, release: release, options: o, prefix: o.Redis.Keys("state", env.ID.Name)}
 	if o.Spread {
-		return &spread{d}, nil
+		return spread{d}, nil
 	}
-	return &whole{d}, nil
+	return whole{d}, nil
 }
 
 // driver is what both have in common.
@@ -103,28 +104,29 @@ type driver struct {
 	release func()
 	options Options
 	prefix  string
+	getter  record.Getter
 }
 
 // whole has all keys of an application on one server.
-type whole struct{ driver }
+type whole struct{ *driver }
 
 // spread has them where a cluster puts them.
-type spread struct{ driver }
+type spread struct{ *driver }
 
 var (
-	_ state.Driver       = (*whole)(nil)
-	_ state.ManyGetter   = (*whole)(nil)
-	_ state.Driver       = (*spread)(nil)
-	_ state.Restricted   = (*spread)(nil)
+	_ state.Driver       = whole{}
+	_ state.ManyGetter   = whole{}
+	_ state.Driver       = spread{}
+	_ state.Restricted   = spread{}
 	_ components.Closer  = (*driver)(nil)
 	_ components.Checker = (*driver)(nil)
 )
 
 // Offers implements state.Restricted.
-func (*spread) Offers(f state.Feature) bool { return f == state.Many }
+func (spread) Offers(f state.Feature) bool { return f == state.Many }
 
 // List is not offered: no server knows all keys.
-func (*spread) List(context.Context, string, string, int, bool) ([]state.Entry, bool, error) {
+func (spread) List(context.Context, string, string, int, bool) ([]state.Entry, bool, error) {
 	return nil, false, fmt.Errorf("%w: a state whose keys are spread over a cluster has no lists", components.ErrUnsupported)
 }
 

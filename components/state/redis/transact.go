@@ -106,7 +106,7 @@ func (d *driver) Transact(ctx context.Context, t state.Transaction) (state.Resul
 		var value []byte
 		if op.Kind == state.Set {
 			var id record.ID
-			id, value = record.Encode(record.Item{ContentType: op.Item.ContentType, Metadata: op.Item.Metadata, Value: op.Item.Value})
+			id, value = record.Encode(record.Item{Ends: op.Item.TTL > 0, ContentType: op.Item.ContentType, Metadata: op.Item.Metadata, Value: op.Item.Value})
 			versions[i] = id.String()
 		}
 		operations = append(operations, kinds[op.Kind], condition(op.Condition), value, op.Item.TTL.Milliseconds())

@@ -1,4 +1,5 @@
-// Package record is how drivers keep items in Redis: in a string of the format, 1; the version, 16 bytes; the length of the head
+// Package record is how drivers keep items in Redis: in a string of a byte, 1 for an item that stays and 2 for one whose key has an
+// end; the version, 16 bytes; the length of the head
 // that follows, four bytes, the highest first; the head, which is content type, number of metadata, and their names and values, numbers
 // as varints and texts after their lengths; and the value.
 package record
@@ -12,8 +13,13 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 )
 
+// How an item begins.
 const (
-	format    = 1
+	Stays = 1
+	Ends  = 2
+)
+
+const (
 	idSize    = 16
 	headStart = 1 + idSize + 4
 )
@@ -21,6 +27,7 @@ const (
 // Item is what is kept.
 type Item struct {
 	Version     string // ignored by Encode
+	Ends        bool   // its key has an end
 	ContentType string
 	Metadata    map[string]string
 	Value       []byte
@@ -55,7 +62,10 @@ func Encode(item Item) (ID, []byte) {
 	for name, value := range item.Metadata {
 		size += len(name) + len(value) + 2*binary.MaxVarintLen32
 	}
-	b := append(make([]byte, 0, size), format)
+	b := append(make([]byte, 0, size), Stays)
+	if item.Ends {
+		b[0] = Ends
+	}
 	b = append(b, version[:]...)
 	b = append(b, 0, 0, 0, 0)
 	b = appendText(b, item.ContentType)
@@ -76,7 +86,7 @@ var ErrDamaged = fmt.Errorf("%w: what is in Redis under this key is no item", co
 
 // Decode reads what Encode has made. The value of the item is part of b.
 func Decode(b []byte) (Item, error) {
-	if len(b) < headStart || b[0] != format {
+	if len(b) < headStart || b[0] != Stays && b[0] != Ends {
 		return Item{}, ErrDamaged
 	}
 	size := int64(binary.BigEndian.Uint32(b[1+idSize:]))
@@ -84,7 +94,7 @@ func Decode(b []byte) (Item, error) {
 		return Item{}, ErrDamaged
 	}
 	head := reader{b: b[headStart : headStart+size]}
-	item := Item{Version: ID(b[1 : 1+idSize]).String(), ContentType: head.text(), Value: b[headStart+size:]}
+	item := Item{Version: ID(b[1 : 1+idSize]).String(), Ends: b[0] == Ends, ContentType: head.text(), Value: b[headStart+size:]}
 	for n := head.number(); n > 0 && !head.bad; n-- {
 		if item.Metadata == nil {
 			item.Metadata = map[string]string{}

@@ -13,12 +13,12 @@ func TestItemsComeBack(t *testing.T) {
 	seen := map[string]bool{}
 	for _, item := range []record.Item{
 		{},
-		{Value: []byte("v"), ContentType: "text/plain"},
+		{Value: []byte("v"), ContentType: "text/plain", Ends: true},
 		{Value: make([]byte, 300), ContentType: string(make([]byte, 300)), Metadata: map[string]string{"": "", "a": "1", "b": string(make([]byte, 200))}},
 	} {
 		version, b := record.Encode(item)
 		got, err := record.Decode(b)
-		if err != nil || string(got.Value) != string(item.Value) || got.ContentType != item.ContentType || !maps.Equal(got.Metadata, item.Metadata) ||
+		if err != nil || string(got.Value) != string(item.Value) || got.ContentType != item.ContentType || got.Ends != item.Ends || !maps.Equal(got.Metadata, item.Metadata) ||
 			got.Version != version.String() || string(record.Parse(got.Version)) != string(version[:]) || seen[got.Version] {
 			t.Errorf("%+v became %+v, %v", item, got, err)
 		}
