@@ -81,6 +81,9 @@ func (o Options) dial(ctx context.Context) (*conn, error) {
 	}
 	c := &conn{opts: o, where: "kafka " + strings.Join(o.Addresses, ","), topics: map[string]int32{}}
 	c.config = func() *sarama.Config { copied := *config; return &copied }
+	if err := c.probe(ctx); err != nil {
+		return nil, c.failed(ctx, err)
+	}
 	if c.client, err = within(ctx, func() (sarama.Client, error) { return sarama.NewClient(o.Addresses, c.config()) }, sarama.Client.Close); err != nil {
 		return nil, c.failed(ctx, err)
 	}
@@ -92,6 +95,36 @@ func (o Options) dial(ctx context.Context) (*conn, error) {
 		return nil, c.failed(ctx, err)
 	}
 	return c, nil
+}
+
+// probe finds one broker that answers, or says what each has against it: the library's client does not tell that of all.
+func (c *conn) probe(ctx context.Context) error {
+	answers := make(chan error, len(c.opts.Addresses))
+	for _, address := range c.opts.Addresses {
+		go func() {
+			b := sarama.NewBroker(address)
+			if err := b.Open(c.config()); err != nil {
+				answers <- err
+				return
+			}
+			_, err := b.GetMetadata(sarama.NewMetadataRequest(version, []string{}))
+			_ = b.Close()
+			answers <- err
+		}()
+	}
+	var errs []error
+	for range c.opts.Addresses {
+		select {
+		case err := <-answers:
+			if err == nil {
+				return nil
+			}
+			errs = append(errs, err)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // within runs what takes no context. What comes after the context has ended is closed.
@@ -158,13 +191,18 @@ func (c *conn) failed(ctx context.Context, err error) error {
 
 // partitions answers how many a topic has, and makes it if it is not there.
 func (c *conn) partitions(ctx context.Context, topic string) (int32, error) {
+	return c.made(ctx, topic, nil)
+}
+
+// made is partitions of a topic that is made with these settings.
+func (c *conn) made(ctx context.Context, topic string, settings map[string]string) (int32, error) {
 	c.mu.Lock()
 	n := c.topics[topic]
 	c.mu.Unlock()
 	if n > 0 {
 		return n, nil
 	}
-	n, err := within(ctx, func() (int32, error) { return c.look(topic) }, func(int32) error { return nil })
+	n, err := within(ctx, func() (int32, error) { return c.look(topic, settings) }, func(int32) error { return nil })
 	if err != nil {
 		return 0, c.failed(ctx, err)
 	}
@@ -175,7 +213,7 @@ func (c *conn) partitions(ctx context.Context, topic string) (int32, error) {
 }
 
 // look finds a topic, all of whose partitions have leaders.
-func (c *conn) look(topic string) (int32, error) {
+func (c *conn) look(topic string, settings map[string]string) (int32, error) {
 	made := false
 	wait := backend.Backoff{First: 10 * time.Millisecond, Most: 200 * time.Millisecond}
 	for end := time.Now().Add(3 * c.opts.Timeout); ; {
@@ -191,7 +229,7 @@ func (c *conn) look(topic string) (int32, error) {
 			return 0, fmt.Errorf("topic %s: %w", topic, err)
 		}
 		if missing && !made {
-			if err := c.create(topic, c.opts.Partitions, nil); err != nil {
+			if err := c.create(topic, settings); err != nil {
 				return 0, fmt.Errorf("make topic %s: %w", topic, err)
 			}
 			made = true
@@ -206,7 +244,7 @@ func (c *conn) look(topic string) (int32, error) {
 }
 
 // create makes a topic, unless somebody else does.
-func (c *conn) create(topic string, partitions int, settings map[string]string) error {
+func (c *conn) create(topic string, settings map[string]string) error {
 	entries := map[string]*string{}
 	set := func(name, value string) { entries[name] = &value }
 	set("max.message.bytes", fmt.Sprint(largeBatch))
@@ -216,8 +254,8 @@ func (c *conn) create(topic string, partitions int, settings map[string]string) 
 	for name, value := range settings {
 		set(name, value)
 	}
-	detail := &sarama.TopicDetail{NumPartitions: int32(partitions), ReplicationFactor: int16(c.opts.Replicas), ConfigEntries: entries}
-	if partitions == 0 {
+	detail := &sarama.TopicDetail{NumPartitions: int32(c.opts.Partitions), ReplicationFactor: int16(c.opts.Replicas), ConfigEntries: entries}
+	if c.opts.Partitions == 0 {
 		detail.NumPartitions = -1
 	}
 	if c.opts.Replicas == 0 {

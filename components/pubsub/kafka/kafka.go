@@ -36,7 +36,7 @@ import (
 )
 
 func init() {
-	components.Register(pubsub.Drivers, "kafka", Options{Timeout: 3 * time.Second, Create: true, Delivery: pubsub.DefaultPolicy,
+	components.Register(pubsub.Drivers, "kafka", Options{Addresses: []string{"127.0.0.1:9092"}, Timeout: 3 * time.Second, Create: true, Delivery: pubsub.DefaultPolicy,
 		SessionTimeout: 10 * time.Second, Heartbeat: 500 * time.Millisecond, Ahead: 32 << 20}, Open)
 }
 

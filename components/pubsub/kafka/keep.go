@@ -97,10 +97,33 @@ func (g *group) flush() error {
 	}
 	request := sarama.NewOffsetCommitRequest(g.d.conn.client.Config(), g.id)
 	request.ConsumerID, request.ConsumerGroupGeneration = g.name, g.generation
+	var err error
 	for _, c := range changes {
-		request.AddBlock(g.topic, c.p.id, c.s.offset, 0, c.s.encode())
+		var metadata string
+		if metadata, err = g.fit(c.p.id, c.s.encode()); err != nil {
+			break
+		}
+		request.AddBlock(g.topic, c.p.id, c.s.offset, 0, metadata)
 	}
-	err := g.coordinate(func(b *sarama.Broker) (sarama.KError, error) {
+	if err == nil {
+		err = g.commit(request)
+	}
+	if err == nil {
+		return nil
+	}
+	g.mu.Lock()
+	for _, c := range changes {
+		c.p.dirty = true
+	}
+	g.mu.Unlock()
+	if g.joining != nil && (errors.Is(err, sarama.ErrRebalanceInProgress) || errors.Is(err, sarama.ErrIllegalGeneration)) {
+		return nil // after it
+	}
+	return fmt.Errorf("commit: %w", err)
+}
+
+func (g *group) commit(request *sarama.OffsetCommitRequest) error {
+	return g.coordinate(func(b *sarama.Broker) (sarama.KError, error) {
 		answer, err := b.CommitOffset(request)
 		if err != nil {
 			return 0, err
@@ -114,18 +137,6 @@ func (g *group) flush() error {
 		}
 		return 0, nil
 	})
-	if err == nil {
-		return nil
-	}
-	g.mu.Lock()
-	for _, c := range changes {
-		c.p.dirty = true
-	}
-	g.mu.Unlock()
-	if g.joining != nil && (errors.Is(err, sarama.ErrRebalanceInProgress) || errors.Is(err, sarama.ErrIllegalGeneration)) {
-		return nil // after it
-	}
-	return fmt.Errorf("commit: %w", err)
 }
 
 // committed reads what the group has committed.
@@ -150,9 +161,8 @@ func (g *group) committed() (map[int32]*progress, error) {
 			if block.Offset < 0 {
 				continue
 			}
-			if all[id], err = decode(block.Offset, block.Metadata); err != nil {
-				g.log.Error("what the group has kept of a partition cannot be read: all from its offset on comes again", "partition", id, "err", err)
-				all[id], _ = decode(block.Offset, "")
+			if all[id], err = g.decode(id, block); err != nil {
+				return 0, err
 			}
 		}
 		return 0, nil
@@ -161,6 +171,22 @@ func (g *group) committed() (map[int32]*progress, error) {
 		return nil, fmt.Errorf("read what is committed: %w", err)
 	}
 	return all, nil
+}
+
+// decode reads what is committed of a partition.
+func (g *group) decode(id int32, block *sarama.OffsetFetchResponseBlock) (*progress, error) {
+	metadata, err := g.find(id, block.Metadata)
+	if err != nil && !errors.Is(err, sarama.ErrOffsetOutOfRange) && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		return nil, err
+	}
+	if err == nil {
+		var p *progress
+		if p, err = decode(block.Offset, metadata); err == nil {
+			return p, nil
+		}
+	}
+	g.log.Error("what the group has kept of a partition cannot be read: all from its offset on comes again", "partition", id, "err", err)
+	return decode(block.Offset, "")
 }
 
 // begin answers where partitions are gone on with.

@@ -49,12 +49,12 @@ func (c *conn) produce(ctx context.Context, bytes int) (*producer, error) {
 	}
 	p.ended.Go(func() {
 		for m := range p.async.Successes() {
-			m.Metadata.(*sending).answer(m, nil)
+			m.Metadata.(*sending).answer(nil)
 		}
 	})
 	p.ended.Go(func() {
 		for e := range p.async.Errors() {
-			e.Msg.Metadata.(*sending).answer(e.Msg, e.Err)
+			e.Msg.Metadata.(*sending).answer(e.Err)
 		}
 	})
 	return p, nil
@@ -69,27 +69,25 @@ func (p *producer) close() {
 
 // sending is what one call sends.
 type sending struct {
-	mu     sync.Mutex
-	open   int
-	err    error
-	offset int64 // of the last message
-	done   chan struct{}
+	mu   sync.Mutex
+	open int
+	err  error
+	done chan struct{}
 }
 
-func (s *sending) answer(m *sarama.ProducerMessage, err error) {
+func (s *sending) answer(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil {
 		s.err = err
 	}
-	s.offset = m.Offset
 	if s.open--; s.open == 0 {
 		close(s.done)
 	}
 }
 
 // send sends messages of topics that are there, and waits until all replicas that are in sync have them.
-func (p *producer) send(ctx context.Context, all []*sarama.ProducerMessage) (*sending, error) {
+func (p *producer) send(ctx context.Context, all []*sarama.ProducerMessage) error {
 	s := &sending{open: len(all), done: make(chan struct{})}
 	for i, m := range all {
 		m.Metadata = s
@@ -97,16 +95,16 @@ func (p *producer) send(ctx context.Context, all []*sarama.ProducerMessage) (*se
 		case p.async.Input() <- m:
 		case <-ctx.Done():
 			if i == 0 {
-				return nil, errNotSent
+				return errNotSent
 			}
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 	}
 	select {
 	case <-s.done:
-		return s, s.err
+		return s.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 }
 
@@ -128,7 +126,7 @@ func (d *driver) Publish(ctx context.Context, events []pubsub.Publication) ([]pu
 			through = d.conn.big
 		}
 	}
-	if _, err := through.send(limited, messages); err != nil {
+	if err := through.send(limited, messages); err != nil {
 		return nil, d.unpublished(ctx, err)
 	}
 	return results, nil

@@ -4,6 +4,9 @@ package kafka_test
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -13,6 +16,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
+	"github.com/outrigger-mesh/outrigger/components/internal/backend"
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
 	"github.com/outrigger-mesh/outrigger/components/pubsub/kafka"
 	"github.com/outrigger-mesh/outrigger/components/pubsub/pubsubtest"
@@ -64,4 +69,196 @@ func TestConformance(t *testing.T) {
 			return open(t, o)
 		}
 	})
+}
+
+// sidecar is a driver behind its front, as a process has it.
+func sidecar(t *testing.T, o kafka.Options) *pubsub.PubSub {
+	t.Helper()
+	d := open(t, o)
+	t.Cleanup(func() { componenttest.Close(t, d) })
+	return pubsub.New(componenttest.Component("pubsub", d), pubsub.Options{})
+}
+
+func newCaller() components.Caller {
+	return components.Caller{Namespace: "test-" + strings.ToLower(rand.Text()[:8]), App: "app"}
+}
+
+// stream subscribes with much credit.
+func stream(t *testing.T, p *pubsub.PubSub, c components.Caller, o pubsub.SubscribeOptions) *pubsub.Stream {
+	t.Helper()
+	s, err := p.Subscribe(t.Context(), c, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Grant(100_000, 0); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// next are n deliveries, or as many as come in time.
+func next(t *testing.T, s *pubsub.Stream, n int) (all []pubsub.Delivery) {
+	t.Helper()
+	for len(all) < n {
+		some, err := s.Next()
+		if err != nil {
+			t.Fatalf("after %d of %d: %v", len(all), n, err)
+		}
+		all = append(all, some...)
+	}
+	return all
+}
+
+func publish(t *testing.T, p *pubsub.PubSub, c components.Caller, topic string, n int) {
+	t.Helper()
+	for n > 0 {
+		all := make([]pubsub.NewEvent, min(n, pubsub.MaxMany))
+		for i := range all {
+			n--
+			all[i] = pubsub.NewEvent{Topic: topic, Event: pubsub.Event{Data: fmt.Append(nil, n)}}
+		}
+		if _, err := p.PublishMany(t.Context(), c, all); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What does not fit into the metadata of an offset is kept elsewhere, and found there by the next one who has the partition.
+func TestProgressThatIsTooLongIsKeptElsewhere(t *testing.T) {
+	o, c := options(t), newCaller()
+	o.Partitions, o.Prefix = 1, "long."
+	p := sidecar(t, o)
+	s := stream(t, p, c, pubsub.SubscribeOptions{Topic: "t"})
+	const n = 6000
+	publish(t, p, c, "t", n)
+	left := map[string]int{}
+	for i, d := range next(t, s, n) {
+		switch random := (i*i + i/7) % 13; {
+		case random%2 == 0:
+			if err := s.Ack(d.ID); err != nil {
+				t.Fatal(err)
+			}
+		default: // the delays make it long
+			left[string(d.Event.Data)] = d.Attempt
+			if err := s.Nack(d.ID, time.Second+time.Duration(i*random)*time.Millisecond/8); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s.Close()
+	s = stream(t, sidecar(t, o), c, pubsub.SubscribeOptions{Topic: "t"})
+	defer s.Close()
+	for _, d := range next(t, s, len(left)) {
+		attempt, ok := left[string(d.Event.Data)]
+		if !ok || d.Attempt != attempt+1 {
+			t.Fatalf("%s came again, attempt %d: it was acknowledged, or has another attempt", d.Event.Data, d.Attempt)
+		}
+	}
+}
+
+// A stream of another sidecar that joins takes its share at once, and what is under way goes on where it is: it is not repeated, and
+// settled it stays settled.
+func TestSidecarsComeAndGoWithDeliveriesUnderWay(t *testing.T) {
+	o, c := options(t), newCaller()
+	o.Partitions = 6
+	p, q := sidecar(t, o), sidecar(t, o)
+	one := stream(t, p, c, pubsub.SubscribeOptions{Topic: "t"})
+	publish(t, p, c, "t", 300)
+	held := next(t, one, 300)
+	two := stream(t, q, c, pubsub.SubscribeOptions{Topic: "t"})
+	seen := map[string]bool{}
+	for _, d := range held {
+		seen[string(d.Event.Data)] = true
+	}
+	publish(t, p, c, "t2", 1) // another topic: nothing of this one
+	var more []pubsub.NewEvent
+	for i := range 600 {
+		more = append(more, pubsub.NewEvent{Topic: "t", Event: pubsub.Event{Data: fmt.Append(nil, "more", i)}})
+	}
+	if _, err := p.PublishMany(t.Context(), c, more); err != nil {
+		t.Fatal(err)
+	}
+	got := next(t, two, 100)
+	for _, d := range got {
+		if seen[string(d.Event.Data)] || d.Attempt != 1 {
+			t.Fatalf("%s, attempt %d, is under way elsewhere", d.Event.Data, d.Attempt)
+		}
+	}
+	for _, d := range held[:200] { // of partitions that the other has by now, too
+		if err := one.Ack(d.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one.Close()
+	two.Close()
+	again := stream(t, q, c, pubsub.SubscribeOptions{Topic: "t"})
+	defer again.Close()
+	acked := map[string]bool{}
+	for _, d := range held[:200] {
+		acked[string(d.Event.Data)] = true
+	}
+	came := map[string]bool{}
+	for _, d := range next(t, again, 700) {
+		if acked[string(d.Event.Data)] || came[string(d.Event.Data)] {
+			t.Fatalf("%s came again", d.Event.Data)
+		}
+		came[string(d.Event.Data)] = true
+	}
+}
+
+// Who is refused is told why, soon, and the password is nowhere.
+func TestRefusals(t *testing.T) {
+	const canary = "canary-5c1f"
+	sasl := func(mechanism, user, password string) func(*kafka.Options) {
+		return func(o *kafka.Options) {
+			o.Addresses = at(t, "KAFKA_AT_SASL", "KAFKA_CLUSTER_AT_SASL")
+			o.SASL = kafka.SASL{Mechanism: mechanism, User: user, Password: components.Secret(password)}
+		}
+	}
+	user, password := at(t, "KAFKA_USER", "KAFKA_CLUSTER_USER")[0], at(t, "KAFKA_PASSWORD", "KAFKA_CLUSTER_PASSWORD")[0]
+	limited, hers := at(t, "KAFKA_LIMITED_USER", "KAFKA_CLUSTER_LIMITED_USER")[0], at(t, "KAFKA_LIMITED_PASSWORD", "KAFKA_CLUSTER_LIMITED_PASSWORD")[0]
+	ca, tls := at(t, "KAFKA_CA", "KAFKA_CLUSTER_CA")[0], at(t, "KAFKA_AT_TLS", "KAFKA_CLUSTER_AT_TLS")
+	for name, c := range map[string]struct {
+		change func(*kafka.Options)
+		want   string // in the error; empty: none
+	}{
+		"plain":            {sasl("PLAIN", user, password), ""},
+		"scram":            {sasl("SCRAM-SHA-256", user, password), ""},
+		"wrong password":   {sasl("PLAIN", user, canary), "refuses"},
+		"wrong scram":      {sasl("SCRAM-SHA-256", user, canary), "refuses"},
+		"wrong mechanism":  {sasl("SCRAM-SHA-512", user, canary), "refuses"},
+		"no permission":    {sasl("PLAIN", limited, hers), "refuses"},
+		"tls":              {func(o *kafka.Options) { o.Addresses, o.TLS = tls, backend.TLS{Enabled: true, CA: ca} }, ""},
+		"wrong ca":         {func(o *kafka.Options) { o.Addresses, o.TLS = tls, backend.TLS{Enabled: true} }, "certificate"},
+		"nobody is there":  {func(o *kafka.Options) { o.Addresses = []string{"127.0.0.1:1"} }, "refused"},
+		"plain to a tls":   {func(o *kafka.Options) { o.Addresses = tls }, ""},
+		"none to a secret": {func(o *kafka.Options) { o.Addresses = at(t, "KAFKA_AT_SASL", "KAFKA_CLUSTER_AT_SASL") }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o, begin := options(t), time.Now()
+			c.change(&o)
+			d, err := kafka.Open(t.Context(), env(t), o)
+			if err == nil {
+				defer componenttest.Close(t, d)
+				p := pubsub.New(componenttest.Component("pubsub", d), pubsub.Options{})
+				_, err = p.Publish(t.Context(), newCaller(), pubsub.NewEvent{Topic: "t"})
+			}
+			if took := time.Since(begin); took > 5*time.Second {
+				t.Errorf("it took %s", took)
+			}
+			switch plain := strings.HasPrefix(name, "plain to") || strings.HasPrefix(name, "none to"); {
+			case c.want == "" && !plain:
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			case !errors.Is(err, components.ErrUnavailable) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), o.Addresses[0]):
+				t.Errorf("the error is %v; want %q and %s", err, c.want, o.Addresses[0])
+			case strings.Contains(err.Error(), canary) || strings.Contains(err.Error(), hers):
+				t.Errorf("the error has the password: %v", err)
+			}
+			t.Log(err)
+		})
+	}
 }
