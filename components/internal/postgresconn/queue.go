@@ -3,7 +3,6 @@ package postgresconn
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 )
 
@@ -67,7 +66,7 @@ func (c *Client) once(ctx context.Context, s Statement) (error, outcome) {
 		return ctx.Err(), notDone
 	}
 	select {
-	case <-one.sent: // which waits for nobody
+	case <-one.sent: // soon
 	case <-one.done:
 	}
 	one.left.Store(true)
@@ -84,12 +83,8 @@ func (c *Client) once(ctx context.Context, s Statement) (error, outcome) {
 func (c *Client) enqueue(one *call) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.live == 0 {
-		why := c.failure
-		if why == nil {
-			why = errors.New("it is connecting")
-		}
-		return &noneError{why}
+	if c.live == 0 && c.failure != nil {
+		return &noneError{c.failure}
 	}
 	c.queue = append(c.queue, one)
 	c.wake()
@@ -132,42 +127,41 @@ func (c *Client) take() (batch []*call) {
 	return batch
 }
 
-// joined and parted count the connections that serve. With the last one those who wait are told why.
+// joined and parted count the connections that serve.
 func (c *Client) joined() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.live++
 	c.failure = nil
 	c.change()
+	if len(c.queue) > 0 {
+		c.wake()
+	}
 }
 
-func (c *Client) parted(why error) {
+func (c *Client) parted() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.live--
-	left := c.failed(why)
-	c.mu.Unlock()
-	for _, one := range left {
+	c.change()
+}
+
+// unreached notes why a connection was not to be had. If there is no other, those who wait are told, and from now on who comes: until
+// then one that was lost may be replaced without anybody's noticing.
+func (c *Client) unreached(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.live > 0 {
+		return
+	}
+	c.failure = why
+	c.change()
+	for _, one := range c.queue {
 		if one.state.CompareAndSwap(waiting, taken) {
 			one.finish(&noneError{why}, notDone)
 		}
 	}
-}
-
-// unreached notes why a connection was not to be had.
-func (c *Client) unreached(why error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.failed(why)
-}
-
-func (c *Client) failed(why error) (left []*call) {
-	if c.live > 0 {
-		return nil
-	}
-	c.failure = fmt.Errorf("no connection: %w", why)
-	left, c.queue = c.queue, nil
-	c.change()
-	return left
+	c.queue = nil
 }
 
 func (c *Client) change() {

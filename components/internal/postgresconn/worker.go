@@ -31,8 +31,8 @@ func (c *Client) worker(ctx context.Context) {
 		}
 		c.joined()
 		s := &session{client: c, conn: conn, types: pgtype.NewMap(), known: map[string]*statement{}}
-		err = s.serve(ctx, pause.Reset)
-		c.parted(err)
+		s.serve(ctx, pause.Reset)
+		c.parted()
 		hangUp(conn)
 	}
 }
@@ -64,27 +64,27 @@ type statement struct {
 	formats []int16 // of its columns
 }
 
-// serve works until the connection is of no use any more, and answers why.
-func (s *session) serve(ctx context.Context, worked func()) error {
+// serve works until the connection is of no use any more, or ctx ends.
+func (s *session) serve(ctx context.Context, worked func()) {
 	s.worked = time.Now()
 	for {
 		select {
 		case <-s.client.idle:
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		}
 		if time.Since(s.worked) > lookAfter {
-			if err := s.conn.CheckConn(); err != nil {
+			if s.conn.CheckConn() != nil {
 				s.client.pass()
-				return err
+				return
 			}
 		}
 		batch := s.client.take()
 		if len(batch) == 0 {
 			continue
 		}
-		if err := s.do(batch); err != nil {
-			return err
+		if s.do(batch) != nil {
+			return
 		}
 		s.worked = time.Now()
 		worked()

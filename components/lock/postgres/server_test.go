@@ -148,7 +148,9 @@ func TestWaitersAreBounded(t *testing.T) {
 		}
 	}
 	componenttest.Eventually(t, 10*time.Second, waits(2))
-	_, err := d.(lock.Waiter).Lock(ctx, "n/a/l", "one too many", time.Hour)
+	short, end := context.WithTimeout(ctx, 10*time.Second)
+	defer end()
+	_, err := d.(lock.Waiter).Lock(short, "n/a/l", "one too many", time.Hour)
 	var detail *components.Detail
 	if !errors.Is(err, components.ErrExhausted) || !errors.As(err, &detail) || detail.Reason != components.ReasonOverloaded {
 		t.Errorf("%v", err)
