@@ -9,6 +9,7 @@ import (
 	_ "github.com/outrigger-mesh/outrigger/components/config/local"
 	_ "github.com/outrigger-mesh/outrigger/components/lock/etcd"
 	_ "github.com/outrigger-mesh/outrigger/components/lock/local"
+	_ "github.com/outrigger-mesh/outrigger/components/lock/postgres"
 	_ "github.com/outrigger-mesh/outrigger/components/lock/redis"
 	_ "github.com/outrigger-mesh/outrigger/components/pubsub/kafka"
 	_ "github.com/outrigger-mesh/outrigger/components/pubsub/local"
@@ -21,7 +22,9 @@ import (
 	_ "github.com/outrigger-mesh/outrigger/components/secret/file"
 	_ "github.com/outrigger-mesh/outrigger/components/sequence/etcd"
 	_ "github.com/outrigger-mesh/outrigger/components/sequence/local"
+	_ "github.com/outrigger-mesh/outrigger/components/sequence/postgres"
 	_ "github.com/outrigger-mesh/outrigger/components/sequence/redis"
 	_ "github.com/outrigger-mesh/outrigger/components/state/local"
+	_ "github.com/outrigger-mesh/outrigger/components/state/postgres"
 	_ "github.com/outrigger-mesh/outrigger/components/state/redis"
 )

@@ -36,7 +36,7 @@ type Options struct {
 
 // Defaults are those of all drivers.
 func Defaults() Options {
-	return Options{Database: "postgres", Schema: "outrigger", Connections: 4, ConnectTimeout: 3 * time.Second, Timeout: 5 * time.Second}
+	return Options{Addresses: []string{"127.0.0.1:5432"}, User: "outrigger", Database: "postgres", Schema: "outrigger", Connections: 4, ConnectTimeout: 3 * time.Second, Timeout: 5 * time.Second}
 }
 
 // schemas are those that need no quotes, and whose names leave room for what channels add to them.
