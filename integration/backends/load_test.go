@@ -1,0 +1,267 @@
+package backends_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/integration/harness"
+	client "github.com/outrigger-mesh/outrigger/sdk/go"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 30 * time.Second
+
+// frozen is how long a server is frozen, or away. OUTRIGGER_FAULT makes it longer.
+var frozen = func() time.Duration {
+	d, err := time.ParseDuration(os.Getenv("OUTRIGGER_FAULT"))
+	if err != nil {
+		d = 5 * time.Second
+	}
+	return d
+}()
+
+// load are workers that call all the time, and what their calls come to. Each call may fail with UNAVAILABLE, and with nothing else,
+// and that only between a fault and its end.
+type load struct {
+	t       *testing.T
+	ctx     context.Context
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	workers int
+
+	mu     sync.Mutex
+	acked  int
+	fault  time.Time // when it was; zero: there is none
+	after  map[int]bool
+	whole  time.Duration   // after the fault each worker had been served again
+	took   []time.Duration // calls that ended between those two
+	failed int             // of them
+}
+
+func newLoad(t *testing.T) *load {
+	l := &load{t: t}
+	l.ctx, l.stop = context.WithCancel(t.Context())
+	t.Cleanup(l.end)
+	return l
+}
+
+// end waits for the last calls.
+func (l *load) end() {
+	l.stop()
+	l.running.Wait()
+}
+
+// worker makes a call again and again, until the end.
+func (l *load) worker(call func(ctx context.Context) error) {
+	number := l.workers
+	l.workers++
+	l.running.Go(func() {
+		for l.ctx.Err() == nil {
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(l.ctx, patience)
+			err := call(ctx)
+			cancel()
+			if l.ctx.Err() != nil {
+				return
+			}
+			l.count(number, began, err)
+			if err != nil {
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+	})
+}
+
+func (l *load) count(worker int, began time.Time, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.acked++
+	}
+	if l.fault.IsZero() || l.whole != 0 {
+		if err != nil {
+			l.t.Errorf("a call fails though nothing has happened: %v", err)
+		}
+		return
+	}
+	l.took = append(l.took, time.Since(began))
+	if err != nil {
+		if !errors.Is(err, client.ErrUnavailable) {
+			l.t.Errorf("a call fails with %v, want UNAVAILABLE", err)
+		}
+		l.failed++
+		return
+	}
+	if began.After(l.fault) {
+		if l.after[worker] = true; len(l.after) == l.workers {
+			l.whole = time.Since(l.fault)
+		}
+	}
+}
+
+// during makes a fault under the load, waits until all workers are served again, and says what was seen meanwhile.
+func (l *load) during(fault func()) (said func() string) {
+	l.mu.Lock()
+	l.fault, l.after, l.whole, l.took, l.failed = time.Now(), map[int]bool{}, 0, nil, 0
+	l.mu.Unlock()
+	fault()
+	harness.Eventually(l.t, patience, func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.whole == 0 {
+			return fmt.Errorf("%d of %d workers are served", len(l.after), l.workers)
+		}
+		return nil
+	})
+	return func() string {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		slices.Sort(l.took)
+		failed := "none failed"
+		if l.failed > 0 {
+			failed = fmt.Sprintf("%d failed, all UNAVAILABLE", l.failed)
+		}
+		return fmt.Sprintf("during: %d calls, p99 %d ms, most %d ms, %s | recovered %.1f s", len(l.took), l.took[len(l.took)*99/100].Milliseconds(),
+			l.took[len(l.took)-1].Milliseconds(), failed, l.whole.Seconds())
+	}
+}
+
+var goroutines = regexp.MustCompile(`(?m)^go_goroutines (\d+)`)
+
+// running is how many goroutines sidecars have.
+func running(t *testing.T, all ...*harness.Sidecar) (n int) {
+	t.Helper()
+	for _, s := range all {
+		m := goroutines.FindStringSubmatch(get(t, s, "/metrics"))
+		if m == nil {
+			t.Fatal("the metrics have no goroutines")
+		}
+		one, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += one
+	}
+	return n
+}
+
+// settled waits until sidecars have about as many goroutines as before, and answers how many more.
+func settled(t *testing.T, before int, all ...*harness.Sidecar) (more int) {
+	t.Helper()
+	harness.Eventually(t, patience, func() error {
+		if more = running(t, all...) - before; more > 8*len(all) {
+			return fmt.Errorf("%d goroutines more than before", more)
+		}
+		return nil
+	})
+	return more
+}
+
+// get asks a sidecar's admin.
+func get(t *testing.T, s *harness.Sidecar, path string) string {
+	t.Helper()
+	res, err := http.Get("http://" + s.Admin + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+// numbers are those of a sequence: none comes twice, and each is greater than all that were got before it was asked for.
+type numbers struct {
+	mu       sync.Mutex
+	given    map[int64]bool
+	greatest int64
+}
+
+func (n *numbers) draw(t *testing.T, next func() (int64, error)) error {
+	n.mu.Lock()
+	before := n.greatest
+	n.mu.Unlock()
+	got, err := next()
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.given[got] || got <= before {
+		t.Errorf("number %d is given, when %d had been; twice: %v", got, before, n.given[got])
+	}
+	n.given[got] = true
+	n.greatest = max(n.greatest, got)
+	return nil
+}
+
+// holders are those of a lock: one at a time, with tokens that grow.
+type holders struct {
+	mu     sync.Mutex
+	inside int
+	last   uint64
+	times  int
+}
+
+func (h *holders) enter(t *testing.T, token uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.inside++; h.inside > 1 {
+		t.Errorf("%d have the lock", h.inside)
+	}
+	if token <= h.last {
+		t.Errorf("token %d after %d", token, h.last)
+	}
+	h.last = token
+	h.times++
+}
+
+func (h *holders) leave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.inside--
+}
+
+// writes are what writers of values were told, by key.
+type writes struct {
+	mu    sync.Mutex
+	acked map[string]int
+}
+
+func (w *writes) set(key string, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.acked[key] = n
+}
+
+// lost are the keys whose value is older than one that was acknowledged.
+func (w *writes) lost(t *testing.T, read func(key string) (string, error)) (lost int) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(w.acked)) {
+		value, err := read(key)
+		if n, bad := strconv.Atoi(value); err != nil || bad != nil || n < w.acked[key] {
+			t.Errorf("%s is %q, %v; %d was acknowledged", key, value, err, w.acked[key])
+			lost++
+		}
+	}
+	return lost
+}
+
+// addresses is a list in YAML.
+func addresses(all []string) string { return `["` + strings.Join(all, `", "`) + `"]` }
