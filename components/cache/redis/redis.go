@@ -44,18 +44,16 @@ func (Options) Guarantees() string {
 
 // Open makes an instance.
 func Open(ctx context.Context, env components.Env, o Options) (cache.Driver, error) {
-	client, release, err := redisconn.Open(ctx, env, o.Redis)
+	joined, err := redisconn.Join(ctx, env, o.Redis, "cache")
 	if err != nil {
 		return nil, err
 	}
-	return &store{Client: client, release: release, prefix: o.Redis.Keys("cache", env.ID.Name)}, nil
+	return &store{Joined: joined}, nil
 }
 
 type store struct {
-	*redisconn.Client
-	release func()
-	prefix  string
-	getter  record.Getter
+	*redisconn.Joined
+	getter record.Getter
 }
 
 var (
@@ -68,14 +66,8 @@ var (
 	_ components.Checker = (*store)(nil)
 )
 
-// Close lets go of the client.
-func (s *store) Close(context.Context) error {
-	s.release()
-	return nil
-}
-
 func (s *store) Get(ctx context.Context, key string) (cache.Item, error) {
-	r, left, err := s.getter.Get(ctx, s.Client, s.prefix+key)
+	r, left, err := s.getter.Get(ctx, s.Client, s.Prefix+key)
 	return item(r, left), err
 }
 
@@ -113,13 +105,13 @@ func outcome(when cache.Condition, err error) error {
 }
 
 func (s *store) Set(ctx context.Context, key string, item cache.Item, opts cache.SetOptions) (string, error) {
-	key = s.prefix + key
+	key = s.Prefix + key
 	cmd, version := s.set(ctx, key, item, opts.Condition)
 	return version, outcome(opts.Condition, s.Do(ctx, redisconn.Write, key, cmd))
 }
 
 func (s *store) Delete(ctx context.Context, key string, opts cache.DeleteOptions) error {
-	key = s.prefix + key
+	key = s.Prefix + key
 	if opts.IfVersion == "" {
 		return s.Do(ctx, redisconn.Write, key, redis.NewIntCmd(ctx, "unlink", key))
 	}
@@ -128,7 +120,7 @@ func (s *store) Delete(ctx context.Context, key string, opts cache.DeleteOptions
 }
 
 func (s *store) Exists(ctx context.Context, key string) (bool, error) {
-	key = s.prefix + key
+	key = s.Prefix + key
 	n := redis.NewIntCmd(ctx, "exists", key)
 	err := s.Do(ctx, redisconn.Read, key, n)
 	return err == nil && n.Val() == 1, err
@@ -139,7 +131,7 @@ func (s *store) Touch(ctx context.Context, key string, ttl time.Duration) error 
 	if ttl > 0 {
 		begins = record.Ends
 	}
-	_, err := s.Eval(ctx, redisconn.Write, touch, []string{s.prefix + key}, ttl.Milliseconds(), []byte{begins})
+	_, err := s.Eval(ctx, redisconn.Write, touch, []string{s.Prefix + key}, ttl.Milliseconds(), []byte{begins})
 	if errors.Is(err, redis.Nil) {
 		return components.ErrNotFound
 	}
@@ -149,7 +141,7 @@ func (s *store) Touch(ctx context.Context, key string, ttl time.Duration) error 
 func (s *store) GetMany(ctx context.Context, keys []string) ([]cache.Result, error) {
 	cmds, places := make([]redis.Cmder, 0, 2*len(keys)), make([]string, 0, 2*len(keys))
 	for _, key := range keys {
-		key = s.prefix + key
+		key = s.Prefix + key
 		cmds = append(cmds, redis.NewStringCmd(ctx, "get", key), redis.NewIntCmd(ctx, "pttl", key))
 		places = append(places, key, key)
 	}
@@ -185,7 +177,7 @@ func found(get *redis.StringCmd, ttl *redis.IntCmd, errs ...error) (cache.Item, 
 func (s *store) SetMany(ctx context.Context, entries []cache.Entry) ([]cache.SetResult, error) {
 	cmds, places, results := make([]redis.Cmder, len(entries)), make([]string, len(entries)), make([]cache.SetResult, len(entries))
 	for i, e := range entries {
-		places[i] = s.prefix + e.Key
+		places[i] = s.Prefix + e.Key
 		cmds[i], results[i].Version = s.set(ctx, places[i], e.Item, e.Condition)
 	}
 	for i, err := range s.Many(ctx, redisconn.Write, places, cmds) {

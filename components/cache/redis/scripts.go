@@ -54,7 +54,7 @@ return sum`)
 
 func (s *store) Increment(ctx context.Context, key string, delta int64, ttl time.Duration) (int64, error) {
 	version, fresh := record.Encode(record.Item{Ends: ttl > 0})
-	got, err := s.Eval(ctx, redisconn.Write, increment, []string{s.prefix + key},
+	got, err := s.Eval(ctx, redisconn.Write, increment, []string{s.Prefix + key},
 		strconv.FormatInt(delta, 10), ttl.Milliseconds(), fresh, version[:])
 	switch {
 	case errors.Is(err, redis.Nil):

@@ -3,6 +3,7 @@ package redisconn
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,11 +35,13 @@ type lane struct {
 
 	mu      sync.Mutex
 	queue   []*call
-	running int       // pipelines under way
-	began   time.Time // the last of them
+	runners []*runner // with a pipeline under way each
 	watch   *time.Timer
 	watched bool // watch will call relieve
 }
+
+// runner sends one pipeline after the other.
+type runner struct{ began time.Time } // the pipeline
 
 // call is what one caller wants of a server: its commands, in their order.
 type call struct {
@@ -181,7 +184,7 @@ func (l *lane) add(one *call) {
 	defer l.mu.Unlock()
 	one.came = time.Now()
 	l.queue = append(l.queue, one)
-	if l.running == 0 {
+	if len(l.runners) == 0 {
 		l.start()
 	} else {
 		l.look()
@@ -191,55 +194,55 @@ func (l *lane) add(one *call) {
 // slow is how long those who come while a pipeline is under way wait for its end, so that they go together, before they get another.
 const slow = 2 * time.Millisecond
 
-// look has relieve called when the last pipeline may be slow. It is called with mu locked.
+// look has relieve called when those under way may be slow. It is called with mu locked.
 func (l *lane) look() {
-	if l.running < perServer && !l.watched {
+	if len(l.runners) < perServer && !l.watched {
 		l.watched = true
 		l.watch.Reset(slow)
 	}
 }
 
-// relieve starts another pipeline beside one that is slow.
+// relieve starts another pipeline beside those that are slow.
 func (l *lane) relieve() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.watched = false
 	switch {
-	case len(l.queue) == 0 || l.running == 0:
-	case time.Since(l.began) >= slow:
-		if l.running < perServer {
-			l.start()
-		}
-	default:
+	case len(l.queue) == 0 || len(l.runners) == 0 || len(l.runners) == perServer:
+	case l.fast(nil):
 		l.look()
+	default:
+		l.start()
 	}
+}
+
+// fast tells whether another than r has a pipeline under way that is not slow. It is called with mu locked.
+func (l *lane) fast(r *runner) bool {
+	return slices.ContainsFunc(l.runners, func(other *runner) bool { return other != r && time.Since(other.began) < slow })
 }
 
 // start is called with mu locked.
 func (l *lane) start() {
-	l.running++
-	l.client.work.Go(l.run)
-}
-
-// run sends pipelines until nobody waits.
-func (l *lane) run() {
-	own := make([]*call, 0, 32)
-	for {
-		own = l.take(own[:0])
-		if len(own) == 0 {
-			return
+	r := &runner{began: time.Now()}
+	l.runners = append(l.runners, r)
+	l.client.work.Go(func() {
+		own := make([]*call, 0, 32)
+		for {
+			own = l.take(r, own[:0])
+			if len(own) == 0 {
+				return
+			}
+			l.send(own)
 		}
-		l.send(own)
-	}
+	})
 }
 
-// take answers the calls of the next pipeline, and none when this goroutine is to end: nobody waits, or another pipeline is under way
-// that is not slow.
-func (l *lane) take(own []*call) []*call {
+// take answers the calls of a runner's next pipeline, and none when it is to end: nobody waits, or another one is there who is fast.
+func (l *lane) take(r *runner, own []*call) []*call {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.running > 1 && time.Since(l.began) < slow {
-		l.running--
+	if l.fast(r) {
+		l.end(r)
 		l.look()
 		return nil
 	}
@@ -257,10 +260,14 @@ func (l *lane) take(own []*call) []*call {
 		l.queue = append(l.queue[:0], l.queue[n:]...)
 	}
 	if len(own) == 0 {
-		l.running--
+		l.end(r)
 	}
-	l.began = time.Now()
+	r.began = time.Now()
 	return own
+}
+
+func (l *lane) end(r *runner) {
+	l.runners = slices.DeleteFunc(l.runners, func(other *runner) bool { return other == r })
 }
 
 // send has a pipeline done.

@@ -48,18 +48,16 @@ func (Options) Guarantees() string {
 
 // Open makes an instance.
 func Open(ctx context.Context, env components.Env, o Options) (lock.Driver, error) {
-	client, release, err := redisconn.Open(ctx, env, o.Redis)
+	joined, err := redisconn.Join(ctx, env, o.Redis, "lock")
 	if err != nil {
 		return nil, err
 	}
 	closing, stop := context.WithCancel(context.Background())
-	return &locks{Client: client, release: release, prefix: o.Redis.Keys("lock", env.ID.Name), closing: closing, stop: stop}, nil
+	return &locks{Joined: joined, closing: closing, stop: stop}, nil
 }
 
 type locks struct {
-	*redisconn.Client
-	release func()
-	prefix  string
+	*redisconn.Joined
 
 	work    sync.WaitGroup  // calls, also those that nobody waits for any longer
 	closing context.Context // ends what they do then
@@ -72,11 +70,10 @@ var (
 )
 
 // Close waits for what is under way, which the client's timeout bounds, and lets go of the client.
-func (l *locks) Close(context.Context) error {
+func (l *locks) Close(ctx context.Context) error {
 	l.stop()
 	l.work.Wait()
-	l.release()
-	return nil
+	return l.Joined.Close(ctx)
 }
 
 // TryLock waits for the answer also when ctx has ended: what nobody is told of is given back.

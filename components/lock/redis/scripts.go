@@ -65,7 +65,7 @@ func (a answer) held() error {
 func number(token uint64) string { return strconv.FormatUint(token, 10) }
 
 func (l *locks) eval(ctx context.Context, s redisconn.Script, key string, args ...any) (a answer) {
-	got, err := l.Eval(ctx, redisconn.Kept, s, []string{l.prefix + key}, args...)
+	got, err := l.Eval(ctx, redisconn.Kept, s, []string{l.Prefix + key}, args...)
 	if err != nil {
 		return answer{err: err}
 	}

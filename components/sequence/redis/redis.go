@@ -5,6 +5,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -42,38 +43,28 @@ func (Options) Guarantees() string {
 
 // Open makes an instance.
 func Open(ctx context.Context, env components.Env, o Options) (sequence.Driver, error) {
-	client, release, err := redisconn.Open(ctx, env, o.Redis)
+	joined, err := redisconn.Join(ctx, env, o.Redis, "sequence")
 	if err != nil {
 		return nil, err
 	}
 	if !o.AllowLoss {
-		if err := client.Durable(ctx); err != nil {
-			release()
-			return nil, err
-		}
+		err = joined.Durable(ctx)
 	}
-	return &sequences{Client: client, release: release, prefix: o.Redis.Keys("sequence", env.ID.Name)}, nil
+	if err != nil {
+		return nil, errors.Join(err, joined.Close(ctx))
+	}
+	return &sequences{joined}, nil
 }
 
-type sequences struct {
-	*redisconn.Client
-	release func()
-	prefix  string
-}
+type sequences struct{ *redisconn.Joined }
 
 var (
 	_ components.Closer  = (*sequences)(nil)
 	_ components.Checker = (*sequences)(nil)
 )
 
-// Close lets go of the client.
-func (s *sequences) Close(context.Context) error {
-	s.release()
-	return nil
-}
-
 func (s *sequences) Next(ctx context.Context, key string, n int64) (int64, error) {
-	key = s.prefix + key
+	key = s.Prefix + key
 	last := redis.NewIntCmd(ctx, "incrby", key, n)
 	err := s.Do(ctx, redisconn.Kept, key, last)
 	switch {

@@ -81,17 +81,17 @@ func (Options) Guarantees() string {
 
 // Open makes an instance.
 func Open(ctx context.Context, env components.Env, o Options) (state.Driver, error) {
-	client, release, err := redisconn.Open(ctx, env, o.Redis)
+	joined, err := redisconn.Join(ctx, env, o.Redis, "state")
 	if err != nil {
 		return nil, err
 	}
 	if !o.AllowLoss {
-		if err := client.Durable(ctx); err != nil {
-			release()
-			return nil, err
-		}
+		err = joined.Durable(ctx)
 	}
-	d := &driver{Client: client, release: release, options: o, prefix: o.Redis.Keys("state", env.ID.Name)}
+	if err != nil {
+		return nil, errors.Join(err, joined.Close(ctx))
+	}
+	d := &driver{Joined: joined, options: o}
 	if o.Spread {
 		return spread{d}, nil
 	}
@@ -100,10 +100,8 @@ func Open(ctx context.Context, env components.Env, o Options) (state.Driver, err
 
 // driver is what both have in common.
 type driver struct {
-	*redisconn.Client
-	release func()
+	*redisconn.Joined
 	options Options
-	prefix  string
 	getter  record.Getter
 }
 
@@ -130,12 +128,6 @@ func (spread) List(context.Context, string, string, int, bool) ([]state.Entry, b
 	return nil, false, fmt.Errorf("%w: a state whose keys are spread over a cluster has no lists", components.ErrUnsupported)
 }
 
-// Close lets go of the client.
-func (d *driver) Close(context.Context) error {
-	d.release()
-	return nil
-}
-
 // The kinds of keys.
 const (
 	items       = "v/"
@@ -149,10 +141,10 @@ const (
 // key is where something is kept: name begins with NAMESPACE/APP/, which is all of it for an index.
 func (d *driver) key(kind, name string) string {
 	if d.options.Spread {
-		return d.prefix + kind + name
+		return d.Prefix + kind + name
 	}
 	app, rest := split(name)
-	return d.prefix + kind + "{" + app + "}" + rest
+	return d.Prefix + kind + "{" + app + "}" + rest
 }
 
 // split takes NAMESPACE/APP from the front of a name.
