@@ -118,10 +118,13 @@ func (h *hub) register(ctx context.Context, name nacosconn.Service, address stri
 		return err
 	}
 	defer h.exit(s)
-	before := h.change(s, address, func(all []claim) []claim { return append(without(all, c.of), c) })
+	before, untold := h.change(s, address, func(all []claim) []claim { return append(without(all, c.of), c) })
 	err = h.publish(ctx, s)
-	if nacosconn.IsInvalid(err) {
+	if nacosconn.IsInvalid(err) { // the server has what it had
 		h.change(s, address, func([]claim) []claim { return before })
+		h.mu.Lock()
+		s.untold = untold
+		h.mu.Unlock()
 	}
 	return err
 }
@@ -181,14 +184,14 @@ func without(all []claim, of *driver) []claim {
 	return slices.DeleteFunc(slices.Clone(all), func(c claim) bool { return c.of == of })
 }
 
-// change changes the claims at an address, and answers those before.
-func (h *hub) change(s *service, address string, change func([]claim) []claim) (before []claim) {
+// change changes the claims at an address, and answers what was before.
+func (h *hub) change(s *service, address string, change func([]claim) []claim) (before []claim, untold bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	before = s.claims[address]
+	before, untold = s.claims[address], s.untold
 	now := change(before)
 	if len(now) == 0 && len(before) == 0 {
-		return before
+		return before, untold
 	}
 	s.untold = true
 	s.claims[address] = now
@@ -197,7 +200,7 @@ func (h *hub) change(s *service, address string, change func([]claim) []claim) (
 		s.list.gone(address)
 		s.wakeAll()
 	}
-	return before
+	return before, untold
 }
 
 // publish tells the server what is claimed, unless it knows. Who calls it has the turn.
@@ -217,14 +220,15 @@ func (h *hub) publish(ctx context.Context, s *service) error {
 	if len(in) == 0 {
 		r = nacosconn.InstancesRemove{Service: s.name, Type: nacosconn.Deregister, Instance: model.Instance{Ephemeral: true, ClusterName: cluster}}
 	}
-	if err := h.client.Write(ctx, r); err != nil {
+	err := h.client.Write(ctx, r)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil && !nacosconn.IsInvalid(err) {
 		h.wakeUp()
 		return err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	s.untold = h.lives != life // what the connection before was told is forgotten
-	return nil
+	return err
 }
 
 // Connected implements nacosconn.Handler: what is registered is registered again, then what is watched is asked for. From then on it sees to

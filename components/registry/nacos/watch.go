@@ -12,7 +12,8 @@ import (
 // list is what a server says of a service, and what is not believed to be gone. The hub's lock guards it.
 type list struct {
 	hosts []host
-	held  []host // of before the connection: the server has not listed them since
+	held  []host   // of before the connection: the server has not listed them since
+	taken []string // addresses that were taken back here after that
 }
 
 // now is what watchers are told. It is not changed.
@@ -24,16 +25,19 @@ func (l *list) now() []host {
 }
 
 // suspect holds what is there: a new connection begins.
-func (l *list) suspect() { *l = list{held: l.now()} }
+func (l *list) suspect() {
+	*l = list{held: slices.DeleteFunc(slices.Clone(l.now()), func(h host) bool { return slices.Contains(l.taken, h.address) })}
+}
 
 // take takes what the server says. What it has listed once it may take away.
 func (l *list) take(s model.Service) {
-	l.hosts = hostsOf(s)
+	l.hosts, l.taken = hostsOf(s), nil
 	l.held = slices.DeleteFunc(slices.Clone(l.held), func(h host) bool { return has(l.hosts, h.address) })
 }
 
 // gone says that a record was taken back here.
 func (l *list) gone(address string) {
+	l.taken = append(l.taken, address)
 	l.held = slices.DeleteFunc(slices.Clone(l.held), func(h host) bool { return h.address == address })
 }
 

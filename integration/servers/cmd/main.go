@@ -18,6 +18,8 @@ import (
 
 func main() {
 	install := flag.Bool("install", false, "install what they need, and start none")
+	settings := list{}
+	flag.Var(&settings, "set", "one more of the servers' own `settings`, as their configuration file has it; it may be given again")
 	flag.Usage = usage
 	flag.Parse()
 	names, command := split(flag.Args())
@@ -25,7 +27,7 @@ func main() {
 		usage()
 		os.Exit(2)
 	}
-	code, err := run(names, command, *install)
+	code, err := run(names, command, *install, settings)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "servers:", err)
 		code = max(code, 1)
@@ -33,8 +35,18 @@ func main() {
 	os.Exit(code)
 }
 
+// list is a flag that may be given more than once.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, " ") }
+
+func (l *list) Set(one string) error {
+	*l = append(*l, one)
+	return nil
+}
+
 func usage() {
-	fmt.Fprintln(os.Stderr, "usage: servers [-install] NAME... [-- COMMAND...]")
+	fmt.Fprintln(os.Stderr, "usage: servers [-install] [-set SETTING]... NAME... [-- COMMAND...]")
 	for _, k := range servers.Kinds() {
 		fmt.Fprintf(os.Stderr, "  %-15s %s\n", k.Name, k.About)
 	}
@@ -50,7 +62,7 @@ func split(args []string) (names, command []string) {
 	return args, nil
 }
 
-func run(names, command []string, install bool) (code int, err error) {
+func run(names, command []string, install bool, settings []string) (code int, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	wild := false
@@ -77,7 +89,7 @@ func run(names, command []string, install bool) (code int, err error) {
 	}
 	env := os.Environ()
 	for _, name := range names {
-		s, failed := servers.Start(ctx, name, servers.Options{Output: os.Stdout})
+		s, failed := servers.Start(ctx, name, servers.Options{Output: os.Stdout, Settings: settings})
 		if failed != nil {
 			return 1, failed
 		}
