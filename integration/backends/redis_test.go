@@ -1,0 +1,210 @@
+package backends_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/integration/harness"
+	"github.com/outrigger-mesh/outrigger/integration/servers"
+	client "github.com/outrigger-mesh/outrigger/sdk/go"
+)
+
+// redisLease is how long a lock is held whose holder could not free it.
+const redisLease = 2 * time.Second
+
+// redisConfig is of a sidecar whose components are all on a Redis: options are those of redis, in braces.
+func redisConfig(options string) string {
+	config := "mesh: {registry: \"\"}\n"
+	for _, capability := range []string{"cache", "state", "lock", "sequence"} {
+		config += fmt.Sprintf("%s: {default: {driver: redis, options: {redis: %s}}}\n", capability, options)
+	}
+	return config
+}
+
+func redisSingle(s *servers.Server) string {
+	return fmt.Sprintf(`{addresses: %s, timeout: 1s}`, addresses(s.Addrs()))
+}
+
+func redisSentinels(s *servers.Server) string {
+	return fmt.Sprintf(`{mode: sentinel, master: %s, addresses: %s, user: %s, password: %s, timeout: 1s}`,
+		servers.SentinelPrimary, addresses(s.Addrs("sentinel")), s.User, s.Password)
+}
+
+// redisLoad is on locks, numbers, state and cache of two sidecars of one application.
+type redisLoad struct {
+	*load
+	pair    []*harness.Sidecar
+	numbers numbers
+	holders holders
+	writes  writes
+	states  *client.State
+	before  int // goroutines
+}
+
+func newRedisLoad(t *testing.T, options string) *redisLoad {
+	l := &redisLoad{load: newLoad(t), numbers: numbers{given: map[int64]bool{}}, writes: writes{acked: map[string]int{}}}
+	for i := range 2 {
+		s := harness.Start(t, harness.Options{App: "app", Config: redisConfig(options)})
+		l.pair = append(l.pair, s)
+		c := s.Client()
+		l.worker(func(ctx context.Context) error {
+			lease, err := c.Lock("").Lock(ctx, client.LockRequest{Name: "l", Lease: redisLease})
+			if err != nil {
+				return err
+			}
+			l.holders.enter(t, lease.Token)
+			time.Sleep(time.Millisecond)
+			l.holders.leave()
+			return c.Lock("").Unlock(ctx, "l", lease.Token)
+		})
+		l.worker(func(ctx context.Context) error {
+			return l.numbers.draw(t, func() (int64, error) {
+				row, err := c.Sequence("").Next(ctx, "k", 1)
+				return row.First, err
+			})
+		})
+		l.worker(func(ctx context.Context) error {
+			_, err := c.Cache("").Increment(ctx, "count", 1, 0)
+			return err
+		})
+		for w := range 8 {
+			key, n := fmt.Sprintf("%d-%d", i, w), 0
+			l.worker(func(ctx context.Context) error {
+				n++
+				_, err := c.State("").Set(ctx, key, client.Item{Value: []byte(strconv.Itoa(n))})
+				if err == nil {
+					l.writes.set(key, n)
+				}
+				return err
+			})
+		}
+	}
+	l.states = l.pair[0].Client().State("")
+	l.before = running(t, l.pair...)
+	return l
+}
+
+// report prints the line of a fault.
+func (l *redisLoad) report(what string, said func() string) {
+	l.t.Helper()
+	told := said()
+	lost := l.writes.lost(l.t, func(key string) (string, error) {
+		item, err := l.states.Get(l.t.Context(), key)
+		return string(item.Value), err
+	})
+	more := settled(l.t, l.before, l.pair...)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Printf("redis %s: acked %d lost %d | %s | goroutines %+d\n", what, l.acked, lost, told, more)
+}
+
+// TestRedisFaults: a Redis is stopped, killed and frozen.
+func TestRedisFaults(t *testing.T) {
+	s := servers.Run(t, "redis")
+	node := s.Nodes[0]
+	start := func() error { return node.Start(t.Context()) }
+	l := newRedisLoad(t, redisSingle(s))
+	for _, f := range []struct {
+		name        string
+		lose, bring func() error
+	}{{"stop", node.Stop, start}, {"kill -9", node.Kill, start}, {"frozen", node.Freeze, node.Thaw}} {
+		time.Sleep(time.Second)
+		said := l.during(func() {
+			check(t, f.lose())
+			time.Sleep(frozen)
+			check(t, f.bring())
+		})
+		l.report(fmt.Sprintf("%s %s", f.name, frozen), said)
+	}
+	l.end()
+}
+
+// TestRedisFailover: the primary is killed, and frozen, until the sentinels have made a replica the primary.
+func TestRedisFailover(t *testing.T) {
+	s := servers.Run(t, "redis-sentinel")
+	l := newRedisLoad(t, redisSentinels(s))
+	time.Sleep(time.Second)
+	first := s.Nodes[0]
+	said := l.during(func() { check(t, first.Kill()) })
+	check(t, first.Start(t.Context()))
+	l.report("kill -9 of the primary", said)
+	second := redisPrimary(t, s)
+	if second == first {
+		t.Fatal("it is still the primary")
+	}
+	said = l.during(func() { check(t, second.Freeze()) })
+	time.Sleep(frozen)
+	check(t, second.Thaw())
+	l.report("primary frozen "+frozen.String(), said)
+	l.end()
+}
+
+// redisPrimary is the node that the sentinels take for the primary.
+func redisPrimary(t *testing.T, s *servers.Server) (primary *servers.Node) {
+	t.Helper()
+	harness.Eventually(t, patience, func() error {
+		c, err := s.Redis(t.Context(), s.Node("sentinel-1"))
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		at, err := c.Do("SENTINEL", "get-master-addr-by-name", servers.SentinelPrimary)
+		for _, n := range s.Nodes {
+			if strings.Contains(at, n.Addr[strings.IndexByte(n.Addr, ':')+1:]) {
+				primary = n
+				return nil
+			}
+		}
+		return fmt.Errorf("there is no primary: %q, %w", at, err)
+	})
+	return primary
+}
+
+// TestRedisRefuses: what is wrong with who asks is said at once, by the component and at the cause, and never the secret.
+func TestRedisRefuses(t *testing.T) {
+	s := servers.Run(t, "redis-tls")
+	const canary = "canary-5d1f90c2"
+	for _, c := range []struct{ name, user, password, ca, want string }{
+		{"wrong password", s.User, canary, s.CA, "WRONGPASS"},
+		{"wrong CA", s.User, canary, "", "certificate"},
+		{"no permission", s.Limited, s.LimitedPassword, s.CA, "NOPERM"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			options := fmt.Sprintf(`{addresses: %s, user: %s, password: %s, tls: {enabled: true, ca: "%s"}}`, addresses(s.Addrs()), c.user, c.password, c.ca)
+			sidecar := harness.Start(t, harness.Options{App: "app", Config: redisConfig(options)})
+			api := sidecar.Client()
+			began := time.Now()
+			for name, call := range map[string]func() error{
+				"cache":    func() error { _, err := api.Cache("").Get(t.Context(), "k"); return err },
+				"state":    func() error { _, err := api.State("").Get(t.Context(), "k"); return err },
+				"lock":     func() error { _, err := api.Lock("").TryLock(t.Context(), client.LockRequest{Name: "l"}); return err },
+				"sequence": func() error { _, err := api.Sequence("").Next(t.Context(), "k", 1); return err },
+			} {
+				harness.Eventually(t, 5*time.Second-time.Since(began), func() error {
+					err := call()
+					if !errors.Is(err, client.ErrUnavailable) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), name) ||
+						!strings.Contains(err.Error(), s.Addr()) {
+						return fmt.Errorf("%s: %w", name, err)
+					}
+					if strings.Contains(err.Error(), c.password) {
+						t.Errorf("%s: the secret is in %v", name, err)
+					}
+					return nil
+				})
+			}
+			shown := sidecar.Output()
+			for _, path := range []string{"/info", "/metrics", "/readyz", "/readyz/outbound"} {
+				shown += get(t, sidecar, path)
+			}
+			if strings.Contains(shown, c.password) || !strings.Contains(shown, c.want) {
+				t.Errorf("the secret is shown, or the cause is not:\n%s", shown)
+			}
+			fmt.Printf("redis %s: said by 4 components after %.1f s\n", c.name, time.Since(began).Seconds())
+		})
+	}
+}
