@@ -33,7 +33,7 @@ var frozen = func() time.Duration {
 }()
 
 // load are workers that call all the time, and what their calls come to. Each call may fail with UNAVAILABLE, and with nothing else,
-// and that only between a fault and its end.
+// and none before there was a fault.
 type load struct {
 	t       *testing.T
 	ctx     context.Context
@@ -44,10 +44,11 @@ type load struct {
 	mu     sync.Mutex
 	acked  int
 	fault  time.Time // when it was; zero: there is none
+	made   time.Time // when all of it had happened
 	after  map[int]bool
 	whole  time.Duration   // after the fault each worker had been served again
 	took   []time.Duration // calls that ended between those two
-	failed int             // of them
+	failed int             // since the fault
 }
 
 func newLoad(t *testing.T) *load {
@@ -90,21 +91,16 @@ func (l *load) count(worker int, began time.Time, err error) {
 	if err == nil {
 		l.acked++
 	}
-	if l.fault.IsZero() || l.whole != 0 {
-		if err != nil {
-			l.t.Errorf("a call fails though nothing has happened: %v", err)
-		}
-		return
-	}
-	l.took = append(l.took, time.Since(began))
 	if err != nil {
-		if !errors.Is(err, client.ErrUnavailable) {
-			l.t.Errorf("a call fails with %v, want UNAVAILABLE", err)
+		if l.fault.IsZero() || !errors.Is(err, client.ErrUnavailable) {
+			l.t.Errorf("a call fails with %v; there was a fault: %v", err, !l.fault.IsZero())
 		}
 		l.failed++
-		return
 	}
-	if began.After(l.fault) {
+	if l.whole == 0 {
+		l.took = append(l.took, time.Since(began))
+	}
+	if err == nil && began.After(l.fault) && !l.fault.IsZero() && l.whole == 0 {
 		if l.after[worker] = true; len(l.after) == l.workers {
 			l.whole = time.Since(l.fault)
 		}
@@ -114,9 +110,12 @@ func (l *load) count(worker int, began time.Time, err error) {
 // during makes a fault under the load, waits until all workers are served again, and says what was seen meanwhile.
 func (l *load) during(fault func()) (said func() string) {
 	l.mu.Lock()
-	l.fault, l.after, l.whole, l.took, l.failed = time.Now(), map[int]bool{}, 0, nil, 0
+	l.fault, l.made, l.after, l.whole, l.took, l.failed = time.Now(), time.Time{}, map[int]bool{}, 0, nil, 0
 	l.mu.Unlock()
 	fault()
+	l.mu.Lock()
+	l.made = time.Now()
+	l.mu.Unlock()
 	harness.Eventually(l.t, patience, func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
