@@ -103,7 +103,7 @@ func Open(ctx context.Context, env components.Env, o Options) (config.Driver, er
 
 // allowed finds out that a login is needed where there is none.
 func (d *driver) allowed(ctx context.Context) error {
-	if d.options.Nacos.Username != "" {
+	if d.options.Nacos.User != "" {
 		return nil
 	}
 	_, _, err := d.hub.fetch(ctx, nacosconn.DataID{DataID: "outrigger", Group: d.options.Group, Tenant: d.options.tenant("default")})

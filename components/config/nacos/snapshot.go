@@ -55,7 +55,7 @@ type kept struct {
 }
 
 func openSnapshot(env components.Env, o Options) (*snapshot, error) {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %v", o.Nacos.Addresses, o.Nacos.Username, o.Group, o.Namespaces))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %v", o.Nacos.Addresses, o.Nacos.User, o.Group, o.Namespaces))
 	path := filepath.Join(env.DataDir, "nacos", env.ID.Name+"-"+hex.EncodeToString(sum[:6]))
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", folder.Explain(err))

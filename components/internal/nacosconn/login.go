@@ -56,7 +56,7 @@ func (d *door) url(address, path string) string {
 
 // fresh answers a token that is valid as far as is known, empty where there is no login.
 func (d *door) fresh(ctx context.Context, address string) (string, error) {
-	if d.options.Username == "" {
+	if d.options.User == "" {
 		return "", nil
 	}
 	if token := d.present(time.Now()); token != "" {
@@ -87,7 +87,7 @@ func (d *door) present(now time.Time) string {
 func (d *door) denied(token string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.options.Username == "" || d.token == token && time.Since(d.since) < loginRest {
+	if d.options.User == "" || d.token == token && time.Since(d.since) < loginRest {
 		return false
 	}
 	if d.token == token {
@@ -97,7 +97,7 @@ func (d *door) denied(token string) bool {
 }
 
 func (d *door) login(ctx context.Context, address string) (string, error) {
-	form := url.Values{"username": {d.options.Username}, "password": {d.options.Password.Reveal()}}
+	form := url.Values{"username": {d.options.User}, "password": {d.options.Password.Reveal()}}
 	in, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url(address, "/v1/auth/users/login"), strings.NewReader(form.Encode()))
 	if err != nil {
 		return "", err
@@ -107,11 +107,11 @@ func (d *door) login(ctx context.Context, address string) (string, error) {
 		AccessToken string `json:"accessToken"`
 		TokenTTL    int64  `json:"tokenTtl"` // in seconds
 	}{}
-	if err := d.do(ctx, in, address, "the login of "+d.options.Username, &out); err != nil {
+	if err := d.do(ctx, in, address, "the login of "+d.options.User, &out); err != nil {
 		return "", err
 	}
 	if out.AccessToken == "" {
-		return "", backend.Unreachable(ctx, address, fmt.Errorf("the login of %s gives no token", d.options.Username))
+		return "", backend.Unreachable(ctx, address, fmt.Errorf("the login of %s gives no token", d.options.User))
 	}
 	life := min(time.Duration(min(max(out.TokenTTL, 1), int64(maxToken/time.Second)))*time.Second, maxToken)
 	d.mu.Lock()

@@ -39,15 +39,15 @@ func TestOptions(t *testing.T) {
 		return o
 	}
 	for want, change := range map[string]func(*nacosconn.Options){
-		"":              func(*nacosconn.Options) {},
-		"addresses":     func(o *nacosconn.Options) { o.Addresses = nil },
-		"no port":       func(o *nacosconn.Options) { o.GRPCOffset = 60000 },
-		"username":      func(o *nacosconn.Options) { o.Password = "x" },
-		"context_path":  func(o *nacosconn.Options) { o.ContextPath = "nacos/" },
-		"timeout":       func(o *nacosconn.Options) { o.Timeout = 0 },
-		"heartbeat":     func(o *nacosconn.Options) { o.Heartbeat = 21e9 },
-		"tls":           func(o *nacosconn.Options) { o.TLS = backend.TLS{CA: "x"} },
-		"is no address": func(o *nacosconn.Options) { o.Addresses = []string{"http://10.0.0.1:8848/nacos"} },
+		"":                 func(*nacosconn.Options) {},
+		"addresses":        func(o *nacosconn.Options) { o.Addresses = nil },
+		"no port":          func(o *nacosconn.Options) { o.GRPCOffset = 60000 },
+		"there is no user": func(o *nacosconn.Options) { o.Password = "x" },
+		"context_path":     func(o *nacosconn.Options) { o.ContextPath = "nacos/" },
+		"timeout":          func(o *nacosconn.Options) { o.Timeout = 0 },
+		"heartbeat":        func(o *nacosconn.Options) { o.Heartbeat = 21e9 },
+		"tls":              func(o *nacosconn.Options) { o.TLS = backend.TLS{CA: "x"} },
+		"is no address":    func(o *nacosconn.Options) { o.Addresses = []string{"http://10.0.0.1:8848/nacos"} },
 	} {
 		err := good(change).Validate()
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
@@ -59,7 +59,7 @@ func TestOptions(t *testing.T) {
 // TestKey: who has another password has another connection, and no key shows one.
 func TestKey(t *testing.T) {
 	o := nacosconn.Defaults()
-	o.Username, o.Password = "a", "one"
+	o.User, o.Password = "a", "one"
 	other := o
 	if o.Key() != other.Key() {
 		t.Error("equal options have different keys")

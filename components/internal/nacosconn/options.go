@@ -21,8 +21,8 @@ type Options struct {
 	Addresses   []string          `yaml:"addresses" doc:"HOST:PORT of the servers, the port being that of HTTP"`
 	GRPCOffset  int               `yaml:"grpc_offset" doc:"what is added to that port for gRPC"`
 	ContextPath string            `yaml:"context_path" doc:"what the paths of the HTTP interface begin with"`
-	Username    string            `yaml:"username" doc:"empty: there is no login"`
-	Password    components.Secret `yaml:"password" doc:"of username"`
+	User        string            `yaml:"user" doc:"empty: there is no login"`
+	Password    components.Secret `yaml:"password" doc:"of user"`
 	TLS         backend.TLS       `yaml:"tls"`
 	Timeout     time.Duration     `yaml:"timeout" doc:"for one question to a server, and for connecting to one"`
 	Heartbeat   time.Duration     `yaml:"heartbeat" doc:"how often the server is asked whether it is there; one that does not answer within timeout is lost"`
@@ -30,7 +30,7 @@ type Options struct {
 
 // Defaults are what the options are unless they are set.
 func Defaults() Options {
-	return Options{GRPCOffset: 1000, ContextPath: "/nacos", Timeout: 3 * time.Second, Heartbeat: 3 * time.Second}
+	return Options{Addresses: []string{"127.0.0.1:8848"}, GRPCOffset: 1000, ContextPath: "/nacos", Timeout: 3 * time.Second, Heartbeat: 3 * time.Second}
 }
 
 // The server forgets a client that it has not heard for 20 s.
@@ -39,8 +39,8 @@ const maxHeartbeat = 10 * time.Second
 // Validate refuses what cannot work.
 func (o Options) Validate() error {
 	faults := []error{backend.CheckAddresses("addresses", o.Addresses), o.TLS.Validate()}
-	if o.Username == "" && o.Password != "" {
-		faults = append(faults, errors.New("password: there is no username that it belongs to"))
+	if o.User == "" && o.Password != "" {
+		faults = append(faults, errors.New("password: there is no user that it belongs to"))
 	}
 	if o.ContextPath != "" && (!strings.HasPrefix(o.ContextPath, "/") || strings.HasSuffix(o.ContextPath, "/")) {
 		faults = append(faults, fmt.Errorf("context_path: %q does not begin with / or ends with it", o.ContextPath))

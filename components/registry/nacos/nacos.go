@@ -85,7 +85,7 @@ func Open(ctx context.Context, env components.Env, o Options) (registry.Driver, 
 
 // allowed finds out that a login is needed where there is none.
 func (d *driver) allowed(ctx context.Context) error {
-	if d.options.Nacos.Username != "" {
+	if d.options.Nacos.User != "" {
 		return nil
 	}
 	s := d.options.at(registry.Service{Namespace: "default", Name: "outrigger"})

@@ -32,7 +32,7 @@ func Options(t *testing.T) nacosconn.Options {
 	t.Helper()
 	o := nacosconn.Defaults()
 	o.Addresses = []string{env(t, "OUTRIGGER_NACOS")}
-	o.Username, o.Password = os.Getenv("OUTRIGGER_NACOS_USER"), components.Secret(os.Getenv("OUTRIGGER_NACOS_PASSWORD"))
+	o.User, o.Password = os.Getenv("OUTRIGGER_NACOS_USER"), components.Secret(os.Getenv("OUTRIGGER_NACOS_PASSWORD"))
 	return o
 }
 
@@ -80,10 +80,10 @@ func Ask(t *testing.T, method, path string, form url.Values) string {
 
 func login(t *testing.T, o nacosconn.Options) string {
 	t.Helper()
-	if o.Username == "" {
+	if o.User == "" {
 		return ""
 	}
-	text, code := ask(t, o, http.MethodPost, "/v1/auth/users/login", url.Values{"username": {o.Username}, "password": {o.Password.Reveal()}}, "")
+	text, code := ask(t, o, http.MethodPost, "/v1/auth/users/login", url.Values{"username": {o.User}, "password": {o.Password.Reveal()}}, "")
 	out := struct{ AccessToken string }{}
 	if err := json.Unmarshal([]byte(text), &out); err != nil {
 		t.Fatalf("login: HTTP status %d: %s: %v", code, text, err)
