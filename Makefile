@@ -27,6 +27,13 @@ integration: build ## black box: the binary and its peers over public protocols;
 	$(GO) build -o bin/suite ./integration/suite
 	bin/suite $(if $(ONLY),-only '$(ONLY)',)
 
+integration-compose: ## conformance on the servers of integration/docker-compose.yml, images built here; SERVICES="redis etcd postgres"
+	$(GO) run ./integration/compose -stand-ins $(or $(SERVICES),redis etcd postgres)
+
+drivers: ## the drivers' tests on real servers, installed and started here; ONLY=redis tries those of one
+	$(GO) build -o bin/suite ./integration/suite
+	bin/suite -only 'TestDrivers$(if $(ONLY),/$(ONLY),)' ./integration/conformance
+
 crash-fs: ## cut the power on a disk that forgets what was not synced; SEED=n repeats a run, RUNS=n runs it n times (20)
 	@$(GO) test -count=$(or $(RUNS),20) -v -run "^TestPowerCuts" ./components/all
 
@@ -60,5 +67,5 @@ lint: ## gofmt and vet
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-.PHONY: all build run demo test race mutants integration crash-fs h2spec bench bench-gate fuzz gen gen-check lint help
+.PHONY: all build run demo test race mutants integration integration-compose drivers crash-fs h2spec bench bench-gate fuzz gen gen-check lint help
 .DEFAULT_GOAL := all

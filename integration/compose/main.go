@@ -1,6 +1,6 @@
 // Command compose brings up services of integration/docker-compose.yml, waits until they are healthy, says what they are, runs a
 // command that finds them in its environment (OUTRIGGER_REDIS=HOST:PORT and so on, as integration/servers names them), and takes
-// them down. Where no container engine runs, root gets one of its own. With -stand-ins, images under the names that the file
+// them down. Without a command those are the conformance suites of the drivers. Where no container engine runs, root gets one of its own. With -stand-ins, images under the names that the file
 // has are built from Debian's packages first, for machines that reach no image registry.
 package main
 
@@ -32,30 +32,35 @@ const (
 // service is one that tests can use.
 type service struct {
 	port    string   // variable of the file that says where it is published
-	version []string // asked in its container; the answer's last word is it
+	version string   // a shell asks that in its container; the answer's last word is it
+	tests   string   // of its drivers
 	env     []string // how it is used, besides its address
 }
 
 var services = map[string]service{
-	"redis":    {"OUTRIGGER_REDIS_PORT", []string{"sh", "-c", "redis-cli info server | grep ^redis_version: | tr -d '\\r' | tr : ' '"}, nil},
-	"etcd":     {"OUTRIGGER_ETCD_PORT", []string{"sh", "-c", "etcdctl endpoint status | cut -d, -f3"}, nil},
-	"postgres": {"OUTRIGGER_POSTGRES_PORT", []string{"sh", "-c", "PGPASSWORD=" + password + " psql -h 127.0.0.1 -U postgres -Atc 'show server_version' | cut -d' ' -f1"}, []string{"OUTRIGGER_POSTGRES_USER=postgres", "OUTRIGGER_POSTGRES_PASSWORD=" + password}},
+	"redis": {"OUTRIGGER_REDIS_PORT", "redis-cli info server | grep ^redis_version: | tr -d '\\r' | tr : ' '", "TestConformance/^redis$", nil},
+	"etcd":  {"OUTRIGGER_ETCD_PORT", "etcdctl endpoint status | cut -d, -f3", "TestConformance", nil},
+	"postgres": {"OUTRIGGER_POSTGRES_PORT", "PGPASSWORD=" + password + " psql -h 127.0.0.1 -U postgres -Atc 'show server_version' | cut -d' ' -f1",
+		"TestConformance", []string{"OUTRIGGER_POSTGRES_USER=postgres", "OUTRIGGER_POSTGRES_PASSWORD=" + password}},
 }
 
 func main() {
 	standIns := flag.Bool("stand-ins", false, "build the images instead of pulling them")
 	flag.Usage = func() {
-		fmt.Fprintf(os.Stderr, "usage: compose [-stand-ins] SERVICE... -- COMMAND...\nservices: %s\n", strings.Join(slices.Sorted(maps.Keys(services)), ", "))
+		fmt.Fprintf(os.Stderr, "usage: compose [-stand-ins] SERVICE... [-- COMMAND...]\nservices: %s\n", strings.Join(slices.Sorted(maps.Keys(services)), ", "))
 	}
 	flag.Parse()
-	split := slices.Index(flag.Args(), "--")
-	if split < 1 || split == flag.NArg()-1 {
+	names, command := flag.Args(), []string(nil)
+	if at := slices.Index(names, "--"); at >= 0 {
+		names, command = names[:at], names[at+1:]
+	}
+	if len(names) == 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	code, err := run(ctx, flag.Args()[:split], flag.Args()[split+1:], *standIns)
+	code, err := run(ctx, names, command, *standIns)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "compose:", err)
 		code = max(code, 1)
@@ -101,7 +106,16 @@ func run(ctx context.Context, names, command []string, standIns bool) (code int,
 			return 1, err
 		}
 	}
-	return e.command(ctx, names, command)
+	e.env = append(e.env, found(names, e.env)...)
+	if len(command) > 0 {
+		return e.command(ctx, command)
+	}
+	for _, name := range names {
+		if code, err := e.conformance(ctx, name); code != 0 || err != nil {
+			return code, err
+		}
+	}
+	return 0, nil
 }
 
 // ports chooses where the services are published.
@@ -144,7 +158,7 @@ func (e *engine) await(ctx context.Context, compose []string, name string) error
 	if err != nil {
 		return err
 	}
-	said, err := e.output(ctx, append([]string{"docker", "exec", id}, services[name].version...)...)
+	said, err := e.output(ctx, "docker", "exec", id, "sh", "-c", services[name].version)
 	if err != nil {
 		return err
 	}
@@ -156,20 +170,33 @@ func (e *engine) await(ctx context.Context, compose []string, name string) error
 	return nil
 }
 
-// command runs what the services are for.
-func (e *engine) command(ctx context.Context, names, command []string) (code int, err error) {
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.Env = e.env
+// found is where the services are, and how they are used.
+func found(names, published []string) (env []string) {
 	for _, name := range names {
 		s := services[name]
-		for _, v := range e.env {
+		for _, v := range published {
 			if at, ok := strings.CutPrefix(v, s.port+"="); ok {
-				cmd.Env = append(cmd.Env, "OUTRIGGER_"+strings.ToUpper(name)+"=127.0.0.1:"+at)
+				env = append(env, "OUTRIGGER_"+strings.ToUpper(name)+"=127.0.0.1:"+at)
 			}
 		}
-		cmd.Env = append(cmd.Env, s.env...)
+		env = append(env, s.env...)
 	}
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return env
+}
+
+// conformance runs the suites of all drivers of a service.
+func (e *engine) conformance(ctx context.Context, name string) (code int, err error) {
+	list, err := e.output(ctx, "go", "list", "./components/.../"+name)
+	if err != nil {
+		return 1, err
+	}
+	suite := []string{"env", "GOFLAGS=-tags=servers", "go", "run", "./integration/suite", "-only", services[name].tests}
+	return e.command(ctx, append(suite, strings.Fields(list)...))
+}
+
+func (e *engine) command(ctx context.Context, command []string) (code int, err error) {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = e.env, os.Stdout, os.Stderr
 	err = cmd.Run()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		return max(exit.ExitCode(), 1), nil
