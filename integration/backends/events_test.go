@@ -1,0 +1,260 @@
+package backends_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/outrigger-mesh/outrigger/integration/harness"
+	commonpb "github.com/outrigger-mesh/outrigger/proto/outrigger/common/v1"
+	pubsubpb "github.com/outrigger-mesh/outrigger/proto/outrigger/pubsub/v1"
+	client "github.com/outrigger-mesh/outrigger/sdk/go"
+)
+
+// events is a load of pub/sub: workers publish numbers, each under its key, and subscribers of one group handle them.
+type events struct {
+	*load
+	topic string
+	ended context.Context
+	subs  sync.WaitGroup
+
+	mu      sync.Mutex
+	acked   map[string]bool // KEY/NUMBER
+	handled map[string]int
+	newest  map[string]int // by key: the highest number that a handler was given
+	faults  []string       // of order
+}
+
+func newEvents(t *testing.T, topic string) *events {
+	ended, end := context.WithCancel(context.Background())
+	e := &events{load: newLoad(t), topic: topic, ended: ended, acked: map[string]bool{}, handled: map[string]int{}, newest: map[string]int{}}
+	t.Cleanup(func() { end(); e.subs.Wait() })
+	return e
+}
+
+// publish has some publish through a sidecar.
+func (e *events) publish(s *harness.Sidecar, publishers int) {
+	api := s.Client().PubSub("")
+	harness.Eventually(e.t, patience, func() error {
+		_, err := api.Publish(e.ctx, e.topic, client.Event{Data: []byte("0"), OrderingKey: "first"})
+		return err
+	})
+	for i := range publishers {
+		key, n := fmt.Sprintf("%d-%d", s.PID(), i), 0
+		e.worker(func(ctx context.Context) error {
+			n++
+			_, err := api.Publish(ctx, e.topic, client.Event{Data: []byte(strconv.Itoa(n)), OrderingKey: key})
+			if err == nil {
+				e.mu.Lock()
+				e.acked[key+"/"+strconv.Itoa(n)] = true
+				e.mu.Unlock()
+			}
+			return err
+		})
+	}
+}
+
+// subscribe has a subscriber at a sidecar, in the one group of all. Who has it leave waits for its end.
+func (e *events) subscribe(s *harness.Sidecar) (leave func()) {
+	ctx, cancel := context.WithCancel(e.ended)
+	api := s.Client().PubSub("")
+	done := make(chan struct{})
+	e.subs.Go(func() {
+		defer close(done)
+		_ = api.Subscribe(ctx, e.topic, client.SubscribeOptions{Group: "load", Earliest: true}, e.handle)
+	})
+	return func() { cancel(); <-done }
+}
+
+func (e *events) handle(_ context.Context, event client.Event) error {
+	key, n := event.OrderingKey, string(event.Data)
+	number, _ := strconv.Atoi(n)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.handled[key+"/"+n]++
+	for missing := e.newest[key] + 1; missing < number; missing++ {
+		if at := key + "/" + strconv.Itoa(missing); e.acked[at] && e.handled[at] == 0 {
+			e.faults = append(e.faults, fmt.Sprintf("%s came after %s", at, n))
+		}
+	}
+	e.newest[key] = max(e.newest[key], number)
+	return nil
+}
+
+// more waits until so many more are handled.
+func (e *events) more(n int) {
+	e.t.Helper()
+	count := func() int { e.mu.Lock(); defer e.mu.Unlock(); return len(e.handled) }
+	from := count()
+	harness.Eventually(e.t, patience, func() error {
+		if got := count() - from; got < n {
+			return fmt.Errorf("%d of %d were handled", got, n)
+		}
+		return nil
+	})
+}
+
+// finish stops the publishers, waits until all that was acknowledged was handled, and answers how many those are, and how many
+// came more than once.
+func (e *events) finish() (acked, repeated int) {
+	e.t.Helper()
+	e.end()
+	harness.Eventually(e.t, patience, func() error {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		var missing []string
+		for at := range e.acked {
+			if e.handled[at] == 0 {
+				missing = append(missing, at)
+			}
+		}
+		if slices.Sort(missing); len(missing) > 0 {
+			return fmt.Errorf("%d of %d are lost: %.200v", len(missing), len(e.acked), missing)
+		}
+		return nil
+	})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.faults) > 0 {
+		e.t.Errorf("out of order: %d, such as %s", len(e.faults), e.faults[0])
+	}
+	for _, n := range e.handled {
+		if n > 1 {
+			repeated++
+		}
+	}
+	return len(e.acked), repeated
+}
+
+// consumer is a stream that is spoken by hand.
+type consumer struct {
+	t      *testing.T
+	stream pubsubpb.PubSub_SubscribeClient
+	came   chan *pubsubpb.SubscribeResponse_Delivery
+}
+
+// consume joins the group g of the topic t, with much time for each delivery.
+func consume(t *testing.T, s *harness.Sidecar) *consumer {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	stream, err := pubsubpb.NewPubSubClient(s.Client().API()).Subscribe(ctx)
+	check(t, err)
+	start := &pubsubpb.SubscribeRequest_Start{Topic: "t", Group: "g", AckDeadline: durationpb.New(time.Hour), Credit: &commonpb.Credit{Messages: 1000}}
+	check(t, stream.Send(&pubsubpb.SubscribeRequest{Message: &pubsubpb.SubscribeRequest_Start_{Start: start}}))
+	_, err = stream.Recv()
+	check(t, err)
+	c := &consumer{t, stream, make(chan *pubsubpb.SubscribeResponse_Delivery, 1000)}
+	go func() {
+		defer close(c.came)
+		for {
+			in, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			if d := in.GetDelivery(); d != nil {
+				c.came <- d
+			}
+		}
+	}()
+	return c
+}
+
+func (c *consumer) next() *pubsubpb.SubscribeResponse_Delivery {
+	c.t.Helper()
+	select {
+	case d, ok := <-c.came:
+		if !ok {
+			c.t.Fatal("the stream has ended")
+		}
+		return d
+	case <-time.After(patience):
+		c.t.Fatal("nothing comes")
+		return nil
+	}
+}
+
+// want is next, and checks what it is.
+func (c *consumer) want(text string, attempt int32) *pubsubpb.SubscribeResponse_Delivery {
+	c.t.Helper()
+	d := c.next()
+	if got := string(d.GetEvent().GetData()); got != text || d.GetAttempt() != attempt {
+		c.t.Fatalf("came %q, attempt %d; want %q, attempt %d", got, d.GetAttempt(), text, attempt)
+	}
+	return d
+}
+
+func (c *consumer) nothing(length time.Duration) {
+	c.t.Helper()
+	select {
+	case d := <-c.came:
+		c.t.Errorf("%q came, attempt %d", d.GetEvent().GetData(), d.GetAttempt())
+	case <-time.After(length):
+	}
+}
+
+func (c *consumer) ack(d *pubsubpb.SubscribeResponse_Delivery) {
+	c.t.Helper()
+	check(c.t, c.stream.Send(&pubsubpb.SubscribeRequest{Message: &pubsubpb.SubscribeRequest_Ack{Ack: &commonpb.Ack{DeliveryIds: []string{d.GetDeliveryId()}}}}))
+}
+
+func (c *consumer) nack(d *pubsubpb.SubscribeResponse_Delivery, delay time.Duration) {
+	c.t.Helper()
+	check(c.t, c.stream.Send(&pubsubpb.SubscribeRequest{Message: &pubsubpb.SubscribeRequest_Nack{
+		Nack: &commonpb.Nack{DeliveryId: d.GetDeliveryId(), Delay: durationpb.New(delay)}}}))
+}
+
+func publish(t *testing.T, s *harness.Sidecar, key string, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		_, err := s.Client().PubSub("").Publish(t.Context(), "t", client.Event{Data: []byte(text), OrderingKey: key})
+		check(t, err)
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// killedSidecar has a sidecar killed, and another go on with its events: those that were given back keep their attempts and their
+// delay, and hold up their key; what was acknowledged does not come again. gone is how long the back end takes to miss it.
+func killedSidecar(t *testing.T, name string, gone time.Duration, one, two *harness.Sidecar) {
+	t.Helper()
+	c := consume(t, one)
+	publish(t, two, "k", "slow")
+	c.nack(c.want("slow", 1), 0)
+	delay := gone + 3*time.Second
+	slow := c.want("slow", 2)
+	begin := time.Now()
+	c.nack(slow, delay)
+	publish(t, two, "l", "held")
+	c.want("held", 1)
+	publish(t, two, "k", "behind")
+	publish(t, two, "m", "1", "2", "3")
+	for _, text := range []string{"1", "2", "3"} {
+		c.ack(c.want(text, 1))
+	}
+	time.Sleep(500 * time.Millisecond) // what is settled is kept ten times a second
+	one.Kill()
+	killed := time.Now()
+	other := consume(t, two)
+	other.ack(other.want("held", 2))
+	took := time.Since(killed)
+	other.ack(other.want("slow", 3))
+	passed := time.Since(begin)
+	if passed < delay {
+		t.Errorf("it came again after %s, before its delay of %s", passed, delay)
+	}
+	other.ack(other.want("behind", 1))
+	other.nothing(500 * time.Millisecond)
+	fmt.Printf("%s kill -9 of a sidecar: another has its events after %.1f s (of %s) | a delay of %s was %.1f s\n", name, took.Seconds(), gone, delay, passed.Seconds())
+}
