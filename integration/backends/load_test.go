@@ -100,7 +100,7 @@ func (l *load) count(worker int, began time.Time, err error) {
 	if l.whole == 0 {
 		l.took = append(l.took, time.Since(began))
 	}
-	if err == nil && began.After(l.fault) && !l.fault.IsZero() && l.whole == 0 {
+	if err == nil && !l.made.IsZero() && began.After(l.made) && l.whole == 0 {
 		if l.after[worker] = true; len(l.after) == l.workers {
 			l.whole = time.Since(l.fault)
 		}
