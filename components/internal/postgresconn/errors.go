@@ -59,7 +59,9 @@ func (c *Client) translate(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %s: %w", components.ErrExhausted, where, err)
 	case strings.HasPrefix(code, "XX00"):
 		return fmt.Errorf("%w: %s: %w", components.ErrDamaged, where, err)
-	case code == "", away(code), again(code), code == lockTimeout, code == canceled:
+	case code == lockTimeout: // which is set to end with ctx, and may come a little before it
+		return fmt.Errorf("%w: %s: %w", context.DeadlineExceeded, where, err)
+	case code == "", away(code), again(code), code == canceled:
 		return backend.Unreachable(ctx, where, err)
 	}
 	return fmt.Errorf("%s: %w", where, err)

@@ -6,9 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"os"
 	"strings"
 	"sync"
@@ -21,6 +19,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/internal/backend"
+	"github.com/outrigger-mesh/outrigger/components/internal/backend/wiretest"
 	"github.com/outrigger-mesh/outrigger/components/internal/postgresconn"
 )
 
@@ -262,12 +261,13 @@ func TestConnectionsThatTheServerEndedAreReplaced(t *testing.T) {
 func TestIdleConnectionsAreLookedAt(t *testing.T) {
 	for _, connections := range []int{1, 4} {
 		o := server(t)
-		w := between(t, o.Addresses[0])
-		o.Addresses, o.Connections = []string{w.addr}, connections
+		w := wiretest.New(t, o.Addresses[0])
+		o.Addresses, o.Connections = []string{w.Addr()}, connections
 		c := open(t, o)
 		for i := range 5 {
 			time.Sleep(150 * time.Millisecond)
-			w.cut()
+			w.Set(wiretest.Cut)
+			w.Set(wiretest.Whole)
 			time.Sleep(20 * time.Millisecond)
 			if err := c.Do(t.Context(), postgresconn.Statement{SQL: "select 1", Write: true}); err != nil {
 				t.Errorf("%d connections, round %d: %v", connections, i, err)
@@ -276,51 +276,32 @@ func TestIdleConnectionsAreLookedAt(t *testing.T) {
 	}
 }
 
-// wire is a way to the server that can be cut.
-type wire struct {
-	addr string
-	mu   sync.Mutex
-	ends []net.Conn
-}
-
-func between(t *testing.T, server string) *wire {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &wire{addr: l.Addr().String()}
-	var all sync.WaitGroup
-	t.Cleanup(func() { l.Close(); w.cut(); all.Wait() })
-	all.Go(func() {
-		for {
-			from, err := l.Accept()
-			if err != nil {
-				return
-			}
-			to, err := net.Dial("tcp", server)
-			if err != nil {
-				from.Close()
-				continue
-			}
-			w.mu.Lock()
-			w.ends = append(w.ends, from, to)
-			w.mu.Unlock()
-			for _, way := range [][2]net.Conn{{from, to}, {to, from}} {
-				all.Go(func() { _, _ = io.Copy(way[0], way[1]); way[0].Close(); way[1].Close() })
-			}
+// TestAnswersThatAreLost: of a write whose answer does not come it is said that nobody knows; a read is repeated.
+func TestAnswersThatAreLost(t *testing.T) {
+	o := server(t)
+	w := wiretest.New(t, o.Addresses[0])
+	o.Addresses, o.Timeout, o.Connections = []string{w.Addr()}, 500*time.Millisecond, 1
+	c := open(t, o)
+	for mode, name := range map[wiretest.Mode]string{wiretest.Deaf: "lost answers", wiretest.Stalled: "a stalled wire"} {
+		must(t, c, "select 1") // it is known to the server from now on
+		w.Set(mode)
+		began := time.Now()
+		err := c.Do(t.Context(), postgresconn.Statement{SQL: "select 1", Write: true})
+		if reason(err) != backend.ReasonOutcomeUnknown {
+			t.Errorf("%s: a write: %v", name, err)
 		}
-	})
-	return w
-}
-
-func (w *wire) cut() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, end := range w.ends {
-		end.Close()
+		short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if _, err := ask(short, c, "select 1"); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, components.ErrUnavailable) {
+			t.Errorf("%s: a read with little time: %v", name, err)
+		}
+		cancel()
+		w.Set(wiretest.Whole)
+		componenttest.Eventually(t, 10*time.Second, func() error {
+			_, err := ask(t.Context(), c, "select 1")
+			return err
+		})
+		t.Logf("%s: served again after %v", name, time.Since(began))
 	}
-	w.ends = nil
 }
 
 func TestWhatIsInAnothersWayIsRepeated(t *testing.T) {

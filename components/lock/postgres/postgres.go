@@ -8,13 +8,13 @@ import (
 	"context"
 	"crypto/rand"
 	_ "embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/backend"
 	"github.com/outrigger-mesh/outrigger/components/internal/postgresconn"
 	"github.com/outrigger-mesh/outrigger/components/lock"
 )
@@ -54,7 +54,8 @@ func (Options) Guarantees() string {
 - Leases run by the server's wall clock: whoever sets it changes them. One that has ended is gone for all at once.
 - Those who wait are served first come, first served, at once when the lock is freed or its lease ends. While somebody waits for a lock, nobody else takes it
   when it is freed. A sidecar that dies while it waits holds up those behind it for up to 3 s. After a crash of the server those who wait queue anew.
-- Who has stopped waiting does not get the lock: what was given to it meanwhile is given back. If the connection was lost just then, its lease has to end.`
+- Who has stopped waiting does not get the lock: what was given to it meanwhile is given back, and so is what was given to a call whose answer was
+  lost, once the server is reached again.`
 }
 
 //go:embed schema.sql
@@ -70,10 +71,8 @@ func Open(ctx context.Context, env components.Env, o Options) (lock.Driver, erro
 		release()
 		return nil, err
 	}
-	id := make([]byte, 16)
-	_, _ = rand.Read(id) // never fails
 	working, stop := context.WithCancel(context.Background())
-	l := &locks{Client: client, options: o, prefix: env.ID.Name + "/", id: hex.EncodeToString(id), release: release, working: working, stop: stop, queues: map[int64]*queue{}}
+	l := &locks{Client: client, options: o, prefix: env.ID.Name + "/", id: rand.Text(), release: release, working: working, stop: stop, queues: map[int64]*queue{}}
 	l.work.Go(func() { postgresconn.Every(working, o.Sweep, l.sweep) })
 	l.work.Go(func() { l.beat(working) })
 	l.work.Go(func() { client.Listen(working, o.Postgres.Schema+"_lock", l.told, l.tellAll) })
@@ -102,12 +101,17 @@ var (
 	_ components.Checker = (*locks)(nil)
 )
 
-// Close ends the driver. Who waits has left before; that is told to the server first, as long as ctx lasts.
+// closing is how long Close tries to tell the server who has left.
+const closing = 5 * time.Second
+
+// Close ends the driver. Who waits has left before; that is told to the server first, if it is there.
 func (l *locks) Close(ctx context.Context) error {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
-	defer context.AfterFunc(ctx, l.stop)()
+	bounded, cancel := context.WithTimeout(ctx, closing)
+	defer cancel()
+	defer context.AfterFunc(bounded, l.stop)()
 	l.tasks.Wait()
 	l.stop()
 	l.work.Wait()
@@ -123,6 +127,7 @@ func (l *locks) sweep(ctx context.Context) {
 type want struct {
 	id         int64
 	key, owner string
+	call       string
 	lease      time.Duration
 	waits      bool
 	ticket     int64
@@ -130,34 +135,27 @@ type want struct {
 
 func (l *locks) want(key, owner string, lease time.Duration) want {
 	key = l.prefix + key
-	return want{id: l.LockID("lock", key), key: key, owner: owner, lease: lease}
+	return want{id: l.LockID("lock", key), key: key, owner: owner, call: rand.Text(), lease: lease}
 }
 
 // taken is what the server answers.
 type taken struct {
 	lock.Lease
-	given, fresh, first, crowded bool
-	ticket                       int64
+	given, first, crowded bool
+	ticket                int64
 }
 
-const takeSQL = "select token, life, fresh, first, crowded, ticket from lock_take($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+const takeSQL = "select token, life, first, crowded, ticket from lock_take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 
-// take asks for the lock once. What comes after ctx has ended is given back.
+// take asks for the lock once.
 func (l *locks) take(ctx context.Context, w want) (taken, error) {
 	var t taken
 	var token, life, ticket *int64
 	var first *bool
-	s := postgresconn.Statement{SQL: takeSQL, Write: true, Row: postgresconn.Scan(&token, &life, &t.fresh, &first, &t.crowded, &ticket),
-		Args: []any{w.id, postgresconn.Patience(ctx), w.key, []byte(w.owner), w.lease.Milliseconds(), w.waits, l.id, l.options.Waiters, w.ticket}}
-	s.Late = func() {
-		if token != nil && t.fresh {
-			l.later(func(ctx context.Context) { _, _ = l.free(ctx, w.id, w.key, *token) })
-		}
-		if ticket != nil && *ticket != w.ticket {
-			l.later(func(ctx context.Context) { l.leave(ctx, *ticket) })
-		}
-	}
-	if err := l.Do(ctx, s); err != nil {
+	err := l.Do(ctx, postgresconn.Statement{SQL: takeSQL, Write: true, Row: postgresconn.Scan(&token, &life, &first, &t.crowded, &ticket),
+		Args: []any{w.id, postgresconn.Patience(ctx), w.key, []byte(w.owner), w.lease.Milliseconds(), w.waits, l.id, w.call, l.options.Waiters, w.ticket},
+		Late: func() { l.forget(w) }})
+	if err != nil {
 		return taken{}, err
 	}
 	if token != nil {
@@ -173,19 +171,40 @@ func (l *locks) take(ctx context.Context, w want) (taken, error) {
 	return t, nil
 }
 
-// later does what nobody waits for, until the driver is closed.
-func (l *locks) later(do func(context.Context)) {
+// forget takes back what the server may have given to a call that has ended without it. It goes on until the server is there, or the lease
+// that it may have given has ended by itself.
+func (l *locks) forget(w want) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.closed {
-		l.tasks.Go(func() { do(l.working) })
+	if l.closed {
+		return
 	}
+	l.tasks.Go(func() {
+		ctx, cancel := context.WithTimeout(l.working, max(w.lease, closing))
+		defer cancel()
+		pause := backend.Backoff{First: 10 * time.Millisecond, Most: 500 * time.Millisecond}
+		for l.Do(ctx, postgresconn.Statement{SQL: "select lock_forget($1, $2, $3)", Args: []any{w.id, w.key, w.call}}) != nil {
+			if pause.Wait(ctx) != nil {
+				return
+			}
+		}
+	})
+}
+
+// open tells whether it is not known what a call came to.
+func open(err error) bool {
+	var d *components.Detail
+	return errors.As(err, &d) && d.Reason == backend.ReasonOutcomeUnknown
 }
 
 func (l *locks) TryLock(ctx context.Context, key, owner string, lease time.Duration) (lock.Lease, error) {
-	t, err := l.take(ctx, l.want(key, owner, lease))
+	w := l.want(key, owner, lease)
+	t, err := l.take(ctx, w)
 	switch {
 	case err != nil:
+		if open(err) {
+			l.forget(w)
+		}
 		return lock.Lease{}, err
 	case !t.given:
 		return lock.Lease{}, lock.Held(t.Lease.Lease)
@@ -204,16 +223,11 @@ func (l *locks) Renew(ctx context.Context, key string, token uint64, lease time.
 }
 
 func (l *locks) Unlock(ctx context.Context, key string, token uint64) error {
-	w := l.want(key, "", 0)
-	held, err := l.free(ctx, w.id, w.key, int64(token))
+	w, held := l.want(key, "", 0), false
+	err := l.Do(ctx, postgresconn.Statement{SQL: "select lock_free($1, $2, $3, $4)", Write: true, Row: postgresconn.Scan(&held),
+		Args: []any{w.id, postgresconn.Patience(ctx), w.key, int64(token)}})
 	if err == nil && !held {
 		err = lock.Lost()
 	}
 	return err
-}
-
-func (l *locks) free(ctx context.Context, id int64, key string, token int64) (held bool, err error) {
-	err = l.Do(ctx, postgresconn.Statement{SQL: "select lock_free($1, $2, $3, $4)", Write: true, Row: postgresconn.Scan(&held),
-		Args: []any{id, postgresconn.Patience(ctx), key, token}})
-	return held, err
 }

@@ -5,7 +5,8 @@ create table lock_holders (
 	key text collate "C" primary key,
 	owner bytea not null,
 	token bigint not null,
-	expires timestamptz not null
+	expires timestamptz not null,
+	call text -- that it was given to, as long as that may be the only one that knows of it
 );
 create index on lock_holders (expires);
 
@@ -14,11 +15,13 @@ create index on lock_holders (expires);
 create unlogged table lock_waiters (
 	ticket bigserial primary key,
 	key text collate "C" not null,
-	client uuid not null,
+	client text not null,
+	call text not null,
 	alive timestamptz not null
 );
 create index on lock_waiters (key, ticket);
 create index on lock_waiters (client);
+create index on lock_waiters (call);
 
 -- Tells those who wait for a lock that it may be theirs sooner than they know.
 create function lock_tell(lock bigint, lock_key text) returns void language plpgsql as $$
@@ -31,8 +34,8 @@ end $$;
 -- Gives the lock if nobody has it, or its owner once more. Otherwise life tells how long it may be held, in microseconds, and turn the
 -- number in the queue for who waits: he has a ticket, 0 to get one. most is how many may wait.
 create function lock_take(
-	lock bigint, patience integer, lock_key text, lock_owner bytea, lease bigint, waits boolean, waiter uuid, most integer, inout ticket bigint,
-	out token bigint, out life bigint, out fresh boolean, out first boolean, out crowded boolean
+	lock bigint, patience integer, lock_key text, lock_owner bytea, lease bigint, waits boolean, waiter text, call_id text, most integer, inout ticket bigint,
+	out token bigint, out life bigint, out first boolean, out crowded boolean
 ) language plpgsql as $$
 #variable_conflict use_variable
 declare
@@ -43,11 +46,10 @@ begin
 	perform set_config('lock_timeout', patience::text, true);
 	perform pg_advisory_xact_lock(lock);
 	now := clock_timestamp();
-	fresh := false;
 	crowded := false;
 	select * into holder from lock_holders h where h.key = lock_key and h.expires > now;
 	if found and holder.owner = lock_owner then
-		update lock_holders h set expires = now + lease * interval '1 ms' where h.key = lock_key;
+		update lock_holders h set expires = now + lease * interval '1 ms', call = case when h.call = call_id then h.call end where h.key = lock_key;
 		if now + lease * interval '1 ms' < holder.expires then
 			perform lock_tell(lock, lock_key);
 		end if;
@@ -58,9 +60,8 @@ begin
 		first := ahead.ticket is null;
 		if holder.key is null and first then
 			token := raised() + nextval('lock_tokens');
-			fresh := true;
-			insert into lock_holders values (lock_key, lock_owner, token, now + lease * interval '1 ms')
-				on conflict (key) do update set owner = excluded.owner, token = excluded.token, expires = excluded.expires;
+			insert into lock_holders values (lock_key, lock_owner, token, now + lease * interval '1 ms', call_id)
+				on conflict (key) do update set owner = excluded.owner, token = excluded.token, expires = excluded.expires, call = excluded.call;
 		end if;
 	end if;
 	if token is not null then
@@ -79,7 +80,7 @@ begin
 		ticket := 0;
 		crowded := most <= (select count(*) from lock_waiters w where w.key = lock_key and w.alive > now);
 		if not crowded then
-			insert into lock_waiters (key, client, alive) values (lock_key, waiter, now + interval '3 s') returning lock_waiters.ticket into ticket;
+			insert into lock_waiters (key, client, call, alive) values (lock_key, waiter, call_id, now + interval '3 s') returning lock_waiters.ticket into ticket;
 		end if;
 	end if;
 end $$;
@@ -115,8 +116,20 @@ begin
 	return true;
 end $$;
 
+-- Takes back what a call was given that its caller does not hear of: the lock, unless another call of the owner knows of it, or its place
+-- in the queue.
+create function lock_forget(lock bigint, lock_key text, call_id text) returns void language plpgsql as $$
+begin
+	perform pg_advisory_xact_lock(lock);
+	delete from lock_waiters w where w.call = call_id;
+	delete from lock_holders h where h.key = lock_key and h.call = call_id;
+	if found then
+		perform lock_tell(lock, lock_key);
+	end if;
+end $$;
+
 -- A sign of life of those who wait at a client.
-create function lock_beat(waiter uuid) returns void language sql as $$
+create function lock_beat(waiter text) returns void language sql as $$
 	update lock_waiters set alive = clock_timestamp() + interval '3 s' where client = waiter
 $$;
 

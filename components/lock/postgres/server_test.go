@@ -16,6 +16,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/componenttest"
+	"github.com/outrigger-mesh/outrigger/components/internal/backend/wiretest"
 	"github.com/outrigger-mesh/outrigger/components/internal/postgresconn"
 	"github.com/outrigger-mesh/outrigger/components/lock"
 	"github.com/outrigger-mesh/outrigger/components/lock/locktest"
@@ -56,7 +57,10 @@ func options(t testing.TB) postgres.Options {
 	return all
 }
 
-func TestConformance(t *testing.T) { locktest.Run(t, opener(options(t))) }
+// A lease is long beside what a call to a server may take on a machine that is busy.
+func TestConformance(t *testing.T) {
+	locktest.Suite{Open: opener(options(t)), Lease: 500 * time.Millisecond}.Run(t)
+}
 
 // direct is a connection past the driver.
 func direct(t testing.TB, o postgresconn.Options) *postgresconn.Client {
@@ -111,7 +115,7 @@ func TestWhoDiedWhileWaitingHoldsUpNobodyForLong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	must(t, c, "with dead as (insert into lock_waiters (key, client, alive) values ('default/n/a/l', gen_random_uuid(), clock_timestamp() + interval '1 s') returning 1) select count(*) from dead")
+	must(t, c, "with dead as (insert into lock_waiters (key, client, call, alive) values ('default/n/a/l', 'dead', 'dead', clock_timestamp() + interval '1 s') returning 1) select count(*) from dead")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := d.Unlock(ctx, "n/a/l", first.Token); err != nil {
@@ -188,5 +192,48 @@ func TestWaitsOutlastTheirConnections(t *testing.T) {
 	componenttest.Eventually(t, 10*time.Second, func() error { return holder.Unlock(t.Context(), "n/a/l", first.Token) })
 	if err := <-got; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWhatIsLostIsGivenBack: what a call was given whose answer was lost, and whose caller was told that nobody knows.
+func TestWhatIsLostIsGivenBack(t *testing.T) {
+	o := options(t)
+	sound := opener(o)(t)
+	defer componenttest.Close(t, sound)
+	c := direct(t, o.Postgres)
+	w := wiretest.New(t, o.Postgres.Addresses[0])
+	o.Postgres.Addresses, o.Postgres.Connections = []string{w.Addr()}, 1
+	if _, err := sound.TryLock(t.Context(), "n/a/kept", "name", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for key, done := range map[string]string{"n/a/l": "key like '%/l'", "n/a/kept": "key like '%/kept' and call is null"} {
+		d := opener(o)(t)
+		defer componenttest.Close(t, d)
+		if _, err := d.TryLock(t.Context(), "n/a/known", "name", time.Hour); err != nil { // so that the connection knows the statement
+			t.Fatal(err)
+		}
+		w.Set(wiretest.Deaf)
+		lost := make(chan error, 1)
+		go func() {
+			_, err := d.TryLock(t.Context(), key, "name", time.Hour)
+			lost <- err
+		}()
+		componenttest.Eventually(t, 10*time.Second, func() error {
+			if must(t, c, "select count(*) from lock_holders where "+done) != 1 {
+				return errors.New("it is not taken yet")
+			}
+			return nil
+		})
+		w.Set(wiretest.Whole)
+		if err := <-lost; !errors.Is(err, components.ErrUnavailable) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	componenttest.Eventually(t, 10*time.Second, func() error {
+		_, err := sound.TryLock(t.Context(), "n/a/l", "another", time.Minute)
+		return err
+	})
+	if _, err := sound.TryLock(t.Context(), "n/a/kept", "another", time.Minute); !errors.Is(err, components.ErrPrecondition) {
+		t.Errorf("what its owner knew of is given away: %v", err)
 	}
 }

@@ -36,14 +36,15 @@ func (l *locks) Lock(ctx context.Context, key, owner string, lease time.Duration
 	for {
 		t, err := l.take(ctx, w)
 		switch {
-		case err != nil && ctx.Err() == nil && w.ticket != 0 && errors.Is(err, components.ErrUnavailable):
-			if pause.Wait(ctx) == nil {
-				continue
-			}
-			err = context.Cause(ctx)
-			fallthrough
+		case err != nil && w.ticket != 0 && errors.Is(err, components.ErrUnavailable) && pause.Wait(ctx) == nil:
+			continue
 		case err != nil:
-			l.gone(w.ticket)
+			if w.ticket != 0 || open(err) {
+				l.forget(w)
+			}
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
 			return lock.Lease{}, err
 		case t.given:
 			return t.Lease, nil
@@ -53,7 +54,7 @@ func (l *locks) Lock(ctx context.Context, key, owner string, lease time.Duration
 		pause.Reset()
 		w.ticket = t.ticket
 		if err := l.pause(ctx, w.id, me, t); err != nil {
-			l.gone(w.ticket)
+			l.forget(w)
 			return lock.Lease{}, err
 		}
 	}
@@ -74,17 +75,6 @@ func (l *locks) pause(ctx context.Context, id int64, me *waiter, t taken) error 
 		return context.Cause(ctx)
 	}
 	return nil
-}
-
-// gone gives back the place in the queue.
-func (l *locks) gone(ticket int64) {
-	if ticket != 0 {
-		l.later(func(ctx context.Context) { l.leave(ctx, ticket) })
-	}
-}
-
-func (l *locks) leave(ctx context.Context, ticket int64) {
-	_ = l.Do(ctx, postgresconn.Statement{SQL: "delete from lock_waiters where ticket = $1", Args: []any{ticket}}) // otherwise it is not renewed
 }
 
 func (l *locks) enter(id int64) *waiter {

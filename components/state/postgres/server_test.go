@@ -17,6 +17,8 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/componenttest"
+	"github.com/outrigger-mesh/outrigger/components/internal/backend"
+	"github.com/outrigger-mesh/outrigger/components/internal/backend/wiretest"
 	"github.com/outrigger-mesh/outrigger/components/internal/postgresconn"
 	"github.com/outrigger-mesh/outrigger/components/state"
 	"github.com/outrigger-mesh/outrigger/components/state/postgres"
@@ -237,5 +239,39 @@ func TestWaitsAtTheServerEndWithTheirTime(t *testing.T) {
 	})
 	if err := <-held; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAnIdempotencyKeyTellsWhatIsNotKnown: a write whose answer was lost is asked for again with the same key.
+func TestAnIdempotencyKeyTellsWhatIsNotKnown(t *testing.T) {
+	o := options(t)
+	w := wiretest.New(t, o.Postgres.Addresses[0])
+	o.Postgres.Addresses, o.Postgres.Connections = []string{w.Addr()}, 1
+	d := opener(o)(t)
+	defer componenttest.Close(t, d)
+	does(t, d, put("another", 0), state.Applied)
+	tx := put("k", 0)
+	tx.IdempotencyKey, tx.Digest = "n/a/once", "digest"
+	w.Set(wiretest.Deaf)
+	lost := make(chan error, 1)
+	go func() {
+		_, err := d.Transact(t.Context(), tx)
+		lost <- err
+	}()
+	c := direct(t, options(t).Postgres)
+	componenttest.Eventually(t, 10*time.Second, func() error {
+		if must(t, c, fmt.Sprintf("select count(*) from %s.state_items", o.Postgres.Schema)) != 2 {
+			return errors.New("it is not done yet")
+		}
+		return nil
+	})
+	w.Set(wiretest.Whole)
+	var detail *components.Detail
+	if err := <-lost; !errors.As(err, &detail) || detail.Reason != backend.ReasonOutcomeUnknown {
+		t.Errorf("%v", err)
+	}
+	does(t, d, tx, state.Applied)
+	if n := must(t, c, fmt.Sprintf("select last_value from %s.state_versions", o.Postgres.Schema)); n != 2 {
+		t.Errorf("it was done %d times", n-1)
 	}
 }
