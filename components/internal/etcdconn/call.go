@@ -42,7 +42,9 @@ func (c *Conn) with(ctx context.Context, twice bool, do func(context.Context, *M
 			}
 			return backend.Unreachable(ctx, c.where, errors.Join(err, last))
 		}
-		err = do(limited, m)
+		try, end := c.attempt(limited, twice)
+		err = do(try, m)
+		end()
 		kind := kindOf(err)
 		switch {
 		case kind == answered:
@@ -62,6 +64,14 @@ func (c *Conn) with(ctx context.Context, twice bool, do func(context.Context, *M
 			return backend.Unreachable(ctx, "etcd "+m.address, last)
 		}
 	}
+}
+
+// attempt bounds a try of what may be done twice: a member loses what it has passed on to a leader that is gone, and waits for it.
+func (c *Conn) attempt(ctx context.Context, twice bool) (context.Context, context.CancelFunc) {
+	if !twice {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, c.options.Timeout/2)
 }
 
 // Check asks etcd for a key, which takes a leader, and the permission to read it.

@@ -122,6 +122,7 @@ func (c *Conn) run(ctx context.Context, m *Member) {
 			why := c.watch(ctx, m)
 			c.set(nil, nil)
 			c.end(m)
+			c.first = (c.first + 1) % len(c.options.Addresses)
 			if ctx.Err() == nil {
 				c.log.Warn("an etcd member is left", "address", m.address, "err", why)
 			}

@@ -114,16 +114,22 @@ func (r *renewals) receive(stream etcdserverpb.Lease_LeaseKeepAliveClient) {
 }
 
 // Kept is a lease that is renewed until Close. When etcd has let it end all the same, there is another one.
+//
+// A write whose answer is missing may be done much later, by a member that was frozen, though it was done again by then and undone since.
+// Such a write must hang on the lease: Replace has another one take its place, and ends it, and what hangs on it fails from then on.
 type Kept struct {
 	conn  *Conn
 	lease time.Duration
 	again func(context.Context, clientv3.LeaseID) error
 	log   *slog.Logger
 
-	mu   sync.Mutex
-	id   clientv3.LeaseID
-	owed bool          // again has not succeeded yet; of the loop
-	lost chan struct{} // holds one: somebody has seen that it has ended
+	mu      sync.Mutex
+	id      clientv3.LeaseID
+	replace bool // the one that there is
+	wake    chan struct{}
+
+	owed bool             // again has not succeeded yet; of the loop, as is
+	past clientv3.LeaseID // what is to be ended then; 0: nothing
 	stop context.CancelFunc
 	loop sync.WaitGroup
 }
@@ -135,7 +141,7 @@ func (c *Conn) Keep(ctx context.Context, log *slog.Logger, lease time.Duration, 
 	if err != nil {
 		return nil, err
 	}
-	k := &Kept{conn: c, lease: lease, again: again, log: log, id: id, lost: make(chan struct{}, 1)}
+	k := &Kept{conn: c, lease: lease, again: again, log: log, id: id, wake: make(chan struct{}, 1)}
 	living, stop := context.WithCancel(context.Background())
 	k.stop = stop
 	k.loop.Go(func() { k.keep(living) })
@@ -152,9 +158,17 @@ func (k *Kept) ID() clientv3.LeaseID {
 // Lost says that the lease has ended, as far as the caller has seen: it is looked after soon.
 func (k *Kept) Lost() {
 	select {
-	case k.lost <- struct{}{}:
+	case k.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Replace has another lease take the place of this one soon, and ends this one when again has succeeded.
+func (k *Kept) Replace() {
+	k.mu.Lock()
+	k.replace = true
+	k.mu.Unlock()
+	k.Lost()
 }
 
 // Close ends the lease, and what hangs on it. If etcd cannot be told, it ends by itself.
@@ -171,7 +185,7 @@ func (k *Kept) keep(ctx context.Context) {
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
-		case <-k.lost:
+		case <-k.wake:
 		case <-ctx.Done():
 			timer.Stop()
 			return
@@ -188,23 +202,44 @@ func (k *Kept) keep(ctx context.Context) {
 }
 
 func (k *Kept) renew(ctx context.Context) error {
-	err := k.conn.Renew(ctx, k.ID())
-	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		var id clientv3.LeaseID
-		if id, err = k.conn.Grant(ctx, k.lease); err == nil {
-			k.log.Warn("a lease of etcd had ended: there is another one", "op", "renew")
-			k.mu.Lock()
-			k.id = id
-			k.mu.Unlock()
-			k.owed = true
+	k.mu.Lock()
+	id, replace := k.id, k.replace
+	k.mu.Unlock()
+	if !replace {
+		try, cancel := context.WithTimeout(ctx, k.lease/3) // a member that waits for a leader that is gone must not cost the lease
+		err := k.conn.Renew(try, id)
+		cancel()
+		switch {
+		case errors.Is(err, rpctypes.ErrLeaseNotFound):
+			k.log.Warn("a lease of etcd has ended: there will be another one", "op", "renew")
+		case err != nil || !k.owed:
+			return err
+		default:
+			return k.settle(ctx, id)
 		}
 	}
-	if err != nil || !k.owed {
+	another, err := k.conn.Grant(ctx, k.lease)
+	if err != nil {
 		return err
 	}
-	if err := k.again(ctx, k.ID()); err != nil {
+	k.mu.Lock()
+	k.id, k.replace = another, false
+	k.mu.Unlock()
+	if k.past == 0 {
+		k.past = id
+	}
+	k.owed = true
+	return k.settle(ctx, another)
+}
+
+// settle writes anew what hung on the lease before, and ends that.
+func (k *Kept) settle(ctx context.Context, id clientv3.LeaseID) error {
+	if err := k.again(ctx, id); err != nil {
 		return fmt.Errorf("write anew what hung on it: %w", err)
 	}
-	k.owed = false
+	if err := k.conn.Revoke(ctx, k.past); err != nil {
+		return err
+	}
+	k.owed, k.past = false, 0
 	return nil
 }

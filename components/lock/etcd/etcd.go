@@ -66,8 +66,10 @@ type locks struct {
 	ended   context.Context
 	end     context.CancelFunc
 
-	mu    sync.Mutex
-	tasks sync.WaitGroup // in the background; with mu
+	mu     sync.Mutex
+	tasks  sync.WaitGroup   // in the background; with mu, as are:
+	queued map[*claim]int64 // those with a place, and the revision that it was made in
+	gates  map[string]*gate // by lock
 
 	first chan struct{}  // holds one while place is looked at
 	place *etcdconn.Kept // what the keys of those who wait hang on; nil: nobody has waited yet
@@ -91,7 +93,7 @@ func Open(ctx context.Context, env components.Env, o Options) (lock.Driver, erro
 		release()
 		return nil, err
 	}
-	l := &locks{conn: conn, release: release, log: env.Logger, options: o, first: make(chan struct{}, 1)}
+	l := &locks{conn: conn, release: release, log: env.Logger, options: o, first: make(chan struct{}, 1), queued: map[*claim]int64{}, gates: map[string]*gate{}}
 	l.ended, l.end = context.WithCancel(context.Background())
 	return l, nil
 }
@@ -309,15 +311,21 @@ func (l *locks) Renew(ctx context.Context, key string, token uint64, lease time.
 	}
 }
 
+// errUnheard is that a lock is not held any more, be it by a try whose answer was lost.
+var errUnheard = errors.New("the token does not hold the lock any more")
+
 func (l *locks) Unlock(ctx context.Context, key string, token uint64) error {
-	at := l.holderKey(key)
-	return l.conn.Do(ctx, etcdconn.Once, func(ctx context.Context, client *clientv3.Client) error {
+	at, tries := l.holderKey(key), 0
+	err := l.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
+		tries++
 		done, err := client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(at), "=", int64(token))).
 			Then(clientv3.OpDelete(at, clientv3.WithPrevKV())).Commit()
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if !done.Succeeded {
+		case !done.Succeeded && tries > 1:
+			return errUnheard
+		case !done.Succeeded:
 			return lock.Lost()
 		}
 		for _, kv := range done.Responses[0].GetResponseDeleteRange().PrevKvs {
@@ -325,6 +333,10 @@ func (l *locks) Unlock(ctx context.Context, key string, token uint64) error {
 		}
 		return nil
 	})
+	if errors.Is(err, errUnheard) {
+		return backend.Unknown(ctx, l.conn.Where(), err)
+	}
+	return err
 }
 
 // revoke ends a lease that nobody needs, in the background.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -25,7 +26,10 @@ type claim struct {
 	record
 	key   string // of the lock
 	place string // its key
-	rev   int64  // in which that was made: its turn comes after those with lesser ones
+
+	placed  bool            // that may be there
+	pending <-chan struct{} // closed when it is known whether it is; nil: that is so
+	rev     int64           // in which it was made: its turn comes after those with lesser ones
 }
 
 // errNoPlace is that etcd has let the place go: its lease had ended.
@@ -39,15 +43,55 @@ func (l *locks) Lock(ctx context.Context, key, owner string, lease time.Duration
 	for waited := false; ; waited = true {
 		c := &claim{locks: l, record: record{owner, lease}, key: key, place: l.waitersKey(key) + rand.Text()}
 		got, err := c.await(ctx, waited)
-		if err == nil {
-			return got, nil
-		}
 		c.leave()
 		switch {
+		case err == nil:
+			return got, nil
 		case ctx.Err() != nil:
 			return got, context.Cause(ctx)
 		case !errors.Is(err, errNoPlace):
 			return got, err
+		}
+	}
+}
+
+// orderly is how long a call lets those before it ask etcd first.
+const orderly = 500 * time.Millisecond
+
+// gate is where calls for one lock wait until those of this instance that came before have asked etcd: else it may hear of them in another
+// order.
+type gate struct {
+	turn  chan struct{} // holds one while somebody asks; who waits to send is served in order
+	users int
+}
+
+// inOrder waits for that, but not for long, and answers what is to be done when this call has asked.
+func (c *claim) inOrder(ctx context.Context) (past func()) {
+	c.mu.Lock()
+	g := c.gates[c.key]
+	if g == nil {
+		g = &gate{turn: make(chan struct{}, 1)}
+		c.gates[c.key] = g
+	}
+	g.users++
+	c.mu.Unlock()
+	timer := time.NewTimer(orderly)
+	defer timer.Stop()
+	entered := false
+	select {
+	case g.turn <- struct{}{}:
+		entered = true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return func() {
+		if entered {
+			<-g.turn
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if g.users--; g.users == 0 {
+			delete(c.gates, c.key)
 		}
 	}
 }
@@ -66,10 +110,27 @@ func (l *locks) lease(ctx context.Context) (*etcdconn.Kept, error) {
 	if l.place != nil {
 		return l.place, nil
 	}
-	// The places that hung on one that has ended are gone: each call sees that itself.
-	place, err := l.conn.Keep(ctx, l.log, l.options.WaitTTL, func(context.Context, clientv3.LeaseID) error { return nil })
+	place, err := l.conn.Keep(ctx, l.log, l.options.WaitTTL, l.move)
 	l.place = place
 	return place, err
+}
+
+// move has the places that there are hang on another lease. Those that hung on one that has ended are gone, as each call sees itself.
+func (l *locks) move(ctx context.Context, lease clientv3.LeaseID) error {
+	l.mu.Lock()
+	queued := maps.Clone(l.queued)
+	l.mu.Unlock()
+	for c, rev := range queued {
+		err := l.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
+			_, err := client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(c.place), "=", rev)).
+				Then(clientv3.OpPut(c.place, c.Owner, clientv3.WithLease(lease))).Commit()
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // enter takes a lock that nobody has or waits for, or that the owner has, and else a place in the queue.
@@ -79,26 +140,23 @@ func (c *claim) enter(ctx context.Context) (got lock.Lease, queued bool, err err
 		if err != nil {
 			return got, false, err
 		}
-		h, n, err := c.queue(ctx, place.ID())
+		q := c.queue(ctx, place)
+		err = q.err
 		switch {
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
 			place.Lost()
-			err = nil
-			if (&backend.Backoff{First: soon}).Wait(ctx) != nil {
-				err = ctx.Err()
-			}
+			err = (&backend.Backoff{First: soon}).Wait(ctx)
 		case err != nil:
-		case n == 0:
+		case q.waiting == 0:
 			if got, err = c.take(ctx, c.key, c.record, c.nobodyWaits(c.key)); err == nil {
 				return got, false, nil
 			}
-		case h != nil && h.Owner == c.Owner:
-			c.leave()
-			if got, err = c.again(ctx, c.key, h, c.Lease); err == nil {
+		case q.holder != nil && q.holder.Owner == c.Owner:
+			if got, err = c.again(ctx, c.key, q.holder, c.Lease); err == nil {
 				return got, false, nil
 			}
-		case n > maxWaits:
-			return got, false, lock.Crowded(fmt.Sprintf("%d calls wait for the lock", maxWaits), c.left(ctx, h))
+		case q.waiting > maxWaits:
+			return got, false, lock.Crowded(fmt.Sprintf("%d calls wait for the lock", maxWaits), c.left(ctx, q.holder))
 		default:
 			return got, true, nil
 		}
@@ -108,27 +166,77 @@ func (c *claim) enter(ctx context.Context) (got lock.Lease, queued bool, err err
 	}
 }
 
-// queue gets a place, unless the lock is free, and answers who has the lock and how many wait by then: none if it is free.
-func (c *claim) queue(ctx context.Context, place clientv3.LeaseID) (h *holder, waiting int64, err error) {
-	at := c.holderKey(c.key)
-	err = c.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
-		done, err := client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(at), "=", 0), c.nobodyWaits(c.key)).
-			Else(clientv3.OpPut(c.place, c.Owner, clientv3.WithLease(place)), clientv3.OpGet(at), clientv3.OpGet(c.place),
-				clientv3.OpGet(c.waitersKey(c.key), clientv3.WithPrefix(), clientv3.WithCountOnly())).Commit()
-		if err != nil || done.Succeeded {
-			h, waiting = nil, 0
-			return err
-		}
-		c.rev, waiting = done.Responses[2].GetResponseRange().Kvs[0].CreateRevision, done.Responses[3].GetResponseRange().Count
-		h, err = c.holder(done.Responses[1].GetResponseRange().Kvs)
-		return err
-	})
-	return h, waiting, err
+// queued is what came of asking for a place.
+type queued struct {
+	holder  *holder // who has the lock
+	waiting int64   // calls by now; none if the lock is free
+	rev     int64   // in which the place was made
+	err     error
 }
 
-// leave gives the place up, in the background.
+// queue gets a place, unless the lock is free. It goes on when ctx has ended: what became of it must be known, to be undone.
+func (c *claim) queue(ctx context.Context, kept *etcdconn.Kept) (q queued) {
+	done, pending := make(chan queued, 1), make(chan struct{})
+	c.mu.Lock()
+	if c.ended.Err() != nil {
+		c.mu.Unlock()
+		return queued{err: errClosed}
+	}
+	c.placed, c.pending = true, pending
+	c.tasks.Go(func() {
+		defer close(pending)
+		q, tries := c.ask(context.WithoutCancel(ctx), kept.ID())
+		if tries > 1 || etcdconn.Away(q.err) {
+			kept.Replace() // or a place may be made when nobody wants it any more
+		}
+		done <- q
+	})
+	c.mu.Unlock()
+	select {
+	case q = <-done:
+	case <-ctx.Done():
+		return queued{err: ctx.Err()}
+	}
+	c.pending = nil
+	if q.err == nil && q.waiting > 0 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.rev, c.queued[c] = q.rev, q.rev
+	} else {
+		c.placed = q.err != nil
+	}
+	return q
+}
+
+func (c *claim) ask(ctx context.Context, lease clientv3.LeaseID) (q queued, tries int) {
+	at := c.holderKey(c.key)
+	q.err = c.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) (err error) {
+		tries++
+		done, err := client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(at), "=", 0), c.nobodyWaits(c.key)).
+			Else(clientv3.OpPut(c.place, c.Owner, clientv3.WithLease(lease)), clientv3.OpGet(at), clientv3.OpGet(c.place),
+				clientv3.OpGet(c.waitersKey(c.key), clientv3.WithPrefix(), clientv3.WithCountOnly())).Commit()
+		if err != nil || done.Succeeded {
+			return err
+		}
+		q.rev, q.waiting = done.Responses[2].GetResponseRange().Kvs[0].CreateRevision, done.Responses[3].GetResponseRange().Count
+		q.holder, err = c.holder(done.Responses[1].GetResponseRange().Kvs)
+		return err
+	})
+	return q, tries
+}
+
+// leave gives the place up, if there is one, in the background.
 func (c *claim) leave() {
+	c.mu.Lock()
+	delete(c.queued, c)
+	c.mu.Unlock()
+	if !c.placed {
+		return
+	}
 	c.later(func(ctx context.Context) error {
+		if c.pending != nil {
+			<-c.pending
+		}
 		return c.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
 			_, err := client.Delete(ctx, c.place)
 			return err
@@ -142,7 +250,9 @@ func (c *claim) await(ctx context.Context, waited bool) (got lock.Lease, err err
 		if queued {
 			got, err = c.turn(ctx)
 		} else {
+			past := c.inOrder(ctx)
 			got, queued, err = c.enter(ctx)
+			past()
 		}
 		waited = waited || queued
 		switch {
@@ -165,12 +275,11 @@ func (c *claim) turn(ctx context.Context) (got lock.Lease, err error) {
 	case err != nil:
 		return got, err
 	case h != nil && h.Owner == c.Owner:
-		if got, err = c.again(ctx, c.key, h, c.Lease); err == nil {
-			c.leave()
-		}
-		return got, err
+		return c.again(ctx, c.key, h, c.Lease)
 	case h == nil && before == "":
-		return c.take(ctx, c.key, c.record, clientv3.Compare(clientv3.CreateRevision(c.place), "=", c.rev), clientv3.OpDelete(c.place))
+		got, err = c.take(ctx, c.key, c.record, clientv3.Compare(clientv3.CreateRevision(c.place), "=", c.rev), clientv3.OpDelete(c.place))
+		c.placed = err != nil
+		return got, err
 	}
 	return got, c.change(ctx, before, revision)
 }

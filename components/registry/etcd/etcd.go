@@ -64,6 +64,12 @@ type entry struct {
 	Since    int64             `json:"since,omitempty"` // revision in which it was written first, if that was before this one
 }
 
+// owned is a record of this instance, and the revision in which it was written last.
+type owned struct {
+	entry
+	revision int64
+}
+
 // driver keeps records on one lease.
 type driver struct {
 	conn    *etcdconn.Conn
@@ -74,7 +80,7 @@ type driver struct {
 	kept    *etcdconn.Kept
 
 	busy chan struct{}    // holds one while what is own changes
-	own  map[string]entry // by key
+	own  map[string]owned // by key
 
 	ended   context.Context
 	end     context.CancelFunc
@@ -95,7 +101,7 @@ func Open(ctx context.Context, env components.Env, o Options) (registry.Driver, 
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{conn: conn, release: release, log: env.Logger, prefix: o.Prefix, holder: rand.Text(), busy: make(chan struct{}, 1), own: map[string]entry{}}
+	d := &driver{conn: conn, release: release, log: env.Logger, prefix: o.Prefix, holder: rand.Text(), busy: make(chan struct{}, 1), own: map[string]owned{}}
 	d.ended, d.end = context.WithCancel(context.Background())
 	if err = conn.CheckWritable(ctx, o.Prefix); err == nil {
 		d.kept, err = conn.Keep(ctx, env.Logger, o.TTL, d.writeAll)
@@ -154,34 +160,62 @@ func (d *driver) register(ctx context.Context, key string, e entry) error {
 		return err
 	}
 	defer func() { <-d.busy }()
-	if before, ok := d.own[key]; ok && before.Weight == e.Weight && maps.Equal(before.Metadata, e.Metadata) {
+	before := d.own[key]
+	if before.Weight == e.Weight && maps.Equal(before.Metadata, e.Metadata) {
 		e.Since = before.Since
 	}
-	written, err := d.write(ctx, key, e, d.kept.ID())
+	revision, err := d.write(ctx, key, e, before.revision, d.kept.ID())
 	if err != nil {
 		return err
 	}
 	if e.Since == 0 {
-		e.Since = written
+		e.Since = revision
 	}
-	d.own[key] = e
+	d.own[key] = owned{e, revision}
 	return nil
 }
 
-// write writes a record, and answers the revision.
-func (d *driver) write(ctx context.Context, key string, e entry, lease clientv3.LeaseID) (revision int64, err error) {
+// write writes a record in place of the one of a revision (0: none), or whatever else this instance has written, and answers the new
+// revision.
+func (d *driver) write(ctx context.Context, key string, e entry, at int64, lease clientv3.LeaseID) (revision int64, err error) {
 	value, err := json.Marshal(e)
 	if err != nil {
 		return 0, err
 	}
-	err = d.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
-		done, err := client.Put(ctx, key, string(value), clientv3.WithLease(lease))
-		if err == nil {
-			revision = done.Header.Revision
+	return d.change(ctx, key, at, clientv3.OpPut(key, string(value), clientv3.WithLease(lease)))
+}
+
+// change does something with a key of this instance's if it is as it was in a revision, and else as it is. Was that done twice, or is it
+// not known whether it was, a try may yet be done, some time.
+func (d *driver) change(ctx context.Context, key string, at int64, op clientv3.Op) (revision int64, err error) {
+	tries := 0
+	for {
+		done := false
+		err = d.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
+			tries++
+			got, err := client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", at)).Then(op).Else(clientv3.OpGet(key, clientv3.WithKeysOnly())).Commit()
+			if err != nil {
+				return err
+			}
+			if done = got.Succeeded; done {
+				revision = got.Header.Revision
+				return nil
+			}
+			at = 0
+			for _, kv := range got.Responses[0].GetResponseRange().Kvs {
+				at = kv.ModRevision
+			}
+			return nil
+		})
+		if err == nil && !done {
+			tries--
+			continue
 		}
-		return err
-	})
-	return revision, err
+		if tries > 1 || etcdconn.Away(err) || ctx.Err() != nil {
+			d.kept.Replace()
+		}
+		return revision, err
+	}
 }
 
 // writeAll writes what is own anew, on another lease than before.
@@ -190,10 +224,12 @@ func (d *driver) writeAll(ctx context.Context, lease clientv3.LeaseID) error {
 		return err
 	}
 	defer func() { <-d.busy }()
-	for key, e := range d.own {
-		if _, err := d.write(ctx, key, e, lease); err != nil {
+	for key, o := range d.own {
+		revision, err := d.write(ctx, key, o.entry, o.revision, lease)
+		if err != nil {
 			return err
 		}
+		d.own[key] = owned{o.entry, revision}
 	}
 	return nil
 }
@@ -204,11 +240,10 @@ func (d *driver) Deregister(ctx context.Context, s registry.Service, address str
 	}
 	defer func() { <-d.busy }()
 	key := d.key(s, address)
+	at := d.own[key].revision
 	delete(d.own, key) // first: it must not be put back
-	return d.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
-		_, err := client.Delete(ctx, key)
-		return err
-	})
+	_, err := d.change(ctx, key, at, clientv3.OpDelete(key))
+	return err
 }
 
 // list is what the keys of a service's records begin with.
