@@ -304,6 +304,18 @@ func TestAnswersThatAreLost(t *testing.T) {
 	}
 }
 
+// TestAServerThatDoesNotAnswer: that its time is over is said to nobody as if it were the caller's.
+func TestAServerThatDoesNotAnswer(t *testing.T) {
+	o := server(t)
+	w := wiretest.New(t, o.Addresses[0])
+	o.Addresses, o.ConnectTimeout, o.Timeout = []string{w.Addr()}, 100*time.Millisecond, 100*time.Millisecond
+	w.Set(wiretest.Stalled)
+	_, _, err := postgresconn.Open(t.Context(), env(), o)
+	if !errors.Is(err, components.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestWhatIsInAnothersWayIsRepeated(t *testing.T) {
 	o := server(t)
 	c := open(t, o)

@@ -1,0 +1,201 @@
+package backends_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/integration/harness"
+	"github.com/outrigger-mesh/outrigger/integration/servers"
+	client "github.com/outrigger-mesh/outrigger/sdk/go"
+)
+
+// postgresConfig has the options of the connection in place of OPTIONS.
+func postgresConfig(options string) string {
+	return strings.ReplaceAll(`state: {default: {driver: postgres, options: {postgres: {OPTIONS}}}}
+lock: {default: {driver: postgres, options: {postgres: {OPTIONS}}}}
+sequence: {default: {driver: postgres, options: {postgres: {OPTIONS}}}}
+`, "OPTIONS", options)
+}
+
+func postgresOptions(s *servers.Server, user, password string) string {
+	return fmt.Sprintf(`addresses: %s, user: %q, password: %q, timeout: 1s, connect_timeout: 1s`, addresses(s.Addrs()), user, password)
+}
+
+// TestPostgresFaults: the server is restarted, killed and frozen under a load on values, locks and numbers of two sidecars of one application.
+func TestPostgresFaults(t *testing.T) {
+	s := servers.Run(t, "postgres")
+	pair := []*harness.Sidecar{}
+	for range 2 {
+		pair = append(pair, harness.Start(t, harness.Options{App: "app", Config: postgresConfig(postgresOptions(s, s.User, s.Password))}))
+	}
+	l := newLoad(t)
+	numbers, holders, writes, versions := numbers{given: map[int64]bool{}}, holders{}, writes{acked: map[string]int{}}, serials{last: map[string]int64{}}
+	for i, sidecar := range pair {
+		c := sidecar.Client()
+		for w := range 2 {
+			l.worker(func(ctx context.Context) error {
+				lease, err := c.Lock("").Lock(ctx, client.LockRequest{Name: "l", Lease: 20 * time.Second})
+				if err != nil {
+					return err
+				}
+				holders.enter(t, lease.Token)
+				time.Sleep(time.Millisecond)
+				holders.leave()
+				return unlocked(ctx, c, lease.Token)
+			})
+			l.worker(func(ctx context.Context) error {
+				return numbers.draw(t, func() (int64, error) {
+					row, err := c.Sequence("").Next(ctx, "k", 1)
+					return row.First, err
+				})
+			})
+			key, n := fmt.Sprintf("key%d-%d", i, w), 0
+			l.worker(func(ctx context.Context) error {
+				n++
+				version, err := c.State("").Set(ctx, key, client.Item{Value: []byte(strconv.Itoa(n))})
+				if err == nil {
+					writes.set(key, n)
+					versions.grows(t, key, version)
+				}
+				return err
+			})
+		}
+	}
+	harness.Eventually(t, patience, func() error {
+		holders.mu.Lock()
+		defer holders.mu.Unlock()
+		if holders.times < 20 {
+			return fmt.Errorf("the lock was given %d times", holders.times)
+		}
+		return nil
+	})
+	before := running(t, pair...)
+	node := s.Nodes[0]
+	for _, fault := range []struct {
+		name        string
+		lose, bring func() error
+	}{
+		{"restart", node.Stop, func() error { return node.Start(t.Context()) }},
+		{"kill -9", node.Kill, func() error { return node.Start(t.Context()) }},
+		{fmt.Sprintf("frozen %s", frozen), func() error {
+			err := node.Freeze()
+			time.Sleep(frozen)
+			return err
+		}, node.Thaw},
+	} {
+		told := l.during(func() {
+			check(t, fault.lose())
+			check(t, fault.bring())
+		})()
+		lost := writes.lost(t, func(key string) (string, error) {
+			item, err := pair[0].Client().State("").Get(t.Context(), key)
+			return string(item.Value), err
+		})
+		more := settled(t, before, pair...)
+		l.mu.Lock()
+		fmt.Printf("postgres %s: acked %d lost %d | %s | goroutines %+d\n", fault.name, l.acked, lost, told, more)
+		l.mu.Unlock()
+	}
+	l.end()
+}
+
+// unlocked frees the lock. That it is not held any more is no fault of a call that was repeated because nobody knew of the first.
+func unlocked(ctx context.Context, c *client.Client, token uint64) error {
+	for again := false; ; again = true {
+		err := c.Lock("").Unlock(ctx, "l", token)
+		if err == nil || again && client.Reason(err) == "LOCK_LOST" {
+			return nil
+		}
+		if ctx.Err() != nil || client.Reason(err) == "LOCK_LOST" {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// serials are the numbers that versions begin with.
+type serials struct{ last map[string]int64 }
+
+// grows holds that a key's versions do. For one writer a key.
+func (s *serials) grows(t *testing.T, key, version string) {
+	number, _, _ := strings.Cut(version, "-")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n <= s.last[key] {
+		t.Errorf("%s: version %q after %d", key, version, s.last[key])
+	}
+	s.last[key] = n
+}
+
+// TestPostgresRefuses: whoever may not use the server is told so, by the component and with the server's cause, and the secret is nowhere.
+func TestPostgresRefuses(t *testing.T) {
+	s := servers.Run(t, "postgres")
+	const canary = "canary-4711-password"
+	for name, c := range map[string]struct{ options, want string }{
+		"wrong password": {postgresOptions(s, s.User, canary), "password authentication failed"},
+		"no permission":  {postgresOptions(s, s.Limited, s.LimitedPassword), "permission denied"},
+		"wrong CA":       {postgresOptions(s, s.User, s.Password) + ", tls: {enabled: true}", "certificate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			began := time.Now()
+			sidecar := harness.Start(t, harness.Options{App: "app", Config: postgresConfig(c.options)})
+			var err error
+			harness.Eventually(t, 5*time.Second, func() error {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if _, err = sidecar.Client().State("").Get(ctx, "k"); err == nil || !strings.Contains(err.Error(), c.want) {
+					return fmt.Errorf("it answers %v", err)
+				}
+				return nil
+			})
+			took := time.Since(began)
+			for _, want := range []string{`state "default"`, s.Addr(), c.want} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("no %q in %v", want, err)
+				}
+			}
+			texts := []string{err.Error(), sidecar.Output()}
+			for _, path := range []string{"/metrics", "/info", "/readyz", "/readyz/outbound"} {
+				texts = append(texts, get(t, sidecar, path))
+			}
+			_ = filepath.WalkDir(sidecar.DataDir, func(path string, entry os.DirEntry, _ error) error {
+				if entry.Type().IsRegular() {
+					text, _ := os.ReadFile(path)
+					texts = append(texts, string(text))
+				}
+				return nil
+			})
+			for _, text := range texts {
+				for _, secret := range []string{canary, s.Password, s.LimitedPassword} {
+					if strings.Contains(text, secret) {
+						t.Errorf("a secret is in %.300q", text)
+					}
+				}
+			}
+			fmt.Printf("postgres %s: told after %.1f s: %.160s\n", name, took.Seconds(), err)
+		})
+	}
+}
+
+// TestPostgresMayLose: a server that does not keep what it acknowledges is refused, unless that is allowed.
+func TestPostgresMayLose(t *testing.T) {
+	s := servers.Run(t, "postgres", "fsync=off")
+	options := postgresOptions(s, s.User, s.Password)
+	sidecar := harness.Start(t, harness.Options{App: "app", Config: postgresConfig(options)})
+	harness.Eventually(t, patience, func() error {
+		if _, err := sidecar.Client().State("").Get(t.Context(), "k"); err == nil || !strings.Contains(err.Error(), "fsync = off") {
+			return fmt.Errorf("it answers %v", err)
+		}
+		return nil
+	})
+	allowed := harness.Start(t, harness.Options{App: "app", Config: postgresConfig(options + ", allow_loss: true")})
+	harness.Eventually(t, patience, func() error {
+		_, err := allowed.Client().State("").Set(t.Context(), "k", client.Item{})
+		return err
+	})
+}
