@@ -144,6 +144,27 @@ func TestRedisFailover(t *testing.T) {
 	l.end()
 }
 
+// TestRedisWithoutReplicas acknowledges nothing: what only the primary has would be lost with it.
+func TestRedisWithoutReplicas(t *testing.T) {
+	s := servers.Run(t, "redis-sentinel")
+	api := harness.Start(t, harness.Options{App: "app", Config: redisConfig(redisSentinels(s))}).Client()
+	set := func() error {
+		_, err := api.State("").Set(t.Context(), "k", client.Item{Value: []byte("v")})
+		return err
+	}
+	check(t, set())
+	for _, n := range s.Nodes[1:3] {
+		check(t, n.Freeze())
+	}
+	began := time.Now()
+	err := set()
+	took := time.Since(began)
+	if !errors.Is(err, client.ErrUnavailable) || client.Reason(err) != "BACKEND_OUTCOME_UNKNOWN" {
+		t.Errorf("a write that no replica has: %v", err)
+	}
+	fmt.Printf("redis without replicas: refused after %.1f s\n", took.Seconds())
+}
+
 // redisPrimary is the node that the sentinels take for the primary.
 func redisPrimary(t *testing.T, s *servers.Server) (primary *servers.Node) {
 	t.Helper()

@@ -156,3 +156,92 @@ func TestWhoIsRefusedIsTold(t *testing.T) {
 		t.Errorf("without permission: %v", err)
 	}
 }
+
+// TestAConnectionThatIsTurnedAwayIsAnError of each command, and not taken for their success.
+func TestAConnectionThatIsTurnedAwayIsAnError(t *testing.T) {
+	o := redistest.Options(t, "redis-tls")
+	admin := redistest.Open(t, o).Redis()
+	user := func(password string) {
+		t.Helper()
+		if err := admin.Do(t.Context(), "acl", "setuser", "turned", "reset", "on", ">"+password, "~*", "+@all").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	user("before")
+	defer admin.Do(context.WithoutCancel(t.Context()), "acl", "deluser", "turned")
+	o.User, o.Password = "turned", "before"
+	c := redistest.Open(t, o)
+	set := func() error {
+		return c.Do(t.Context(), redisconn.Write, "turned", redis.NewStatusCmd(t.Context(), "set", "turned", "x", "ex", 60))
+	}
+	if err := set(); err != nil {
+		t.Fatal(err)
+	}
+	user("after")
+	if err := admin.Do(t.Context(), "client", "kill", "user", "turned").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		var d *components.Detail
+		if err := set(); !errors.As(err, &d) || d.Reason != backend.ReasonRefused && d.Reason != backend.ReasonOutcomeUnknown {
+			t.Errorf("a write: %v", err)
+		}
+	}
+}
+
+// TestASlotMoves to another server of the cluster, and commands follow it.
+func TestASlotMoves(t *testing.T) {
+	o := redistest.Options(t, "redis-cluster")
+	c := redistest.Open(t, o)
+	const key = "a slot without other keys"
+	set := func() {
+		t.Helper()
+		if err := c.Do(t.Context(), redisconn.Write, key, redis.NewStatusCmd(t.Context(), "set", key, "x")); err != nil {
+			t.Error(err)
+		}
+	}
+	set()
+	nodes, ids := map[string]*redis.Client{}, map[string]string{}
+	for _, addr := range o.Addresses {
+		node := redis.NewClient(&redis.Options{Addr: addr})
+		defer node.Close()
+		id, err := node.Do(t.Context(), "cluster", "myid").Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes[addr], ids[addr] = node, id
+	}
+	slot := nodes[o.Addresses[0]].ClusterKeySlot(t.Context(), key).Val()
+	all, err := nodes[o.Addresses[0]].ClusterSlots(t.Context()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var owner string
+	for _, s := range all {
+		if int64(s.Start) <= slot && slot <= int64(s.End) {
+			owner = s.Nodes[0].Addr
+		}
+	}
+	move := func(to string) {
+		t.Helper()
+		if err := c.Do(t.Context(), redisconn.Write, key, redis.NewIntCmd(t.Context(), "del", key)); err != nil { // a slot with keys is not given away like that
+			t.Fatal(err)
+		}
+		for _, addr := range append([]string{to}, o.Addresses...) {
+			if err := nodes[addr].Do(t.Context(), "cluster", "setslot", slot, "node", ids[to]).Err(); err != nil {
+				t.Fatal(addr, err)
+			}
+		}
+	}
+	for _, addr := range o.Addresses {
+		if addr != owner {
+			move(addr)
+			crowd(t, 1, func(int) error {
+				return c.Do(t.Context(), redisconn.Read, key, redis.NewIntCmd(t.Context(), "exists", key))
+			})
+			set()
+		}
+	}
+	move(owner)
+	set()
+}
