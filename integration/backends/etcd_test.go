@@ -1,0 +1,164 @@
+package backends_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/integration/harness"
+	"github.com/outrigger-mesh/outrigger/integration/servers"
+	client "github.com/outrigger-mesh/outrigger/sdk/go"
+)
+
+func etcdConfig(s *servers.Server) string {
+	return strings.ReplaceAll(`mesh: {registry: default, inbound: {advertise: 127.0.0.1}}
+registry: {default: {driver: etcd, options: {etcd: ETCD, ttl: 3s}}}
+config: {default: {driver: etcd, options: {etcd: ETCD}}}
+lock: {default: {driver: etcd, options: {etcd: ETCD, wait_ttl: 2s}}}
+sequence: {default: {driver: etcd, options: {etcd: ETCD}}}
+`, "ETCD", "{addresses: "+addresses(s.Addrs())+", timeout: 3s}")
+}
+
+// etcdAsk asks a member over HTTP.
+func etcdAsk(addr, path, body string, out any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+path, bytes.NewBufferString(body))
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", res.Status, text)
+	}
+	if err == nil && out != nil {
+		err = json.Unmarshal(text, out)
+	}
+	return err
+}
+
+// etcdLeader waits until one of the members is the leader of all that run.
+func etcdLeader(t *testing.T, s *servers.Server) (leader *servers.Node) {
+	t.Helper()
+	harness.Eventually(t, patience, func() error {
+		for _, n := range s.Nodes {
+			var status struct {
+				Leader string
+				Header struct {
+					MemberID string `json:"member_id"`
+				}
+			}
+			if etcdAsk(n.Addr, "/v3/maintenance/status", "{}", &status) == nil && status.Leader == status.Header.MemberID {
+				leader = n
+				return nil
+			}
+		}
+		return fmt.Errorf("there is no leader")
+	})
+	return leader
+}
+
+// TestEtcdFaults: the leader is killed, and frozen, under a load on locks, numbers and configuration of two sidecars of one application.
+func TestEtcdFaults(t *testing.T) {
+	s := servers.Run(t, "etcd-cluster")
+	pair := []*harness.Sidecar{}
+	for range 2 {
+		pair = append(pair, harness.Start(t, harness.Options{App: "app", Config: etcdConfig(s)}))
+	}
+	l := newLoad(t)
+	numbers, holders, writes := numbers{given: map[int64]bool{}}, holders{}, writes{acked: map[string]int{}}
+	for i, sidecar := range pair {
+		c := sidecar.Client()
+		for w := range 2 {
+			l.worker(func(ctx context.Context) error {
+				lease, err := c.Lock("").Lock(ctx, client.LockRequest{Name: "l", Lease: 20 * time.Second})
+				if err != nil {
+					return err
+				}
+				holders.enter(t, lease.Token)
+				time.Sleep(time.Millisecond)
+				holders.leave()
+				return c.Lock("").Unlock(ctx, "l", lease.Token)
+			})
+			l.worker(func(ctx context.Context) error {
+				return numbers.draw(t, func() (int64, error) {
+					row, err := c.Sequence("").Next(ctx, "k", 1)
+					return row.First, err
+				})
+			})
+			key, n := fmt.Sprintf("key%d-%d", i, w), 0
+			l.worker(func(ctx context.Context) error {
+				n++
+				_, err := c.Config("").Set(ctx, client.ConfigItem{Key: key, Value: []byte(strconv.Itoa(n))})
+				if err == nil {
+					writes.set(key, n)
+				}
+				return err
+			})
+		}
+	}
+	harness.Eventually(t, patience, func() error {
+		if holders.mu.Lock(); holders.times < 20 {
+			defer holders.mu.Unlock()
+			return fmt.Errorf("the lock was given %d times", holders.times)
+		}
+		holders.mu.Unlock()
+		return nil
+	})
+	before := running(t, pair...)
+
+	reader := pair[0].Client().Config("")
+	report := func(what, told string) {
+		lost := writes.lost(t, func(key string) (string, error) {
+			var item client.ConfigItem
+			harness.Eventually(t, patience, func() (err error) {
+				if item, err = reader.Get(t.Context(), key); err == nil && item.Stale {
+					err = fmt.Errorf("%s is stale", key)
+				}
+				return err
+			})
+			return string(item.Value), nil
+		})
+		more := settled(t, before, pair...)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		fmt.Printf("etcd %s: acked %d lost %d | %s | goroutines %+d\n", what, l.acked, lost, told, more)
+	}
+	for range 2 {
+		leader := etcdLeader(t, s)
+		told := l.during(func() {
+			if err := leader.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		})()
+		if err := leader.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		report("kill -9 of the leader", told)
+	}
+	leader := etcdLeader(t, s)
+	began := time.Now()
+	told := l.during(func() {
+		if err := leader.Freeze(); err != nil {
+			t.Fatal(err)
+		}
+	})()
+	time.Sleep(frozen - time.Since(began))
+	if err := leader.Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	report(fmt.Sprintf("leader frozen %s", frozen), told)
+	l.end()
+}
