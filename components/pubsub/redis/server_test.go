@@ -1,0 +1,192 @@
+//go:build servers
+
+package redis_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	library "github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
+	"github.com/outrigger-mesh/outrigger/components/internal/redisconn/redistest"
+	"github.com/outrigger-mesh/outrigger/components/pubsub"
+	"github.com/outrigger-mesh/outrigger/components/pubsub/pubsubtest"
+	"github.com/outrigger-mesh/outrigger/components/pubsub/redis"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func options(t testing.TB, kind string) redis.Options {
+	o, _ := pubsub.Drivers.Defaults("redis")
+	options := o.(redis.Options)
+	options.Redis = redistest.Options(t, kind)
+	return options
+}
+
+func open(t testing.TB, env components.Env, o redis.Options) pubsub.Driver {
+	t.Helper()
+	if err := o.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	d, err := redis.Open(context.WithoutCancel(t.Context()), env, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestConformance(t *testing.T) {
+	for _, kind := range redistest.All {
+		t.Run(kind, func(t *testing.T) {
+			env := redistest.Env(t)
+			pubsubtest.Run(t, func(t *testing.T) pubsubtest.Opener {
+				return func(t *testing.T, p pubsub.Policy) pubsub.Driver {
+					o := options(t, kind)
+					o.Delivery = p
+					return open(t, env, o)
+				}
+			})
+		})
+	}
+}
+
+// one is a driver behind its front, in a namespace of its own.
+func one(t *testing.T, env components.Env, o redis.Options) (*pubsub.PubSub, components.Caller) {
+	t.Helper()
+	d := open(t, env, o)
+	t.Cleanup(func() { componenttest.Close(t, d) })
+	return pubsub.New(componenttest.Component("pubsub", d), pubsub.Options{}), components.Caller{Namespace: "test-" + strings.ToLower(rand.Text()[:8]), App: "app"}
+}
+
+func subscribe(t *testing.T, p *pubsub.PubSub, c components.Caller) *pubsub.Stream {
+	t.Helper()
+	s, err := p.Subscribe(t.Context(), c, pubsub.SubscribeOptions{Topic: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Grant(1000, 0); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func publish(t *testing.T, p *pubsub.PubSub, c components.Caller, text string) {
+	t.Helper()
+	if _, err := p.Publish(t.Context(), c, pubsub.NewEvent{Topic: "t", Event: pubsub.Event{Data: []byte(text), OrderingKey: "k"}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func want(t *testing.T, s *pubsub.Stream, text string, attempt int) {
+	t.Helper()
+	all, err := s.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 1 || string(all[0].Event.Data) != text || all[0].Attempt != attempt {
+		t.Fatalf("came %d, the first %q, attempt %d; want %q, attempt %d", len(all), all[0].Event.Data, all[0].Attempt, text, attempt)
+	}
+	if err := s.Ack(all[0].ID); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A server that has lost its data is told of the group again, which is said once, and goes on with what is published then.
+func TestAGroupThatTheServerHasLostIsMadeAgain(t *testing.T) {
+	o, env := options(t, "redis"), redistest.Env(t)
+	var log lines
+	env.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	o.SessionTimeout = 300 * time.Millisecond
+	p, c := one(t, env, o)
+	s := subscribe(t, p, c)
+	publish(t, p, c, "before")
+	want(t, s, "before", 1)
+	client := redistest.Open(t, o.Redis).Redis()
+	for _, key := range client.Keys(t.Context(), o.Redis.Keys("pubsub", env.ID.Name)+"*").Val() {
+		if err := client.Del(t.Context(), key).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(3 * o.SessionTimeout) // some tries
+	publish(t, p, c, "after")
+	want(t, s, "after", 1)
+	s.Close()
+	if n := strings.Count(log.String(), "lost a group"); n != 1 {
+		t.Errorf("it is said %d times:\n%s", n, log.String())
+	}
+}
+
+func TestAServerThatForgetsIsRefused(t *testing.T) {
+	o, env := options(t, "redis"), redistest.Env(t)
+	client := redistest.Open(t, o.Redis).Redis()
+	set := func(value string) {
+		if err := client.ConfigSet(t.Context(), "appendfsync", value).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("everysec")
+	defer set("always")
+	if _, err := redis.Open(t.Context(), env, o); !errors.Is(err, components.ErrPrecondition) || !strings.Contains(err.Error(), "appendfsync") {
+		t.Errorf("it is taken: %v", err)
+	}
+	o.AllowLoss = true
+	componenttest.Close(t, open(t, env, o))
+}
+
+// lines is a log that many write.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func zero(member string) library.Z { return library.Z{Member: member} }
+
+// A consumer that is not heard of loses what it has, which counts as an attempt; what it says then means nothing.
+func TestWhoIsNotHeardOfLosesWhatItHas(t *testing.T) {
+	o, env := options(t, "redis"), redistest.Env(t)
+	o.SessionTimeout = 900 * time.Millisecond
+	p, c := one(t, env, o)
+	first := subscribe(t, p, c)
+	publish(t, p, c, "x")
+	all, err := first.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redistest.Open(t, o.Redis).Redis()
+	base := o.Redis.Keys("pubsub", env.ID.Name) + "g/{" + c.Namespace + "/t}\x00" + c.String() + "/c"
+	for _, name := range client.ZRange(t.Context(), base, 0, -1).Val() { // as if it was frozen
+		if err := client.ZAdd(t.Context(), base, zero(name)).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second := subscribe(t, p, c)
+	want(t, second, "x", 2)
+	if err := first.Ack(all[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, p, c, "y")
+	first.Close()
+	want(t, second, "y", 1)
+	second.Close()
+}
