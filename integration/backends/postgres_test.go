@@ -103,6 +103,7 @@ func TestPostgresFaults(t *testing.T) {
 		l.mu.Unlock()
 	}
 	l.end()
+	fmt.Printf("postgres: after the load goroutines %+d\n", settled(t, before, pair...))
 }
 
 // unlocked frees the lock. That it is not held any more is no fault of a call that was repeated because nobody knew of the first.

@@ -316,6 +316,37 @@ func TestAServerThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// TestThePrimaryIsLookedFor: a server that cannot be written to is left for one that can, at once or when it turns out.
+func TestThePrimaryIsLookedFor(t *testing.T) {
+	o := server(t)
+	dead := wiretest.New(t, o.Addresses[0])
+	dead.Set(wiretest.Cut)
+	o.Addresses, o.Connections = []string{dead.Addr(), o.Addresses[0]}, 1
+	c := open(t, o)
+	if err := c.Install(t.Context(), postgresconn.Part{Name: "test", Steps: []string{"create table things (n bigint)"}}); err != nil {
+		t.Fatal(err)
+	}
+	// As of a primary that has become a replica: a session of it.
+	if err := c.Do(t.Context(), postgresconn.Statement{SQL: "set default_transaction_read_only = on"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Do(t.Context(), postgresconn.Statement{SQL: "insert into things values (1)", Write: true}); err != nil {
+		t.Errorf("a write where the server is no primary any more: %v", err)
+	}
+	for _, sql := range []string{
+		fmt.Sprintf("create role %s login superuser password '%s'", o.Schema, canary),
+		fmt.Sprintf("alter role %s set default_transaction_read_only = on", o.Schema),
+	} {
+		if err := c.Do(t.Context(), postgresconn.Statement{SQL: sql}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.User, o.Password = o.Schema, canary
+	if _, _, err := postgresconn.Open(t.Context(), env(), o); reason(err) != backend.ReasonUnreachable || !strings.Contains(err.Error(), "read-only") {
+		t.Errorf("where none can be written to: %v", err)
+	}
+}
+
 func TestWhatIsInAnothersWayIsRepeated(t *testing.T) {
 	o := server(t)
 	c := open(t, o)
