@@ -3,6 +3,7 @@ package nacosconn
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +19,9 @@ const (
 	maxPage   = 256 << 20       // bytes of an answer over HTTP
 	maxToken  = time.Hour       // a token is not used for longer, whatever the server says
 	loginRest = 2 * time.Second // between two logins: a server that denies is not stormed
+
+	// statusNone is in the error of net/http for what some servers, 2.3.1 for one, say to a wrong password: a status that there is not.
+	statusNone = `malformed HTTP status code "0"`
 )
 
 // door is the HTTP interface: the login, and what gRPC does not have.
@@ -123,6 +127,9 @@ func (d *door) login(ctx context.Context, address string) (string, error) {
 // do asks, and reads the answer as JSON into out.
 func (d *door) do(ctx context.Context, in *http.Request, address, what string, out any) error {
 	answer, err := d.client.Do(in)
+	if err != nil && strings.Contains(err.Error(), statusNone) {
+		return backend.Refused(address, errors.New(what+": the server answers with HTTP status 0, as it does who gives a wrong password"))
+	}
 	if err != nil {
 		return backend.Unreachable(ctx, address, err)
 	}
