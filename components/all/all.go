@@ -14,6 +14,7 @@ import (
 	_ "github.com/outrigger-mesh/outrigger/components/lock/redis"
 	_ "github.com/outrigger-mesh/outrigger/components/pubsub/kafka"
 	_ "github.com/outrigger-mesh/outrigger/components/pubsub/local"
+	_ "github.com/outrigger-mesh/outrigger/components/pubsub/redis"
 	_ "github.com/outrigger-mesh/outrigger/components/registry/etcd"
 	_ "github.com/outrigger-mesh/outrigger/components/registry/file"
 	_ "github.com/outrigger-mesh/outrigger/components/registry/local"
