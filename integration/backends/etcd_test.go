@@ -136,29 +136,97 @@ func TestEtcdFaults(t *testing.T) {
 		defer l.mu.Unlock()
 		fmt.Printf("etcd %s: acked %d lost %d | %s | goroutines %+d\n", what, l.acked, lost, told, more)
 	}
-	for range 2 {
-		leader := etcdLeader(t, s)
-		told := l.during(func() {
-			if err := leader.Kill(); err != nil {
-				t.Fatal(err)
-			}
-		})()
-		if err := leader.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		report("kill -9 of the leader", told)
-	}
 	leader := etcdLeader(t, s)
+	told := l.during(func() { check(t, leader.Kill()) })
+	check(t, leader.Start(t.Context()))
+	report("kill -9 of the leader", told())
+
+	leader = etcdLeader(t, s)
 	began := time.Now()
-	told := l.during(func() {
-		if err := leader.Freeze(); err != nil {
-			t.Fatal(err)
-		}
-	})()
+	told = l.during(func() { check(t, leader.Freeze()) })
 	time.Sleep(frozen - time.Since(began))
-	if err := leader.Thaw(); err != nil {
-		t.Fatal(err)
-	}
-	report(fmt.Sprintf("leader frozen %s", frozen), told)
+	check(t, leader.Thaw())
+	report(fmt.Sprintf("leader frozen %s", frozen), told())
 	l.end()
+}
+
+// TestEtcdRegistryFaults: a record outlives the leader, and comes back when its lease has ended, because its sidecar was stopped or because
+// etcd was.
+func TestEtcdRegistryFaults(t *testing.T) {
+	s := servers.Run(t, "etcd-cluster")
+	r := newSeen(t, etcdConfig(s))
+	leader := etcdLeader(t, s)
+	check(t, leader.Kill())
+	etcdLeader(t, s)
+	check(t, leader.Start(t.Context()))
+	time.Sleep(4 * time.Second) // longer than the lease
+	r.stays("etcd kill -9 of the leader")
+
+	r.stopped("etcd and a sidecar that is stopped")
+
+	for _, n := range s.Nodes {
+		check(t, n.Freeze())
+	}
+	time.Sleep(frozen)
+	for _, n := range s.Nodes {
+		check(t, n.Thaw())
+	}
+	r.comesBack(fmt.Sprintf("etcd frozen %s, all members", frozen), time.Now())
+
+	for _, n := range s.Nodes {
+		check(t, n.Kill())
+	}
+	began := make(chan error, len(s.Nodes))
+	for _, n := range s.Nodes {
+		go func() { began <- n.Start(t.Context()) }()
+	}
+	for range s.Nodes {
+		check(t, <-began)
+	}
+	r.comesBack("etcd kill -9 of all members", time.Now())
+}
+
+// TestEtcdRefuses: a wrong password, and a user who may not, are said within 5 s, and the password nowhere.
+func TestEtcdRefuses(t *testing.T) {
+	const secret = "canary-77ab"
+	s := servers.Run(t, "etcd")
+	harness.Binary(t) // is built outside of what is timed
+	for _, step := range [][2]string{
+		{"/v3/auth/user/add", `{"name": "root", "password": "` + secret + `"}`}, {"/v3/auth/user/add", `{"name": "weak", "password": "` + secret + `"}`},
+		{"/v3/auth/user/grant", `{"user": "root", "role": "root"}`}, {"/v3/auth/enable", `{}`},
+	} {
+		if err := etcdAsk(s.Addr(), step[0], step[1], nil); err != nil && !strings.Contains(err.Error(), "role name already exists") {
+			t.Fatal(step, err)
+		}
+	}
+	for _, c := range []struct{ what, user, password, says string }{
+		{"wrong password", "root", secret + "-wrong", "authentication failed"}, {"no permission", "weak", secret, "permission denied"},
+	} {
+		began := time.Now()
+		sidecar := harness.Start(t, harness.Options{App: "app", Config: fmt.Sprintf(`mesh: {registry: ""}
+lock: {default: {driver: etcd, options: {etcd: {addresses: %s, user: %s, password: "%s"}}}}
+`, addresses(s.Addrs()), c.user, c.password)})
+		var err error
+		harness.Eventually(t, patience, func() error {
+			if _, err = sidecar.Client().Lock("").TryLock(t.Context(), client.LockRequest{Name: "l"}); err == nil || !strings.Contains(err.Error(), c.says) {
+				return fmt.Errorf("try lock: %w", err)
+			}
+			return nil
+		})
+		took := time.Since(began)
+		for _, want := range []string{`lock "default"`, s.Addr()} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v does not name %s", c.what, err, want)
+			}
+		}
+		if took > 5*time.Second {
+			t.Errorf("%s: it took %s until that was said", c.what, took)
+		}
+		for _, shown := range []string{err.Error(), sidecar.Output(), get(t, sidecar, "/info"), get(t, sidecar, "/metrics")} {
+			if strings.Contains(shown, "canary") {
+				t.Errorf("%s: the password is in %s", c.what, shown)
+			}
+		}
+		fmt.Printf("etcd %s: said after %.1f s: %v\n", c.what, took.Seconds(), err)
+	}
 }
