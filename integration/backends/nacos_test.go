@@ -143,6 +143,33 @@ func TestNacos(t *testing.T) {
 	}
 }
 
+// TestNacosTLS: the server is verified, and a connection without TLS is none.
+func TestNacosTLS(t *testing.T) {
+	s := servers.Run(t, "nacos", "nacos.remote.server.rpc.tls.enableTls=true")
+	for _, c := range []struct{ name, tls, want string }{
+		{"right CA", fmt.Sprintf(`{enabled: true, ca: "%s"}`, s.CA), ""}, {"wrong CA", "{enabled: true}", "certificate signed by unknown authority"},
+		{"no TLS", "{}", "127.0.0.1"},
+	} {
+		config := fmt.Sprintf("cache: {default: {driver: memory}}\nconfig: {default: {driver: nacos, options: {nacos: {addresses: %s, tls: %s}}}}\n", addresses(s.Addrs()), c.tls)
+		api := harness.Start(t, harness.Options{App: "app", Config: config}).Client().Config("")
+		began := time.Now()
+		harness.Eventually(t, 5*time.Second, func() error {
+			_, err := api.Set(t.Context(), client.ConfigItem{Key: "k", Value: []byte("v")})
+			if c.want == "" && err == nil || c.want != "" && errors.Is(err, client.ErrUnavailable) && strings.Contains(err.Error(), c.want) && strings.Contains(err.Error(), "config") {
+				return nil
+			}
+			return fmt.Errorf("%s: %w", c.name, err)
+		})
+		if c.want == "" {
+			item, err := api.Get(t.Context(), "k")
+			if err != nil || string(item.Value) != "v" {
+				t.Errorf("%s: %q, %v", c.name, item.Value, err)
+			}
+		}
+		fmt.Printf("nacos %s: after %.1f s\n", c.name, time.Since(began).Seconds())
+	}
+}
+
 // nacosFaults: a server ends and starts, is killed, and is frozen, under a load on the configuration and calls between two sidecars.
 // What is watched, registered and listed is there again within 5 s from when the server answers.
 func nacosFaults(t *testing.T, s *servers.Server) {

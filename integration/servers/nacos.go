@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-var nacos = Kind{Name: "nacos", About: "one Nacos, standalone, without its console; with nacos.core.auth.enabled=true it lets in nacos by the password nacos", Wild: true, install: installNacos, start: startNacos}
+var nacos = Kind{Name: "nacos", About: "one Nacos, standalone, without its console; with nacos.core.auth.enabled=true it lets in nacos by the password nacos, with nacos.remote.server.rpc.tls.enableTls=true gRPC is by TLS", Wild: true, install: installNacos, start: startNacos}
 
 var (
 	//go:embed java/nacos.xml
@@ -36,6 +36,12 @@ func installNacos(ctx context.Context) error { _, err := nacosJars(ctx); return 
 // Its other ports lie at fixed distances from the first.
 const nacosGRPC, nacosClusterGRPC, nacosRaft = 1000, 1001, -1000
 
+// nacosTLS is the setting that has its gRPC ports take TLS alone, with a certificate of their own.
+const (
+	nacosTLSPrefix = "nacos.remote.server.rpc.tls."
+	nacosTLS       = nacosTLSPrefix + "enableTls=true"
+)
+
 func startNacos(ctx context.Context, s *Server) error {
 	dir, err := nacosJars(ctx)
 	if err != nil {
@@ -51,6 +57,13 @@ func startNacos(ctx context.Context, s *Server) error {
 	}
 	if slices.Contains(s.settings, "nacos.core.auth.enabled=true") {
 		s.User, s.Password = "nacos", "nacos"
+	}
+	if slices.Contains(s.settings, nacosTLS) {
+		c, err := s.certificates()
+		if err != nil {
+			return err
+		}
+		s.settings = append(s.settings, nacosTLSPrefix+"compatibility=false", nacosTLSPrefix+"certChainFile=file:"+c.cert, nacosTLSPrefix+"certPrivateKey=file:"+c.key)
 	}
 	n.Ports = map[string]int{"grpc": at + nacosGRPC, "cluster-grpc": at + nacosClusterGRPC, "raft": at + nacosRaft}
 	conf := filepath.Join(n.Name, "conf")

@@ -134,25 +134,29 @@ func (c *Client) run(ctx context.Context, first chan<- error) {
 	}
 }
 
-// connect tries each server once, beginning with any.
-func (c *Client) connect(ctx context.Context) (s *session, err error) {
+// connect tries each server once, beginning with any. One that refuses the login speaks for all.
+func (c *Client) connect(ctx context.Context) (*session, error) {
 	all := slices.Clone(c.options.Addresses)
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	var faults []error
+	var faults error
 	for _, address := range all {
-		if _, err := c.login(ctx, address); err != nil {
-			faults = append(faults, err)
-			continue
+		_, err := c.login(ctx, address)
+		if isRefused(err) {
+			return nil, err
 		}
-		if s, err = connect(ctx, c, address); err == nil {
-			return s, nil
+		if err == nil {
+			var s *session
+			if s, err = connect(ctx, c, address); err == nil {
+				return s, nil
+			}
 		}
-		faults = append(faults, err)
+		if faults == nil {
+			faults = err
+		} else {
+			faults = fmt.Errorf("%w; %w", faults, err)
+		}
 	}
-	if len(faults) == 1 {
-		return nil, faults[0]
-	}
-	return nil, errors.Join(faults...)
+	return nil, faults
 }
 
 func (c *Client) login(ctx context.Context, address string) (string, error) {

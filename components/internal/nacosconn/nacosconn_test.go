@@ -1,14 +1,29 @@
 package nacosconn_test
 
 import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	"go.uber.org/goleak"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/backend"
 	"github.com/outrigger-mesh/outrigger/components/internal/nacosconn"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestOnlyMessagesOfTheSDK: its clients, its logger and its metrics are not in the binary.
 func TestOnlyMessagesOfTheSDK(t *testing.T) {
@@ -67,6 +82,51 @@ func TestKey(t *testing.T) {
 	other.Password = components.Secret("two")
 	if o.Key() == other.Key() {
 		t.Error("two passwords have one key")
+	}
+}
+
+type nobody struct{}
+
+func (nobody) Connected(context.Context) {}
+func (nobody) Pushed(string, []byte)     {}
+
+// TestPasswordsGoToVerifiedServersOnly, and are in no error: here the login is refused, as a real server does it.
+func TestPasswordsGoToVerifiedServersOnly(t *testing.T) {
+	const canary = "canary-91c3"
+	var logins atomic.Int64
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		logins.Add(1)
+		if r.PostFormValue("password") != canary || strings.Contains(r.URL.String(), canary) {
+			t.Errorf("the login is %s %v", r.URL, r.PostForm)
+		}
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = conn.Write([]byte("HTTP/1.1 0 \r\nContent-Length: 0\r\n\r\n"))
+		conn.Close()
+	}))
+	defer server.Close()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(ca, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		ca, want string
+		reason   components.Reason
+		logins   int64
+	}{{"", "certificate", backend.ReasonUnreachable, 0}, {ca, "refuses", backend.ReasonRefused, 1}} {
+		o := nacosconn.Defaults()
+		o.Addresses, o.User, o.Password, o.TLS = []string{server.Listener.Addr().String()}, "app", canary, backend.TLS{Enabled: true, CA: c.ca}
+		client, err := nacosconn.Open(t.Context(), slog.New(slog.DiscardHandler), nacosconn.Config, o, nobody{})
+		client.Close()
+		var d *components.Detail
+		if !errors.As(err, &d) || d.Reason != c.reason || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), canary) || logins.Load() != c.logins {
+			t.Errorf("%v, after %d logins; want %s, %q, after %d", err, logins.Load(), c.reason, c.want, c.logins)
+		}
 	}
 }
 
