@@ -11,8 +11,8 @@ build: ## build bin/outrigger
 run: build ## run a sidecar on configs/hello.yaml with a sample application
 	bin/outrigger run -config configs/hello.yaml -- python3 examples/hello/app.py
 
-demo: ## build and run the shop, and check what it does
-	$(GO) run ./examples/shop/demo
+demo: ## build and run the shop, and check what it does; ON=redis-kafka-nacos: on real servers, installed and started here
+	$(if $(ON),$(GO) run ./integration/servers/cmd $(subst -, ,$(ON)) -- )$(GO) run ./examples/shop/demo$(if $(ON), -on $(ON))
 
 test: ## run the tests that need nothing but Go
 	$(GO) test $(UNIT)

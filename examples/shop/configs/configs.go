@@ -4,6 +4,7 @@ package configs
 import "embed"
 
 // FS has one file for each sidecar: orders.yaml, payments.yaml, shipping.yaml, stock.yaml, shelf-2.yaml and till.yaml.
+// The folder on has what other drivers the shop can run on.
 //
-//go:embed *.yaml
+//go:embed *.yaml on/*.yaml
 var FS embed.FS

@@ -171,7 +171,7 @@ func TestALineThatNeverComes(t *testing.T) {
 
 func TestAShopLeavesNothingBehind(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	s, err := openShop("")
+	s, err := openShop("", drivers{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,10 +4,12 @@
 //	go run ./examples/shop/demo            the whole of it; the last line is "demo: N checks, M failed"
 //	go run ./examples/shop/demo -breaks    each check once with a fault caused on purpose, which it must see
 //	DEMO_BREAK=cache-ttl go run ./examples/shop/demo
+//	go run ./integration/servers/cmd redis kafka nacos -- go run ./examples/shop/demo -on redis-kafka-nacos
 package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,10 +24,11 @@ import (
 
 func main() {
 	breaks := flag.Bool("breaks", false, "cause a fault for each check, and see it fail")
+	name := flag.String("on", "", "run the shop on other drivers: those of a file in examples/shop/configs/on, whose servers the environment names")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	ok, err := demo(ctx, os.Stdout, *breaks, os.Getenv("DEMO_BREAK"))
+	ok, err := demo(ctx, os.Stdout, *name, *breaks, os.Getenv("DEMO_BREAK"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 	}
@@ -35,7 +38,11 @@ func main() {
 }
 
 // demo builds the programs and runs what is asked for.
-func demo(ctx context.Context, out io.Writer, breaks bool, broken string) (ok bool, err error) {
+func demo(ctx context.Context, out io.Writer, name string, breaks bool, broken string) (ok bool, err error) {
+	on, err := driversOn(name)
+	if err != nil {
+		return false, err
+	}
 	if _, known := sceneOf(broken); broken != "" && !known {
 		return false, fmt.Errorf("DEMO_BREAK: there is no check %q; there are %s", broken, strings.Join(names(), " "))
 	}
@@ -49,23 +56,28 @@ func demo(ctx context.Context, out io.Writer, breaks bool, broken string) (ok bo
 		return false, fmt.Errorf("go build: %w", err)
 	}
 	if breaks {
-		return runBreaks(ctx, out, bin)
+		return runBreaks(ctx, out, bin, on)
 	}
-	return runAll(ctx, out, bin, broken)
+	return runAll(ctx, out, bin, on, broken)
 }
 
 const module = "github.com/outrigger-mesh/outrigger"
 
 func build(ctx context.Context, out io.Writer, bin string) error {
 	fmt.Fprintln(out, "Building the sidecar (outrigger) and the applications (shop)")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", bin+string(filepath.Separator), module+"/cmd/outrigger", module+"/examples/shop")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", bin+string(filepath.Separator), module+"/cmd/outrigger", module+"/examples/shop")
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	return cmd.Run()
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(filepath.Join(bin, "shop"))
+	fmt.Fprintf(out, "The applications are sha256 %x, whatever the sidecars run on\n", sha256.Sum256(text))
+	return err
 }
 
 // runAll goes through all scenes.
-func runAll(ctx context.Context, out io.Writer, bin, broken string) (ok bool, err error) {
-	s, err := openShop(bin)
+func runAll(ctx context.Context, out io.Writer, bin string, on drivers, broken string) (ok bool, err error) {
+	s, err := openShop(bin, on)
 	if err != nil {
 		return false, err
 	}
@@ -108,10 +120,10 @@ func (s *shop) tellLogs(out io.Writer) {
 }
 
 // runBreaks shows that each check can fail: in a shop of its own, of which only the scene is played that the check belongs to.
-func runBreaks(ctx context.Context, out io.Writer, bin string) (ok bool, err error) {
+func runBreaks(ctx context.Context, out io.Writer, bin string, on drivers) (ok bool, err error) {
 	var blind []string
 	for _, name := range names() {
-		seen, err := runBroken(ctx, out, bin, name)
+		seen, err := runBroken(ctx, out, bin, on, name)
 		if err != nil {
 			return false, err
 		}
@@ -132,8 +144,8 @@ func runBreaks(ctx context.Context, out io.Writer, bin string) (ok bool, err err
 	return len(blind) == 0, nil
 }
 
-func runBroken(ctx context.Context, out io.Writer, bin, name string) (seen bool, err error) {
-	s, err := openShop(bin)
+func runBroken(ctx context.Context, out io.Writer, bin string, on drivers, name string) (seen bool, err error) {
+	s, err := openShop(bin, on)
 	if err != nil {
 		return false, err
 	}

@@ -28,7 +28,7 @@ func restarted(ctx context.Context, s *shop) (expected, seen string, err error) 
 func configSurvives(ctx context.Context, s *shop) (expected, seen string, err error) {
 	expected = "25 % off, by the process that was there before"
 	s.orders.stop(ctx)
-	if err := s.write(s.discountFile, "25"); err != nil {
+	if err := s.announce(ctx, 25); err != nil {
 		return expected, "", err
 	}
 	if err := s.orders.start(ctx); err != nil {

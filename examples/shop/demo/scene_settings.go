@@ -37,10 +37,19 @@ var settings = scene{"Settings change while the shop is open", []check{
 
 // discount sets it and waits until customers get it.
 func (s *shop) discount(ctx context.Context, percent int32) error {
-	if err := s.write(s.discountFile, fmt.Sprintln(percent)); err != nil {
+	if err := s.announce(ctx, percent); err != nil {
 		return err
 	}
 	_, err := s.discounted(ctx, percent)
+	return err
+}
+
+// announce sets the discount: in a file, or from the till where settings are elsewhere.
+func (s *shop) announce(ctx context.Context, percent int32) error {
+	if s.on.of["config"] == "" {
+		return s.write(s.discountFile, fmt.Sprintln(percent))
+	}
+	_, err := s.customer.Config("settings").Set(ctx, client.ConfigItem{Key: "discount", Value: fmt.Append(nil, percent)})
 	return err
 }
 

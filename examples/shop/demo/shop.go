@@ -26,6 +26,7 @@ import (
 type shop struct {
 	bin string // folder of the two programs
 	dir string // all else: configurations, settings, secrets, registry, sockets, logs
+	on  drivers
 
 	processes []*process // all that were started
 	orders    *sidecar
@@ -60,18 +61,18 @@ type shop struct {
 }
 
 // openShop makes the folder; nothing runs yet.
-func openShop(bin string) (*shop, error) {
+func openShop(bin string, on drivers) (*shop, error) {
 	dir, err := os.MkdirTemp("", "shop-") // short: paths of sockets must be
 	if err != nil {
 		return nil, err
 	}
-	s := &shop{bin: bin, dir: dir, misled: map[string]string{}, discountFile: "settings/shop/discount",
+	s := &shop{bin: bin, dir: dir, on: on, misled: map[string]string{}, discountFile: "settings/shop/discount",
 		traceparent: "00-5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a-1b1b1b1b1b1b1b1b-00", callTime: 500 * time.Millisecond, frost: syscall.SIGSTOP, watchTime: patience, deliveries: []int32{20, 20, 20, 20, 20}}
 	err = errors.Join(s.write("secrets/receipt-key", receiptKey), os.MkdirAll(s.path("log"), 0o700))
 	names, _ := fs.Glob(shopfiles.FS, "*.yaml")
 	for _, name := range names {
 		text, e := shopfiles.FS.ReadFile(name)
-		err = errors.Join(err, e, s.write(name, string(text)))
+		err = errors.Join(err, e, s.write(name, on.in(name, string(text))))
 	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
@@ -120,7 +121,10 @@ func (s *shop) run(name string, env []string, program string, args ...string) (*
 
 // environment is the demo's own, without what would lead to another sidecar.
 func (s *shop) environment() []string {
-	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "OUTRIGGER_") })
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return strings.HasPrefix(name, "OUTRIGGER_") && !slices.Contains(s.on.variables, name)
+	})
 	return append(env, "SHOP_DIR="+s.dir)
 }
 

@@ -40,8 +40,8 @@ func (b book) number(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
-// enter writes an order down, then makes it known. Both can be said twice: an order with this number can only be this one, and the
-// event has the order's key.
+// enter writes an order down, then makes it known. Both can be said twice: an order with this number can only be this one, and who hears
+// of it twice packs it once.
 func (b book) enter(ctx context.Context, o *shoppb.Order) error {
 	text, err := protojson.Marshal(o)
 	if err != nil {
@@ -58,7 +58,7 @@ func (b book) enter(ctx context.Context, o *shoppb.Order) error {
 		return err
 	}
 	return again(ctx, func() error {
-		_, err := b.news.Publish(ctx, Placed, client.Event{Data: text, ContentType: "application/json", OrderingKey: o.GetCustomer(), IdempotencyKey: Key(o.GetNumber())})
+		_, err := b.news.Publish(ctx, Placed, client.Event{Data: text, ContentType: "application/json", OrderingKey: o.GetCustomer()})
 		return err
 	})
 }
