@@ -39,20 +39,10 @@ func startPostgres(ctx context.Context, s *Server) error {
 	if err != nil {
 		return err
 	}
-	n, err := s.node("postgres", at, program{product: "postgres", user: "postgres", limit: time.Minute, stop: syscall.SIGINT})
+	n, err := s.postgresNode("postgres", at, binary)
 	if err != nil {
 		return err
 	}
-	n.args = []string{binary, "-D", n.Dir, "-c", "listen_addresses=127.0.0.1", "-p", strconv.Itoa(at), "-c", "unix_socket_directories=",
-		"-c", "dynamic_shared_memory_type=mmap", "-c", "ssl=on"} // mmap keeps what is shared in its folder, too
-	for _, setting := range s.settings {
-		n.args = append(n.args, "-c", setting)
-	}
-	n.ask = func(ctx context.Context) (string, int, error) {
-		version, err := s.Psql(ctx, "select split_part(current_setting('server_version'), ' ', 1)")
-		return version, 0, err
-	}
-	n.tidy = func() error { return dropShared(n.Dir) }
 	if err := s.initdb(ctx, n, filepath.Dir(binary), certs); err != nil {
 		return err
 	}
@@ -61,6 +51,54 @@ func startPostgres(ctx context.Context, s *Server) error {
 	}
 	_, err = s.Psql(ctx, fmt.Sprintf("create role %s login password '%s'", s.Limited, s.LimitedPassword))
 	return err
+}
+
+// postgresNode is one at that port, which has a folder without data yet.
+func (s *Server) postgresNode(name string, at int, binary string) (*Node, error) {
+	n, err := s.node(name, at, program{product: "postgres", user: "postgres", limit: time.Minute, stop: syscall.SIGINT})
+	if err != nil {
+		return nil, err
+	}
+	n.args = []string{binary, "-D", n.Dir, "-c", "listen_addresses=127.0.0.1", "-p", strconv.Itoa(at), "-c", "unix_socket_directories=",
+		"-c", "dynamic_shared_memory_type=mmap", "-c", "ssl=on"} // mmap keeps what is shared in its folder, too
+	for _, setting := range s.settings {
+		n.args = append(n.args, "-c", setting)
+	}
+	n.ask = func(ctx context.Context) (string, int, error) {
+		version, err := s.PsqlAt(ctx, n, "select split_part(current_setting('server_version'), ' ', 1)")
+		return version, 0, err
+	}
+	n.tidy = func() error { return dropShared(n.Dir) }
+	return n, nil
+}
+
+// Replica adds a PostgreSQL that follows the first one, after it unless that one is told to wait. It becomes the primary with
+// PsqlAt(replica, "select pg_promote()").
+func (s *Server) Replica(ctx context.Context) (*Node, error) {
+	binary, err := postgresServer.Path()
+	if err != nil {
+		return nil, err
+	}
+	at, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.postgresNode("replica", at, binary)
+	if err != nil {
+		return nil, err
+	}
+	as, err := runAs(n.user)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(binary), "pg_basebackup"), "-D", n.Dir, "-R", "-c", "fast",
+		"-h", "127.0.0.1", "-p", strconv.Itoa(port(s.Addr())), "-U", s.User)
+	cmd.Dir, cmd.Env = n.Dir, append(os.Environ(), "PGPASSWORD="+s.Password)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Pdeathsig: syscall.SIGKILL}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("pg_basebackup: %w\n%s", err, out)
+	}
+	return n, s.boot(ctx, n)
 }
 
 // initdb makes the folder, with a user who may do all, and hands the server a copy of the certificate that its own user can read.
@@ -100,7 +138,12 @@ func (s *Server) initdb(ctx context.Context, n *Node, dir string, certs certific
 
 // Psql runs a statement in a PostgreSQL as the user who may do all, and answers its rows, with | between the columns.
 func (s *Server) Psql(ctx context.Context, statement string) (string, error) {
-	cmd := exec.CommandContext(ctx, "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", strconv.Itoa(port(s.Addr())),
+	return s.PsqlAt(ctx, s.Nodes[0], statement)
+}
+
+// PsqlAt is Psql at one of several nodes.
+func (s *Server) PsqlAt(ctx context.Context, n *Node, statement string) (string, error) {
+	cmd := exec.CommandContext(ctx, "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", strconv.Itoa(port(n.Addr)),
 		"-U", s.User, "-d", "postgres", "-c", statement)
 	cmd.Env = append(os.Environ(), "PGPASSWORD="+s.Password, "PGSSLMODE=verify-ca", "PGSSLROOTCERT="+s.CA)
 	out, err := cmd.Output()
