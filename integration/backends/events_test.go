@@ -258,3 +258,27 @@ func killedSidecar(t *testing.T, name string, gone time.Duration, one, two *harn
 	other.nothing(500 * time.Millisecond)
 	fmt.Printf("%s kill -9 of a sidecar: another has its events after %.1f s (of %s) | a delay of %s was %.1f s\n", name, took.Seconds(), gone, delay, passed.Seconds())
 }
+
+// comeAndGo has the subscribers of two sidecars come and go under load, in an orderly way: nothing is lost, and nothing comes twice but
+// what was under way.
+func comeAndGo(t *testing.T, name string, one, two *harness.Sidecar) {
+	t.Helper()
+	e := newEvents(t, "load")
+	leave := e.subscribe(one)
+	e.publish(one, 4)
+	e.more(200)
+	for range 3 {
+		other := e.subscribe(two)
+		e.more(200)
+		leave()
+		leave = e.subscribe(one)
+		e.more(200)
+		other()
+		e.more(200)
+	}
+	acked, repeated := e.finish()
+	fmt.Printf("%s, sidecars come and go: acked %d lost 0 | repeated %d\n", name, acked, repeated)
+	if repeated > 0 {
+		t.Errorf("%d came more than once, and none was under way when its stream ended", repeated)
+	}
+}
