@@ -5,6 +5,7 @@ package redis_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	library "github.com/redis/go-redis/v9"
 
@@ -54,5 +55,26 @@ func TestWhatSomebodyElseWroteIsNoItem(t *testing.T) {
 	get := library.NewStringCmd(t.Context(), "get", key)
 	if err := c.Do(t.Context(), redisconn.Read, key, get); err != nil || get.Val() != "7" {
 		t.Errorf("%q, %v", get.Val(), err)
+	}
+}
+
+// TestTouchedItemsTellTheirTime also to a driver that has seen none with an end.
+func TestTouchedItemsTellTheirTime(t *testing.T) {
+	env, o := redistest.Env(t), redis.Options{Redis: redistest.Options(t, "redis")}
+	for _, ttl := range []time.Duration{time.Hour, 0} {
+		d, err := redis.Open(t.Context(), env, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.(components.Closer).Close(t.Context())
+		if _, err := d.Set(t.Context(), "k", cache.Item{TTL: time.Hour - ttl}, cache.SetOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.(cache.Toucher).Touch(t.Context(), "k", ttl); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := d.Get(t.Context(), "k"); err != nil || got.TTL > ttl || got.TTL < ttl-time.Minute {
+			t.Errorf("%s are left of %s, %v", got.TTL, ttl, err)
+		}
 	}
 }

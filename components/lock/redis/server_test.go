@@ -3,12 +3,15 @@
 package redis_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
 	library "github.com/redis/go-redis/v9"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/internal/redisconn"
 	"github.com/outrigger-mesh/outrigger/components/internal/redisconn/redistest"
 	"github.com/outrigger-mesh/outrigger/components/lock"
@@ -62,5 +65,40 @@ func TestTokensGrowWhereTheKeyIsGone(t *testing.T) {
 	left := library.NewDurationCmd(t.Context(), time.Millisecond, "pttl", key)
 	if err := c.Do(t.Context(), redisconn.Read, key, left); err != nil || left.Val() < 23*time.Hour {
 		t.Errorf("the key is kept for %s, %v", left.Val(), err)
+	}
+}
+
+// TestACallThatHasLeftKeepsNothing but what another call of its owner was told of. The server is paused while it leaves.
+func TestACallThatHasLeftKeepsNothing(t *testing.T) {
+	o, env := redistest.Options(t, "redis"), redistest.Env(t)
+	d, err := redis.Open(t.Context(), env, redis.Options{Redis: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.(components.Closer).Close(t.Context())
+	c := redistest.Open(t, o)
+	leave := func(key string) {
+		t.Helper()
+		if err := c.Redis().Do(t.Context(), "client", "pause", 300, "all").Err(); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if _, err := d.TryLock(ctx, key, "owner", time.Hour); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("%s: %v", key, err)
+		}
+	}
+	held, err := d.TryLock(t.Context(), "held", "owner", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave("held")
+	leave("free")
+	componenttest.Eventually(t, 10*time.Second, func() error {
+		_, err := d.TryLock(t.Context(), "free", "another", time.Hour)
+		return err
+	})
+	if _, err := d.Renew(t.Context(), "held", held.Token, time.Hour); err != nil {
+		t.Errorf("who had it is told: %v", err)
 	}
 }
