@@ -35,15 +35,21 @@ const (
 // deliver publishes in a closed loop while one stream receives, and prints how many events arrived in which time, until the
 // last. The call is deliver:COMPONENT:BATCH.
 func deliver(conns []*grpc.ClientConn, call string, c int, length time.Duration) error {
-	component, size, _ := strings.Cut(strings.TrimPrefix(call, deliverPrefix), ":")
-	batch, err := strconv.Atoi(size)
+	at := strings.LastIndexByte(call, ':')
+	component := strings.TrimPrefix(call[:at], deliverPrefix)
+	batch, err := strconv.Atoi(call[at+1:])
 	if err != nil {
 		return err
 	}
 	topic := "bench-" + strconv.Itoa(os.Getpid())
 	var b bus = &ownBus{conns: conns, component: component, topic: topic}
-	if component == "daprd" {
+	switch {
+	case component == "daprd":
 		b = &daprBus{conns: conns, topic: topic}
+	case strings.HasPrefix(component, directKafka):
+		b = &kafkaBus{addresses: strings.Split(strings.TrimPrefix(component, directKafka), ","), topic: topic}
+	case strings.HasPrefix(component, directRedis):
+		b = &redisBus{client: redisClient(strings.TrimPrefix(component, directRedis)), topic: topic}
 	}
 	t := &tally{began: time.Now(), batch: batch}
 	t.moved.L = &t.mu

@@ -28,11 +28,11 @@ func main() {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 7, "rounds of each kind")
 	flag.DurationVar(&o.length, "length", 2*time.Second, "of one measurement")
-	flag.StringVar(&o.only, "only", "", "parts whose name has this: cache, state, lock, pubsub, pubsub-daprd, invoke, idle")
+	flag.StringVar(&o.only, "only", "", "parts whose name has this: cache, state, lock, pubsub, pubsub-daprd, invoke, backends, idle")
 	flag.StringVar(&o.binary, "binary", "bin/outrigger", "the sidecar")
 	flag.StringVar(&o.out, "o", "bench.json", "where the rows go")
 	flag.Float64Var(&o.slack, "gate", 0, "exit 1 when a target is missed by more than this factor; 0: only report")
-	flag.BoolVar(&o.peers, "peers", false, "measure also against peers that are built first: daprd, which takes some minutes once")
+	flag.BoolVar(&o.peers, "peers", false, "measure also against peers that are built first, daprd, and on real servers, which are installed: that takes some minutes once")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -57,7 +57,7 @@ func (o options) runs(part string) bool { return strings.Contains(part, o.only) 
 var parts = []struct {
 	name string
 	run  func(options) ([]row, error)
-}{{"idle", idle}, {"cache", cache}, {"state", state}, {"lock", lock}, {"pubsub", events}, {"pubsub-daprd", delivered}, {"invoke", invoke}}
+}{{"idle", idle}, {"cache", cache}, {"state", state}, {"lock", lock}, {"pubsub", events}, {"pubsub-daprd", delivered}, {"invoke", invoke}, {"backends", backends}}
 
 func run(o options) error {
 	var err error

@@ -176,7 +176,7 @@ type measured struct {
 
 const payload = 1024 // bytes
 
-// load calls in a closed loop and prints what it saw.
+// load calls in a loop and prints what it saw.
 func load(args []string) error {
 	target, kind := args[0], args[1]
 	c, err := strconv.Atoi(args[2])
@@ -202,9 +202,15 @@ func load(args []string) error {
 			return err
 		}
 	}
-	closedLoop(calls, 300*time.Millisecond)
+	rate := 0.0
+	if _, text, ok := strings.Cut(kind, "@"); ok {
+		if rate, err = strconv.ParseFloat(text, 64); err != nil {
+			return err
+		}
+	}
+	loop(calls, 300*time.Millisecond, rate)
 	fmt.Fprintln(os.Stderr, "warm") // the measurement begins
-	m := closedLoop(calls, length)
+	m := loop(calls, length, rate)
 	return json.NewEncoder(os.Stdout).Encode(m)
 }
 
@@ -224,6 +230,9 @@ func caller(conn *grpc.ClientConn, kind string) (func() error, error) {
 	}
 	if call := lockCaller(conn, kind); call != nil {
 		return call, nil
+	}
+	if call, err := backendCaller(conn, kind, value); call != nil || err != nil {
+		return call, err
 	}
 	switch kind {
 	case "get":
@@ -248,17 +257,27 @@ func caller(conn *grpc.ClientConn, kind string) (func() error, error) {
 	return nil, fmt.Errorf("unknown kind %q", kind)
 }
 
-func closedLoop(calls []func() error, length time.Duration) measured {
+// loop makes each call again as soon as it has ended, or, at a rate of so many a second of all, when it is its turn: what it begins late
+// counts as its time, too.
+func loop(calls []func() error, length time.Duration, rate float64) measured {
 	var mu sync.Mutex
 	var all []float64
 	var m measured
 	var wg sync.WaitGroup
 	began := time.Now()
-	for _, call := range calls {
+	for i, call := range calls {
 		wg.Go(func() {
 			var took []float64
 			failed, last := 0, ""
-			for t := time.Now(); t.Sub(began) < length; {
+			turn := func(n int) time.Time {
+				return began.Add(time.Duration(float64(n*len(calls)+i) / rate * float64(time.Second)))
+			}
+			t := time.Now()
+			for n := 0; t.Sub(began) < length; n++ {
+				if rate > 0 {
+					t = turn(n)
+					time.Sleep(time.Until(t))
+				}
 				err := call()
 				now := time.Now()
 				if err != nil {
