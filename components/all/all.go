@@ -1,5 +1,5 @@
 // Package all is the standard build: it registers every driver, a line each. With the build tag "embedded" those are left out that need
-// a server, and with them the clients that they are made of, a quarter of the binary.
+// a server, and with them the clients that they are made of, a third of the binary.
 package all
 
 import (
