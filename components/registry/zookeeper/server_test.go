@@ -147,6 +147,27 @@ func TestRecordsComeBack(t *testing.T) {
 	}
 }
 
+// TestAFrozenServerIsLeft for another one, at the start and later.
+func TestAFrozenServerIsLeft(t *testing.T) {
+	o := options(t)
+	one, two := wiretest.New(t, o.Addresses[0]), wiretest.New(t, o.Addresses[0])
+	o.Addresses, o.Session = []string{one.Addr(), two.Addr()}, 10*time.Second
+	for i := range 4 {
+		one.Set(wiretest.Stalled)
+		d := open(t, o)
+		one.Set(wiretest.Whole)
+		two.Set(wiretest.Cut) // the one that is used
+		began := time.Now()
+		componenttest.Eventually(t, 10*time.Second, func() error {
+			return d.Register(t.Context(), registry.Record{Service: stock, Address: "10.0.0.1:1", Weight: i})
+		})
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("it took %s to use the other server", took)
+		}
+		two.Set(wiretest.Whole)
+	}
+}
+
 // TestALostConnectionIsNotALostSession: the records stay, and a watch misses nothing of what happens meanwhile.
 func TestALostConnectionIsNotALostSession(t *testing.T) {
 	o := options(t)

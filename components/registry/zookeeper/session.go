@@ -270,7 +270,7 @@ func (s *dialer) dial(network, address string, timeout time.Duration) (net.Conn,
 	defer s.mu.Unlock()
 	if s.why = err; err == nil {
 		s.plain = conn
-		return &bounded{Conn: conn, most: s.options.Timeout}, nil
+		return &bounded{Conn: conn, most: s.options.Timeout / 2}, nil
 	}
 	if s.failing >= len(s.servers) {
 		s.allTried()
