@@ -3,6 +3,7 @@ package redisconn
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -228,6 +229,7 @@ func (l *lane) start() {
 	l.client.work.Go(func() {
 		own := make([]*call, 0, 32)
 		for {
+			runtime.Gosched() // those who are about to call go along
 			own = l.take(r, own[:0])
 			if len(own) == 0 {
 				return
