@@ -108,17 +108,16 @@ func (c *Client) run(ctx context.Context, first chan<- error) {
 	wait := newBackoff()
 	for ctx.Err() == nil {
 		s, err := c.connect(ctx)
+		c.set(s, err)
 		select {
 		case first <- err:
 		default:
 		}
 		if err != nil {
-			c.set(nil, err)
 			_ = wait.Wait(ctx)
 			continue
 		}
 		since := time.Now()
-		c.set(s, nil)
 		c.work.Go(func() { c.handler.Connected(s.ended) })
 		s.beat(ctx)
 		err = context.Cause(s.ended)

@@ -119,6 +119,16 @@ func TestOpenDoesNotWaitForAServer(t *testing.T) {
 	}
 }
 
+// TestTheFirstCallIsServed: the server does not say when it knows a connection.
+func TestTheFirstCallIsServed(t *testing.T) {
+	for range 20 {
+		c := open(t, nacostest.Options(t), &counter{})
+		if err := c.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestNoPortIsOpened: anybody could plant instances through one.
 func TestNoPortIsOpened(t *testing.T) {
 	c := open(t, nacostest.Options(t), &counter{})
