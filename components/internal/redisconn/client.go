@@ -42,13 +42,12 @@ func Open(ctx context.Context, env components.Env, o Options) (client *Client, r
 		if err != nil {
 			return nil, err
 		}
-		err = c.Check(ctx)
-		if err == nil {
-			err = c.Err(ctx, Read, c.look(ctx))
+		if err = c.Check(ctx); err == nil {
+			err = c.look(ctx)
 		}
 		if err != nil {
 			c.close()
-			return nil, err
+			return nil, c.named(ctx, err)
 		}
 		return c, nil
 	}, (*Client).close)
@@ -119,9 +118,9 @@ func (c *Client) Redis() redis.UniversalClient { return c.redis }
 
 // Check asks every primary whether it is there.
 func (c *Client) Check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
+	bounded, cancel := context.WithTimeout(ctx, c.options.Timeout)
 	defer cancel()
-	return c.Err(ctx, Read, c.primaries(ctx, func(ctx context.Context, node *redis.Client) error { return node.Ping(ctx).Err() }))
+	return c.Err(ctx, Read, c.primaries(bounded, func(ctx context.Context, node *redis.Client) error { return node.Ping(ctx).Err() }))
 }
 
 // close waits for what is under way, which the timeout bounds.

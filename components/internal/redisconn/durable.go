@@ -72,11 +72,11 @@ func (c *Client) look(ctx context.Context) error {
 	if c.cluster == nil {
 		return nil
 	}
-	return c.primaries(ctx, func(ctx context.Context, node *redis.Client) error {
+	return c.Err(ctx, Read, c.primaries(ctx, func(ctx context.Context, node *redis.Client) error {
 		text, err := node.Info(ctx, "replication").Result()
 		if err == nil && strings.Contains(text, "\nslave0:") {
 			c.replicated.Store(true)
 		}
 		return err
-	})
+	}))
 }

@@ -35,6 +35,8 @@ func (c *Client) Err(ctx context.Context, kind Kind, err error) error {
 		return err
 	case errors.Is(err, errNotKept):
 		return backend.Unknown(ctx, c.where, err)
+	case begins(err.Error(), []string{"redis: all sentinels"}) && errors.Is(err, redis.Nil): // which says nothing of a key
+		return backend.Unreachable(ctx, c.where, fmt.Errorf("the sentinels know no primary %q", c.options.Master))
 	case errors.As(err, &told):
 		return c.told(ctx, told, err)
 	case kind == Read || unsent(err):
@@ -49,6 +51,8 @@ func (c *Client) told(ctx context.Context, told redis.Error, err error) error {
 	switch text := told.Error(); {
 	case begins(text, refusals):
 		return backend.Refused(c.where, err)
+	case begins(text, []string{"MOVED"}) && c.cluster == nil:
+		return backend.Unreachable(ctx, c.where, fmt.Errorf("it is one of a cluster, which mode: cluster is for: %w", err))
 	case begins(text, outages):
 		return backend.Unreachable(ctx, c.where, err)
 	case strings.HasPrefix(text, "OOM"):
@@ -56,6 +60,14 @@ func (c *Client) told(ctx context.Context, told redis.Error, err error) error {
 	default:
 		return err
 	}
+}
+
+// named is err with where it comes from, if it does not say so.
+func (c *Client) named(ctx context.Context, err error) error {
+	if errors.Is(err, components.ErrUnavailable) {
+		return err
+	}
+	return backend.Unreachable(ctx, c.where, err)
 }
 
 func begins(text string, with []string) bool {

@@ -23,7 +23,7 @@ func Join(ctx context.Context, env components.Env, o Options, capability string)
 	j := &Joined{client, o.Keys(capability, env.ID.Name), release}
 	if _, err := j.Eval(ctx, Read, nothing, []string{j.Prefix}); err != nil {
 		release()
-		return nil, err
+		return nil, client.named(ctx, err)
 	}
 	return j, nil
 }

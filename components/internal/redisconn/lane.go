@@ -296,7 +296,7 @@ func (l *lane) send(own []*call) {
 	fault := notKept(replicas)
 	for _, one := range own {
 		for _, cmd := range one.cmds {
-			if err != nil && cmd.Err() == errUnanswered {
+			if err != nil && cmd.Err() == errUnanswered && err != redis.Nil {
 				cmd.SetErr(err)
 			}
 		}

@@ -149,6 +149,23 @@ func TestWhoIsRefusedIsTold(t *testing.T) {
 			t.Log(err)
 		})
 	}
+	for name, want := range map[string]string{"sentinel": "know no primary", "single": "mode: cluster", "cluster": "cluster support disabled"} {
+		o := redistest.Options(t, "redis-sentinel")
+		switch name {
+		case "sentinel":
+			o.Master = "unknown"
+		case "single":
+			o = redistest.Options(t, "redis-cluster")
+			o.Mode, o.Addresses = redisconn.Single, o.Addresses[:1]
+		case "cluster":
+			o = redistest.Options(t, "redis")
+			o.Mode = redisconn.Cluster
+		}
+		_, err := redisconn.Join(t.Context(), redistest.Env(t), o, "cache")
+		if !errors.Is(err, components.ErrUnavailable) || errors.Is(err, redis.Nil) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), o.Addresses[0]) {
+			t.Errorf("mode %s: %v", name, err)
+		}
+	}
 	c := redistest.Open(t, redistest.Limited(t, "redis-tls"))
 	err := c.Do(t.Context(), redisconn.Write, "other", redis.NewStatusCmd(t.Context(), "set", "other", "x"))
 	var d *components.Detail
