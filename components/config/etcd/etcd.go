@@ -17,6 +17,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/config"
+	"github.com/outrigger-mesh/outrigger/components/internal/backend"
 	"github.com/outrigger-mesh/outrigger/components/internal/etcdconn"
 )
 
@@ -38,7 +39,7 @@ func (o Options) Validate() error {
 // Guarantees implements components.Describer.
 func (Options) Guarantees() string {
 	return `- An acknowledged write is on the disks of most members, and survives the loss of the others, and of the leader. A write whose answer is lost
-  fails with ` + "`BACKEND_OUTCOME_UNKNOWN`" + `, and is not repeated.
+  is repeated if it was not done, and fails with ` + "`BACKEND_OUTCOME_UNKNOWN`" + ` if that cannot be told; it never undoes what was written since.
 - Reads see every write that was acknowledged before they began, through whichever member. A write with a version happens only at that
   version, in one step.
 - A version is the revision of the whole etcd: it never comes back, unless etcd is restored from a snapshot without ` + "`--bump-revision`" + `.
@@ -129,41 +130,81 @@ func (d *driver) List(ctx context.Context, prefix, after string, limit int) ([]c
 	return items, err
 }
 
+// errUnheard is that the key has changed since, be it by a try whose answer was lost.
+var errUnheard = errors.New("the key has changed meanwhile")
+
+// asItIs is the version of who takes any.
+const asItIs = -1
+
 func (d *driver) Set(ctx context.Context, item config.Item, ifVersion string) (string, error) {
-	key, value := d.prefix+item.Key, pack(item)
-	var written int64
-	err := d.conn.Do(ctx, etcdconn.Once, func(ctx context.Context, client *clientv3.Client) error {
-		if ifVersion == "" {
-			done, err := client.Put(ctx, key, value)
-			if err == nil {
-				written = done.Header.Revision
-			}
-			return err
+	key, value, at := d.prefix+item.Key, pack(item), int64(asItIs)
+	if ifVersion != "" {
+		var err error
+		if at, err = strconv.ParseInt(ifVersion, 10, 64); err != nil || at < 1 {
+			at = 1 // which is before the first write of all
 		}
-		at, err := strconv.ParseInt(ifVersion, 10, 64)
-		if err != nil || at < 1 {
-			at = -1 // none has it
-		}
-		done, err := client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", at)).Then(clientv3.OpPut(key, value)).
-			Else(clientv3.OpGet(key, clientv3.WithKeysOnly())).Commit()
-		switch {
-		case err != nil:
-			return err
-		case done.Succeeded:
-			written = done.Header.Revision
-			return nil
-		}
-		if there := done.Responses[0].GetResponseRange().Kvs; len(there) > 0 {
-			return fmt.Errorf("%w: the key is there in version %s", components.ErrConflict, version(there[0].ModRevision))
-		}
-		return fmt.Errorf("%w: the key is absent", components.ErrConflict)
+	}
+	revision, err := d.change(ctx, key, at, clientv3.OpPut(key, value), func(there []*mvccpb.KeyValue) bool {
+		return len(there) > 0 && string(there[0].Value) == value
 	})
-	return version(written), err
+	return version(revision), err
 }
 
 func (d *driver) Delete(ctx context.Context, key string) error {
-	return d.conn.Do(ctx, etcdconn.Once, func(ctx context.Context, client *clientv3.Client) error {
-		_, err := client.Delete(ctx, d.prefix+key)
-		return err
+	key = d.prefix + key
+	_, err := d.change(ctx, key, asItIs, clientv3.OpDelete(key), func(there []*mvccpb.KeyValue) bool { return len(there) == 0 })
+	return err
+}
+
+// change does something with a key if it is in a version, and answers the revision. Each try holds for one version alone: a member that
+// was frozen does what it was asked for when it goes on, and must not undo what was done since. Done tells whether it looks as if a
+// try whose answer was lost had been done.
+func (d *driver) change(ctx context.Context, key string, at int64, op clientv3.Op, done func([]*mvccpb.KeyValue) bool) (revision int64, err error) {
+	guard, unheard := at, false // unheard: there is a try without an answer
+	err = d.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
+		if guard == asItIs {
+			got, err := client.Get(ctx, key, clientv3.WithKeysOnly())
+			if err != nil {
+				return err
+			}
+			guard = revisionOf(got.Kvs)
+		}
+		for {
+			before := unheard
+			unheard = true
+			got, err := client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", guard)).Then(op).Else(clientv3.OpGet(key)).Commit()
+			if err != nil {
+				return err
+			}
+			if unheard = before; got.Succeeded {
+				revision = got.Header.Revision
+				return nil
+			}
+			there := got.Responses[0].GetResponseRange().Kvs
+			switch {
+			case unheard && at == asItIs && done(there):
+				revision = revisionOf(there)
+				return nil
+			case unheard:
+				return errUnheard
+			case at != asItIs && len(there) > 0:
+				return fmt.Errorf("%w: the key is there in version %s", components.ErrConflict, version(there[0].ModRevision))
+			case at != asItIs:
+				return fmt.Errorf("%w: the key is absent", components.ErrConflict)
+			}
+			guard = revisionOf(there) // somebody else was faster
+		}
 	})
+	if unheard && (errors.Is(err, errUnheard) || etcdconn.Away(err)) {
+		err = backend.Unknown(ctx, d.conn.Where(), err)
+	}
+	return revision, err
+}
+
+// revisionOf is that in which a key was written last, 0 if it is absent.
+func revisionOf(kvs []*mvccpb.KeyValue) int64 {
+	if len(kvs) == 0 {
+		return 0
+	}
+	return kvs[0].ModRevision
 }

@@ -200,3 +200,47 @@ func TestAPageOfLargeValues(t *testing.T) {
 		t.Errorf("the pages have %d items", seen)
 	}
 }
+
+// TestWhatIsHeardLateUndoesNothing: a server that was frozen does what it was asked for when it goes on, though others have written since.
+func TestWhatIsHeardLateUndoesNothing(t *testing.T) {
+	prefix, wire := etcdtest.Prefix(), wiretest.New(t, etcdtest.Options(t).Addresses[0])
+	far, near := open(t, prefix), open(t, prefix, wire.Addr())
+	set := func(d config.Driver, ctx context.Context, value string) error {
+		_, err := d.(config.Setter).Set(ctx, config.Item{Key: "ns/k", Value: []byte(value)}, "")
+		return err
+	}
+	late := 0
+	for i := range 40 {
+		old, newer := fmt.Sprint("old ", i), fmt.Sprint("new ", i)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		done := make(chan error, 1)
+		go func() { done <- set(near, ctx, old) }()
+		time.Sleep(time.Duration(i%8) * 250 * time.Microsecond)
+		wire.Set(wiretest.Stalled)
+		err := <-done
+		cancel()
+		if err := set(far, t.Context(), newer); err != nil {
+			t.Fatal(err)
+		}
+		wire.Set(wiretest.Whole)
+		componenttest.Eventually(t, 10*time.Second, func() error { _, err := near.Get(t.Context(), "ns/none"); return ignore(err) })
+		time.Sleep(20 * time.Millisecond) // for what was on the wire
+		got, failed := far.Get(t.Context(), "ns/k")
+		if failed != nil || string(got.Value) != newer {
+			t.Fatalf("%q is there, %v; %q was written before, with %v", got.Value, failed, old, err)
+		}
+		if err != nil {
+			late++
+		}
+	}
+	if late < 10 {
+		t.Errorf("%d of 40 writes were late: that shows nothing", late)
+	}
+}
+
+func ignore(err error) error {
+	if errors.Is(err, components.ErrNotFound) {
+		return nil
+	}
+	return err
+}

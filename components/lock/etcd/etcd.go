@@ -133,15 +133,16 @@ type record struct {
 // holder is who has a lock.
 type holder struct {
 	record
-	token   uint64
-	leaseID clientv3.LeaseID
+	token    uint64
+	revision int64 // in which that was written
+	leaseID  clientv3.LeaseID
 }
 
 func (l *locks) holder(kvs []*mvccpb.KeyValue) (*holder, error) {
 	if len(kvs) == 0 {
 		return nil, nil
 	}
-	h := holder{token: uint64(kvs[0].CreateRevision), leaseID: clientv3.LeaseID(kvs[0].Lease)}
+	h := holder{token: uint64(kvs[0].CreateRevision), revision: kvs[0].ModRevision, leaseID: clientv3.LeaseID(kvs[0].Lease)}
 	if err := json.Unmarshal(kvs[0].Value, &h.record); err != nil {
 		return nil, fmt.Errorf("%w: lock %q in %s: %w", components.ErrDamaged, kvs[0].Key, l.conn.Where(), err)
 	}
@@ -269,12 +270,15 @@ func (l *locks) again(ctx context.Context, key string, h *holder, lease time.Dur
 		return lock.Lease{}, err
 	}
 	err = l.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
-		done, err := client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(at), "=", int64(h.token))).
-			Then(clientv3.OpPut(at, encode(record{h.Owner, lease}), clientv3.WithLease(id))).Commit()
-		if err == nil && !done.Succeeded {
-			err = errNotTaken
+		done, err := client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(at), "=", h.revision)).
+			Then(clientv3.OpPut(at, encode(record{h.Owner, lease}), clientv3.WithLease(id))).Else(clientv3.OpGet(at, clientv3.WithKeysOnly())).Commit()
+		if err != nil || done.Succeeded {
+			return err
 		}
-		return err
+		if kvs := done.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 && kvs[0].Lease == int64(id) { // a try whose answer was lost
+			return nil
+		}
+		return errNotTaken
 	})
 	if err != nil {
 		if errors.Is(err, errNotTaken) { // else it may hang on the new one
@@ -298,7 +302,7 @@ func (l *locks) Renew(ctx context.Context, key string, token uint64, lease time.
 		if h.Lease != lease {
 			got, err := l.again(ctx, key, h, lease)
 			if errors.Is(err, errNotTaken) {
-				err = lock.Lost()
+				continue // it is over, or another call has renewed it
 			}
 			return got.Lease, err
 		}
