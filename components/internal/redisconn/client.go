@@ -82,7 +82,7 @@ func (o Options) universal() (*redis.UniversalOptions, error) {
 		return nil, err
 	}
 	return &redis.UniversalOptions{
-		Addrs: o.Addresses, MasterName: o.Master, IsClusterMode: o.Mode == Cluster, DB: o.DB, TLSConfig: tls,
+		Addrs: o.Addresses, MasterName: o.Master, IsClusterMode: o.Mode == Cluster, DB: o.DB, Dialer: newDialer(tls, o.Timeout).Dial,
 		Username: o.User, Password: o.Password.Reveal(), SentinelUsername: o.SentinelUser, SentinelPassword: o.SentinelPassword.Reveal(),
 		DialTimeout: o.Timeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout, PoolTimeout: o.Timeout, ContextTimeoutEnabled: true,
 		Protocol: 2, DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
