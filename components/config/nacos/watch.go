@@ -100,7 +100,7 @@ func (w *watch) wants(at place, id string) (full string, ok bool) {
 
 // begin tells what is there; or, while no server is, what was read before, until there is one.
 func (w *watch) begin(ctx context.Context) error {
-	err := w.look(ctx, true)
+	err := w.look(ctx)
 	if err == nil || !isAway(err) {
 		return err
 	}
@@ -114,7 +114,7 @@ func (w *watch) begin(ctx context.Context) error {
 	if err := w.report(changes, true); err != nil {
 		return err
 	}
-	for wait := (backend.Backoff{Most: time.Second}); isAway(err); err = w.look(ctx, true) {
+	for wait := (backend.Backoff{Most: time.Second}); isAway(err); err = w.look(ctx) {
 		if over := w.pause(ctx, wait.Next()); over != nil {
 			return over
 		}
@@ -135,7 +135,7 @@ func (w *watch) pause(ctx context.Context, long time.Duration) error {
 }
 
 // look reads all that is selected, and tells of it as a whole.
-func (w *watch) look(ctx context.Context, whole bool) error {
+func (w *watch) look(ctx context.Context) error {
 	ids := map[nacosconn.DataID]string{}
 	for _, key := range w.sel.Keys {
 		id, err := w.d.options.at(key)
@@ -147,7 +147,7 @@ func (w *watch) look(ctx context.Context, whole bool) error {
 	if err := w.find(ctx, 0, ids); err != nil {
 		return err
 	}
-	return w.tell(ctx, ids, whole)
+	return w.tell(ctx, ids, true)
 }
 
 // find looks for names below the prefixes.

@@ -235,15 +235,20 @@ func (h *hub) publish(ctx context.Context, s *service) error {
 // what was pushed, and what could not be told.
 func (h *hub) Connected(ctx context.Context) {
 	h.begin()
+	said := "" // each fault is logged once in a row
 	for wait := (backend.Backoff{Most: time.Second}); ctx.Err() == nil; {
 		err := errors.Join(h.each(ctx, h.publish, func(s *service) bool { return s.untold }),
 			h.each(ctx, h.subscribe, func(s *service) bool { return s.unseen && len(s.watches) > 0 }))
 		var again <-chan time.Time
-		if err != nil && ctx.Err() == nil {
-			h.log.Warn("telling nacos again", "err", err)
-			again = time.After(wait.Next())
-		} else {
+		if err == nil {
+			said = ""
 			wait.Reset()
+		} else {
+			again = time.After(wait.Next())
+		}
+		if err != nil && ctx.Err() == nil && err.Error() != said {
+			said = err.Error()
+			h.log.Warn("telling nacos again", "err", err)
 		}
 		select {
 		case <-again:
