@@ -1,6 +1,7 @@
 package etcdconn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,12 +41,15 @@ func (c *Conn) with(ctx context.Context, twice bool, do func(context.Context, *M
 			if limited.Err() == nil {
 				return err
 			}
-			return backend.Unreachable(ctx, c.where, errors.Join(err, last))
+			return backend.Unreachable(ctx, c.where, cmp.Or(last, errNoAnswer))
 		}
 		try, end := c.attempt(limited, twice)
 		err = do(try, m)
 		end()
 		kind := kindOf(err)
+		if ctx.Err() == nil {
+			err = impersonal(err)
+		}
 		switch {
 		case kind == answered:
 			return err
@@ -64,6 +68,16 @@ func (c *Conn) with(ctx context.Context, twice bool, do func(context.Context, *M
 			return backend.Unreachable(ctx, "etcd "+m.address, last)
 		}
 	}
+}
+
+var errNoAnswer = errors.New("no answer")
+
+// impersonal is err without the end of a context: that was one of ours, and nobody must take it for the caller's.
+func impersonal(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return errNoAnswer
+	}
+	return err
 }
 
 // attempt bounds a try of what may be done twice: a member loses what it has passed on to a leader that is gone, and waits for it.

@@ -195,7 +195,7 @@ func (c *Conn) connect(ctx context.Context) (*Member, error) {
 		i := (c.first + k) % n
 		go func() {
 			if pause(ctx, time.Duration(k)*stagger) != nil {
-				results <- result{i: i, err: ctx.Err()}
+				results <- result{i: i, err: c.told(ctx, c.options.Addresses[i], ctx.Err())}
 				return
 			}
 			m, err := c.try(ctx, c.options.Addresses[i])
@@ -269,7 +269,7 @@ func (c *Conn) told(ctx context.Context, address string, err error) error {
 	if kindOf(err) == refusal {
 		return backend.Refused("etcd "+address, err)
 	}
-	return backend.Unreachable(context.WithoutCancel(ctx), "etcd "+address, err)
+	return backend.Unreachable(context.WithoutCancel(ctx), "etcd "+address, impersonal(err))
 }
 
 var errNoLeader = errors.New("it has no leader")

@@ -93,8 +93,15 @@ func TestALostAnswerIsNotTakenForNothing(t *testing.T) {
 	conn, key := open(t, o), etcdtest.Prefix()
 	wire.Set(wiretest.Deaf)
 	err := conn.Do(t.Context(), etcdconn.Once, put(key, "v"))
-	if reason(err) != backend.ReasonOutcomeUnknown || !strings.Contains(err.Error(), wire.Addr()) {
+	if reason(err) != backend.ReasonOutcomeUnknown || !strings.Contains(err.Error(), wire.Addr()) || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v, want BACKEND_OUTCOME_UNKNOWN", err)
+	}
+	o.Timeout = time.Second // which is over before the member is left
+	wire.Set(wiretest.Whole)
+	quick := open(t, o)
+	wire.Set(wiretest.Deaf)
+	if err := quick.Do(t.Context(), etcdconn.Safe, put(key, "v")); reason(err) != backend.ReasonUnreachable || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want BACKEND_UNREACHABLE, and nothing of the caller's time", err)
 	}
 	wire.Set(wiretest.Cut)
 	componenttest.Eventually(t, 10*time.Second, func() error {

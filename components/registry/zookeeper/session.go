@@ -87,7 +87,7 @@ func (d *driver) begin(ctx context.Context) error {
 		case <-d.tried:
 			return backend.Unreachable(ctx, d.where, d.fault())
 		case <-ctx.Done():
-			return backend.Unreachable(context.WithoutCancel(ctx), d.where, fmt.Errorf("no answer: %w", ctx.Err()))
+			return backend.Unreachable(context.WithoutCancel(ctx), d.where, errNoAnswer)
 		}
 	}
 	if d.options.User != "" { // the library tells it to each server from now on
@@ -205,11 +205,13 @@ func call[T any](ctx context.Context, d *driver, do func(*zk.Conn) (T, error)) (
 	case r := <-done:
 		return r.got, d.told(ctx, r.err)
 	case <-limited.Done():
-		return got, d.told(ctx, limited.Err())
+		return got, backend.Unreachable(ctx, d.where, errNoAnswer)
 	case <-d.ended.Done():
 		return got, errClosed
 	}
 }
+
+var errNoAnswer = errors.New("no answer")
 
 // do is call without an answer.
 func (d *driver) do(ctx context.Context, do func(*zk.Conn) error) error {
@@ -222,7 +224,7 @@ func (d *driver) told(ctx context.Context, err error) error {
 	case errors.Is(err, zk.ErrNoAuth), errors.Is(err, zk.ErrAuthFailed), errors.Is(err, zk.ErrInvalidACL):
 		return backend.Refused(d.where, err)
 	case errors.Is(err, zk.ErrConnectionClosed), errors.Is(err, zk.ErrNoServer), errors.Is(err, zk.ErrSessionExpired), errors.Is(err, zk.ErrSessionMoved),
-		errors.Is(err, zk.ErrClosing), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		errors.Is(err, zk.ErrClosing):
 		return backend.Unreachable(ctx, d.where, err)
 	}
 	return err
