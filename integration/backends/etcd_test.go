@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -83,7 +84,7 @@ func TestEtcdFaults(t *testing.T) {
 		c := sidecar.Client()
 		for w := range 2 {
 			l.worker(func(ctx context.Context) error {
-				lease, err := c.Lock("").Lock(ctx, client.LockRequest{Name: "l", Lease: 20 * time.Second})
+				lease, err := c.Lock("").Lock(ctx, client.LockRequest{Name: "l", Lease: 5 * time.Second})
 				if err != nil {
 					return err
 				}
@@ -109,6 +110,26 @@ func TestEtcdFaults(t *testing.T) {
 			})
 		}
 	}
+	// A watch at one sidecar sees what is set at both.
+	var watched sync.Map
+	watching := make(chan struct{})
+	changes := pair[1].Client().Config("").WatchPrefix(l.ctx, "key")
+	go func() {
+		defer close(watching)
+		last := map[string]int{}
+		for change, err := range changes {
+			if err != nil {
+				return
+			}
+			n, err := strconv.Atoi(string(change.Item.Value))
+			if err != nil || n < last[change.Key] {
+				t.Errorf("the watch tells of %q after %d: %v", change.Item.Value, last[change.Key], err)
+			}
+			last[change.Key] = n
+			watched.Store(change.Key, n)
+		}
+	}()
+	t.Cleanup(func() { l.end(); <-watching })
 	harness.Eventually(t, patience, func() error {
 		if holders.mu.Lock(); holders.times < 20 {
 			defer holders.mu.Unlock()
@@ -131,6 +152,15 @@ func TestEtcdFaults(t *testing.T) {
 			})
 			return string(item.Value), nil
 		})
+		harness.Eventually(t, patience, func() error {
+			acked := writes.all()
+			for key, n := range acked {
+				if told, _ := watched.Load(key); told == nil || told.(int) < n {
+					return fmt.Errorf("the watch has told of %v of %s, %d was acknowledged", told, key, n)
+				}
+			}
+			return nil
+		})
 		more := settled(t, before, pair...)
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -147,6 +177,22 @@ func TestEtcdFaults(t *testing.T) {
 	time.Sleep(frozen - time.Since(began))
 	check(t, leader.Thaw())
 	report(fmt.Sprintf("leader frozen %s", frozen), told())
+
+	two := s.Nodes[:2]
+	told = l.during(func() {
+		for _, n := range two {
+			check(t, n.Kill())
+		}
+		time.Sleep(frozen / 2)
+		started := make(chan error, len(two))
+		for _, n := range two {
+			go func() { started <- n.Start(t.Context()) }()
+		}
+		for range two {
+			check(t, <-started)
+		}
+	})
+	report("kill -9 of two of three", told())
 	l.end()
 }
 

@@ -247,6 +247,12 @@ func (w *writes) set(key string, n int) {
 	w.acked[key] = n
 }
 
+func (w *writes) all() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.acked)
+}
+
 // lost are the keys whose value is older than one that was acknowledged.
 func (w *writes) lost(t *testing.T, read func(key string) (string, error)) (lost int) {
 	t.Helper()
