@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,6 +103,47 @@ func (l *redisLoad) report(what string, said func() string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fmt.Printf("redis %s: acked %d lost %d | %s | goroutines %+d\n", what, l.acked, lost, told, more)
+}
+
+// TestRedisManyCallers share few connections, and what they ask goes together.
+func TestRedisManyCallers(t *testing.T) {
+	s := servers.Run(t, "redis")
+	api := harness.Start(t, harness.Options{App: "app", Config: redisConfig(redisSingle(s))}).Client()
+	admin, err := s.Redis(t.Context(), s.Nodes[0])
+	check(t, err)
+	defer admin.Close()
+	info := func(name string) float64 {
+		text, err := admin.Do("INFO", "everything")
+		check(t, err)
+		_, rest, _ := strings.Cut(text, "\n"+name+":")
+		n, err := strconv.ParseFloat(strings.TrimSpace(rest[:strings.IndexByte(rest, '\n')]), 64)
+		check(t, err)
+		return n
+	}
+	_, err = api.Cache("").Set(t.Context(), "k", client.Item{Value: make([]byte, 1024)})
+	check(t, err)
+	clients, commands, reads := info("connected_clients"), info("total_commands_processed"), info("total_reads_processed")
+	var callers sync.WaitGroup
+	var gets atomic.Int64
+	began := time.Now()
+	for range 64 {
+		callers.Go(func() {
+			for time.Since(began) < 2*time.Second {
+				if _, err := api.Cache("").Get(t.Context(), "k"); err != nil {
+					t.Error(err)
+					return
+				}
+				gets.Add(1)
+			}
+		})
+	}
+	callers.Wait()
+	perRead := (info("total_commands_processed") - commands) / (info("total_reads_processed") - reads)
+	more := info("connected_clients") - clients
+	fmt.Printf("redis, 64 callers: %d gets | %.0f connections more | %.1f commands per read of the server\n", gets.Load(), more, perRead)
+	if more > 4 || perRead < 4 {
+		t.Errorf("%.0f connections more, %.1f commands per read; want at most 4, and at least 4", more, perRead)
+	}
 }
 
 // TestRedisFaults: a Redis is stopped, killed and frozen.

@@ -1,4 +1,4 @@
-// Package redis keeps cache items in Redis or a compatible server: one, one with replicas and sentinels, or a cluster.
+// Package redis keeps cache items in Redis 6 or later, Valkey or a compatible server: one, one with replicas and sentinels, or a cluster.
 //
 // An item is a string under PREFIX/cache/COMPONENT/NAMESPACE/APP/KEY: a byte for the format; its version, of 16; how long the
 // head is, in 4; the head, of content type and metadata; and the value.

@@ -1,4 +1,4 @@
-// Package redis keeps locks in Redis or a compatible server: one, one with replicas and sentinels, or a cluster.
+// Package redis keeps locks in Redis 6 or later, Valkey or a compatible server: one, one with replicas and sentinels, or a cluster.
 //
 // A lock is a hash under PREFIX/lock/COMPONENT/NAMESPACE/APP/NAME: the greatest token that was given (t), the owner that got it (o),
 // when the lease ends, in microseconds by the server's clock (e), and whether several calls were told of the token (s). It goes a day

@@ -1,4 +1,4 @@
-// Package redis draws numbers from Redis or a compatible server: one, one with replicas and sentinels, or a cluster.
+// Package redis draws numbers from Redis 6 or later, Valkey or a compatible server: one, one with replicas and sentinels, or a cluster.
 //
 // PREFIX/sequence/COMPONENT/NAMESPACE/APP/KEY has the largest number that was given, in decimal.
 package redis

@@ -1,4 +1,5 @@
-// Package redis keeps state in Redis or a compatible server that loses nothing: one, one with replicas and sentinels, or a cluster.
+// Package redis keeps state in Redis 6 or later, Valkey or a compatible server that loses nothing: one, one with replicas and
+// sentinels, or a cluster.
 //
 // # Keys
 //
