@@ -51,7 +51,7 @@ func (o Options) Validate() error {
 // Guarantees implements components.Describer.
 func (Options) Guarantees() string {
 	return `- A value that was set is as durable as the database of the servers: one that is their own and embedded loses with one server of one, or a majority, what MySQL keeps.
-- Set and Delete return when the server that the sidecar is connected to serves the new state, about 100 ms later; another server of the cluster may serve the old one for that long.
+- Set and Delete return when the server that the sidecar is connected to serves the new state, about 100 ms later, or seconds for values of some MiB in an embedded database, for which nacos.timeout must be longer; another server of the cluster may serve the old one for that long.
 - A version is the content's MD5 and the time of its change by the database's clock, which MySQL keeps to the second or the millisecond as its schema says: versions go back if it does.
 - Set with a version is atomic against all others by the content's MD5: a value that was changed and changed back between the question and the write is written over, and one that is deleted just then is made again. An embedded database does not say that such a write has not been done: it is found out by a note that is written beside the value, in the field of the encryption plugin, and where another client has written at the same moment the answer is that the outcome is not known (BACKEND_OUTCOME_UNKNOWN).
 - Changes of keys, and of those that a watch of a prefix has found, are pushed, the last one always; values in between may be skipped. New keys of a prefix are found by asking, every list_interval, over HTTP; so are those of List, which asks for each value by itself and is no snapshot of one moment.

@@ -257,7 +257,7 @@ func TestSidecarsDoNotShareAFolder(t *testing.T) {
 // TestWatchGoesOn when a connection is lost: what has changed meanwhile is told.
 func TestWatchGoesOn(t *testing.T) {
 	w, conn := nacostest.NewWire(t)
-	conn.Heartbeat, conn.Timeout = 300*time.Millisecond, 500*time.Millisecond
+	conn.Heartbeat, conn.Timeout = 300*time.Millisecond, time.Second
 	o := options(t, conn)
 	d := open(t, t.TempDir(), nil, o)
 	direct := o
@@ -288,7 +288,7 @@ func TestWatchGoesOn(t *testing.T) {
 // TestSetThatHasNoAnswer says that its outcome is not known, and not that it was not done.
 func TestSetThatHasNoAnswer(t *testing.T) {
 	w, conn := nacostest.NewWire(t)
-	conn.Timeout = 500 * time.Millisecond
+	conn.Timeout = 2 * time.Second
 	d := open(t, t.TempDir(), nil, options(t, conn))
 	set(t, d, "ns/a", "1")
 	w.Set(wiretest.Stalled)
@@ -305,7 +305,6 @@ func TestSetThatHasNoAnswer(t *testing.T) {
 // TestLimits: what Nacos cannot keep is refused, and nothing is written.
 func TestLimits(t *testing.T) {
 	o := options(t, nacostest.Options(t))
-	o.Nacos.Timeout = 20 * time.Second // the embedded database is slow with large values
 	d := open(t, t.TempDir(), nil, o)
 	long := strings.Repeat("x", 300)
 	for key, kind := range map[string]error{"ns/cipher-a": components.ErrInvalid, "ns/" + long: components.ErrInvalid} {

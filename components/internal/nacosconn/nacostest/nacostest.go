@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/backend/wiretest"
@@ -27,10 +28,14 @@ func env(t *testing.T, name string) string {
 	return value
 }
 
+// patience is what a server may take on a busy machine.
+const patience = 30 * time.Second
+
 // Options are those of the Nacos in OUTRIGGER_NACOS. Without one the test fails.
 func Options(t *testing.T) nacosconn.Options {
 	t.Helper()
 	o := nacosconn.Defaults()
+	o.Timeout = patience
 	o.Addresses = []string{env(t, "OUTRIGGER_NACOS")}
 	o.User, o.Password = os.Getenv("OUTRIGGER_NACOS_USER"), components.Secret(os.Getenv("OUTRIGGER_NACOS_PASSWORD"))
 	return o
@@ -39,11 +44,12 @@ func Options(t *testing.T) nacosconn.Options {
 // Wire leads to that Nacos: both of its ports.
 type Wire struct{ http, grpc *wiretest.Wire }
 
-// NewWire is a wire of the test's own, and the options of who goes by it.
+// NewWire is a wire of the test's own, and the options of who goes by it, with the usual timeout.
 func NewWire(t *testing.T) (Wire, nacosconn.Options) {
 	t.Helper()
 	o := Options(t)
 	w := Wire{wiretest.New(t, o.Addresses[0]), wiretest.New(t, env(t, "OUTRIGGER_NACOS_AT_GRPC"))}
+	o.Timeout = nacosconn.Defaults().Timeout
 	o.Addresses, o.GRPCOffset = []string{w.http.Addr()}, port(t, w.grpc.Addr())-port(t, w.http.Addr())
 	return w, o
 }
