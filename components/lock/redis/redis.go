@@ -90,12 +90,28 @@ func (l *locks) TryLock(ctx context.Context, key, owner string, lease time.Durat
 		}
 		return lock.Lease{Token: got.token, Lease: got.left}, got.err
 	case <-ctx.Done():
-		l.work.Go(func() {
-			if got := <-answered; got.token != 0 || l.doubtful(got) {
-				l.giveBack(key, owner)
-			}
-		})
+		l.leave(answered, key, owner)
 		return lock.Lease{}, context.Cause(ctx)
+	}
+}
+
+// leaving is how long a call that is given up waits until it has nothing: after that it goes on without its caller.
+const leaving = 250 * time.Millisecond
+
+// leave gives back what the call under way gets.
+func (l *locks) leave(answered <-chan answer, key, owner string) {
+	left := make(chan struct{})
+	l.work.Go(func() {
+		defer close(left)
+		if got := <-answered; got.token != 0 || l.doubtful(got) {
+			l.giveBack(key, owner)
+		}
+	})
+	timer := time.NewTimer(leaving)
+	defer timer.Stop()
+	select {
+	case <-left:
+	case <-timer.C:
 	}
 }
 
