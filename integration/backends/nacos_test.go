@@ -158,7 +158,7 @@ func TestNacosTLS(t *testing.T) {
 			if c.want == "" && err == nil || c.want != "" && errors.Is(err, client.ErrUnavailable) && strings.Contains(err.Error(), c.want) && strings.Contains(err.Error(), "config") {
 				return nil
 			}
-			return fmt.Errorf("%s: %w", c.name, err)
+			return fmt.Errorf("%s: %v", c.name, err)
 		})
 		if c.want == "" {
 			item, err := api.Get(t.Context(), "k")
@@ -291,7 +291,7 @@ func nacosRefuses(t *testing.T, s *servers.Server) {
 				err := call()
 				if !errors.Is(err, client.ErrUnavailable) || !strings.Contains(err.Error(), "refuses") || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), name) ||
 					!strings.Contains(err.Error(), s.Addr()) {
-					return fmt.Errorf("%s, %s: %w", c.name, name, err)
+					return fmt.Errorf("%s, %s: %v", c.name, name, err)
 				}
 				return nil
 			})
