@@ -52,7 +52,8 @@ func (d *driver) join(stream, base string) *session {
 
 func progressQueue(base string, number int) string { return fmt.Sprintf("%s.%d", base, number) }
 
-var quorum = amqp.Table{"x-queue-type": "quorum"}
+// often is how many times a message may go back before the server drops it: newer ones would after 20 times.
+const often = int64(1<<31 - 1)
 
 // makeGroup makes a group if it is new. The queue by which its sidecars find each other is made last: where it is, all is.
 func (d *driver) makeGroup(ctx context.Context, stream, base string, earliest bool) error {
@@ -91,7 +92,7 @@ func make8(ch *amqp.Channel, base string, low int64) error {
 	if err := ch.Confirm(false); err != nil {
 		return err
 	}
-	if _, err := ch.QueueDeclare(base, true, false, false, false, quorum); err != nil {
+	if _, err := ch.QueueDeclare(base, true, false, false, false, amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": often}); err != nil {
 		return err
 	}
 	if _, err := ch.QueuePurge(base, false); err != nil {
@@ -108,7 +109,7 @@ func make8(ch *amqp.Channel, base string, low int64) error {
 		return err
 	}
 	for number := range parts {
-		args := amqp.Table{"x-queue-type": "quorum", "x-max-length": int64(1), "x-overflow": "drop-head"}
+		args := amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": often, "x-max-length": int64(1), "x-overflow": "drop-head"}
 		if _, err := ch.QueueDeclare(progressQueue(base, number), true, false, false, false, args); err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -49,9 +48,9 @@ func decode(m *amqp.Delivery) pubsub.Event {
 
 // publisher has a channel on which the server confirms what it has. Safe for concurrent use.
 type publisher struct {
-	d *driver
+	d    *driver
+	turn chan struct{} // holds an element while somebody sends, which guards the rest
 
-	mu    sync.Mutex
 	ch    *amqp.Channel
 	known map[string]bool // streams that there are
 }
@@ -77,8 +76,12 @@ func (d *driver) Publish(ctx context.Context, events []pubsub.Publication) ([]pu
 }
 
 func (p *publisher) send(ctx context.Context, events []pubsub.Publication, pending []*amqp.DeferredConfirmation) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	select {
+	case p.turn <- struct{}{}:
+		defer func() { <-p.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	for i := range events {
 		stream := p.d.stream(events[i].Topic)
 		if err := p.ready(ctx, stream); err != nil {
@@ -99,7 +102,7 @@ func (p *publisher) send(ctx context.Context, events []pubsub.Publication, pendi
 	return nil
 }
 
-// ready has a channel, and makes the stream if it is not there. p.mu is held.
+// ready has a channel, and makes the stream if it is not there. It is the caller's turn.
 func (p *publisher) ready(ctx context.Context, stream string) error {
 	if p.ch == nil || p.ch.IsClosed() {
 		ch, err := p.d.link.channel(ctx)

@@ -106,7 +106,7 @@ func Open(ctx context.Context, env components.Env, o Options) (pubsub.Driver, er
 		return nil, err
 	}
 	d := &driver{opts: o, name: env.ID.Name, log: env.Logger, link: l, groups: map[string]*member{}}
-	d.publish = publisher{d: d}
+	d.publish = publisher{d: d, turn: make(chan struct{}, 1)}
 	if err := d.Check(ctx); err != nil {
 		l.close()
 		return nil, err

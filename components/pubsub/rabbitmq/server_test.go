@@ -167,7 +167,7 @@ func TestStreamsOutlastTheirConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		publish(t, p, c, "l", slow)
-		const delay = 2 * time.Second
+		const delay = 4 * time.Second
 		begun := time.Now()
 		if err := s.Nack(want(slow, 1).ID, delay); err != nil {
 			t.Fatal(err)
@@ -178,8 +178,19 @@ func TestStreamsOutlastTheirConnection(t *testing.T) {
 		w.Set(wiretest.Cut)
 		w.Set(wiretest.Whole)
 		again := want(held, 2)
-		_ = s.Ack(first.ID) // means nothing any more
+		if err := s.Ack(first.ID); err != nil { // which means nothing any more
+			t.Fatal(err)
+		}
+		publish(t, p, c, "k", fmt.Sprint(i, " behind"))
+		select {
+		case d := <-came:
+			t.Errorf("%q came, attempt %d, before what holds it up was settled", d.Event.Data, d.Attempt)
+		case <-time.After(200 * time.Millisecond):
+		}
 		if err := s.Ack(again.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Ack(want(fmt.Sprint(i, " behind"), 1).ID); err != nil {
 			t.Fatal(err)
 		}
 		last := want(slow, 2)
