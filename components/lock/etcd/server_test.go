@@ -276,3 +276,84 @@ func TestTheQueueIsNotPassed(t *testing.T) {
 		t.Errorf("when nobody waits: %v", err)
 	}
 }
+
+// TestALateRenewalChangesNothing: a server that was frozen does what it was asked for when it goes on; another lease that was given since stands.
+func TestALateRenewalChangesNothing(t *testing.T) {
+	p := wired(t)
+	got, err := p.far.TryLock(t.Context(), key, "a", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := 0
+	for i := range 64 {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		done := make(chan error, 1)
+		go func() {
+			_, err := p.near.Renew(ctx, key, got.Token, 10*time.Second)
+			done <- err
+		}()
+		time.Sleep(time.Duration(i%16) * 700 * time.Microsecond) // so that it is at another step each time
+		p.wire.Set(wiretest.Stalled)
+		if err := <-done; err != nil {
+			late++
+		}
+		cancel()
+		if _, err := p.far.Renew(t.Context(), key, got.Token, time.Hour+time.Duration(i)*time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		p.wire.Set(wiretest.Whole)
+		componenttest.Eventually(t, 10*time.Second, func() error { _, err := p.near.TryLock(t.Context(), key+"2", "a", time.Minute); return err })
+		time.Sleep(20 * time.Millisecond) // for what was on the wire
+		_, err := try(t, p.far, "b")
+		var d *components.Detail
+		if !errors.As(err, &d) || d.RetryAfter < 50*time.Minute {
+			t.Fatalf("after %d late renewals a lease of an hour: %v, %v left", late, err, d.RetryAfter)
+		}
+	}
+	if late < 6 {
+		t.Errorf("%d of 64 renewals were late: that shows nothing", late)
+	}
+}
+
+// TestAPlaceThatIsMadeLateDoesNotStay: its lease has ended by then, and the other places of the sidecar hang on another.
+func TestAPlaceThatIsMadeLateDoesNotStay(t *testing.T) {
+	p := wired(t)
+	first, err := try(t, p.far, "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := waits(t, p.near, "one")
+	p.queued(t, 1)
+	client := etcdtest.Client(t, etcdtest.Options(t))
+	place := func() (lease clientv3.LeaseID, made int64) {
+		t.Helper()
+		got, err := client.Get(t.Context(), p.waiters, clientv3.WithPrefix())
+		if err != nil || len(got.Kvs) == 0 {
+			t.Fatal("there is no place", err)
+		}
+		return clientv3.LeaseID(got.Kvs[0].Lease), got.Kvs[0].CreateRevision
+	}
+	lease, made := place()
+	p.wire.Set(wiretest.Deaf)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if l, err := p.near.(lock.Waiter).Lock(ctx, key, "two", time.Hour); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, %v", l, err)
+	}
+	p.wire.Set(wiretest.Whole)
+	componenttest.Eventually(t, 10*time.Second, func() error {
+		left, err := client.TimeToLive(t.Context(), lease)
+		if err == nil && left.TTL != -1 {
+			err = fmt.Errorf("the lease that a late place would hang on has %d s left", left.TTL)
+		}
+		return err
+	})
+	p.queued(t, 1)
+	if another, again := place(); another == lease || again != made {
+		t.Errorf("the place was made in %d, and now in %d; lease %d, then %d", made, again, lease, another)
+	}
+	if err := p.far.Unlock(t.Context(), key, first.Token); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, one)
+}

@@ -153,3 +153,40 @@ func TestRegisterOnALeaseThatHasEnded(t *testing.T) {
 	}
 	want(t, latest(t, d), 2)
 }
+
+// TestALateRecordDoesNotStay: its lease has ended by then, and the sidecar's records hang on another, without having been away.
+func TestALateRecordDoesNotStay(t *testing.T) {
+	prefix, wire := etcdtest.Prefix(), wiretest.New(t, etcdtest.Options(t).Addresses[0])
+	near, client := open(t, prefix, wire.Addr()), etcdtest.Client(t, etcdtest.Options(t))
+	if err := near.Register(t.Context(), registry.Record{Service: stock, Address: "10.0.0.1:1", Weight: 1}); err != nil {
+		t.Fatal(err)
+	}
+	lease := func() clientv3.LeaseID {
+		t.Helper()
+		got, err := client.Get(t.Context(), prefix, clientv3.WithPrefix())
+		if err != nil || len(got.Kvs) == 0 {
+			t.Fatal("the record is away", err)
+		}
+		return clientv3.LeaseID(got.Kvs[0].Lease)
+	}
+	before := lease()
+	wire.Set(wiretest.Deaf)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := near.Register(ctx, registry.Record{Service: stock, Address: "10.0.0.2:1", Weight: 2}); err == nil {
+		t.Error("no answer is taken for a success")
+	}
+	wire.Set(wiretest.Whole)
+	componenttest.Eventually(t, 10*time.Second, func() error {
+		lease()
+		left, err := client.TimeToLive(t.Context(), before)
+		if err == nil && left.TTL != -1 {
+			err = fmt.Errorf("the lease that a late record would hang on has %d s left", left.TTL)
+		}
+		return err
+	})
+	if lease() == before {
+		t.Error("the record hangs on a lease that has ended")
+	}
+	want(t, latest(t, near), 1)
+}
