@@ -167,6 +167,26 @@ func TestRedisFaults(t *testing.T) {
 	l.end()
 }
 
+// TestRedisClusterFaults: one of three primaries without replicas is killed, and one is frozen.
+func TestRedisClusterFaults(t *testing.T) {
+	s := servers.Run(t, "redis-cluster")
+	l := newRedisLoad(t, fmt.Sprintf(`{mode: cluster, addresses: %s, timeout: 1s}`, addresses(s.Addrs())))
+	for i, n := range s.Nodes[:2] {
+		what, lose, bring := "kill -9", n.Kill, func() error { return n.Start(t.Context()) }
+		if i == 1 {
+			what, lose, bring = "frozen", n.Freeze, n.Thaw
+		}
+		time.Sleep(time.Second)
+		said := l.during(func() {
+			check(t, lose())
+			time.Sleep(frozen)
+			check(t, bring())
+		})
+		l.report(fmt.Sprintf("%s %s of one of a cluster's 3", what, frozen), said)
+	}
+	l.end()
+}
+
 // TestRedisFailover: the primary is killed, and frozen, until the sentinels have made a replica the primary.
 func TestRedisFailover(t *testing.T) {
 	s := servers.Run(t, "redis-sentinel")
