@@ -79,6 +79,7 @@ func rabbitRefuses(t *testing.T, s *servers.Server) {
 		"wrong password": {s.User, canary, "username or password"},
 		"no permission":  {s.Limited, s.LimitedPassword, "vhost"},
 	} {
+		harness.Binary(t)
 		began := time.Now()
 		sidecar := harness.Start(t, harness.Options{App: "app", Config: rabbitConfig(s, c.user, c.password)})
 		var err error

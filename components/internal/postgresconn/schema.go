@@ -19,9 +19,12 @@ type Part struct {
 	Steps []string
 }
 
+// installTime is how long Install may take, waits for others included that do the same.
+const installTime = 30 * time.Second
+
 // Install brings a part up to the version that this program knows, if need be. It refuses a newer one, which another program relies on.
 func (c *Client) Install(ctx context.Context, p Part) error {
-	ctx, cancel := context.WithTimeout(ctx, c.options.ConnectTimeout+c.options.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, installTime)
 	defer cancel()
 	conn, err := c.dial(ctx)
 	if err != nil {
@@ -82,7 +85,7 @@ func (i installer) known(version int) error {
 
 // upgrade takes the steps in one transaction. Of several programs that come at once one does, and the others find it done.
 func (i installer) upgrade() error {
-	begin := fmt.Sprintf("begin; select pg_advisory_xact_lock(%d)", LockID(i.schema, "parts"))
+	begin := fmt.Sprintf("begin; set local statement_timeout = 0; select pg_advisory_xact_lock(%d)", LockID(i.schema, "parts"))
 	if _, err := i.one(begin); err != nil {
 		return err
 	}

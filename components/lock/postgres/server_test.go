@@ -237,3 +237,31 @@ func TestWhatIsLostIsGivenBack(t *testing.T) {
 		t.Errorf("what its owner knew of is given away: %v", err)
 	}
 }
+
+// TestRightsOnWhatIsThereAreEnough: the tables were made by another user.
+func TestRightsOnWhatIsThereAreEnough(t *testing.T) {
+	o := options(t)
+	componenttest.Close(t, opener(o)(t))
+	c := direct(t, o.Postgres)
+	role, schema := "r_"+o.Postgres.Schema, o.Postgres.Schema
+	for _, sql := range []string{
+		fmt.Sprintf("create role %s login password 'plain'", role),
+		fmt.Sprintf("grant usage on schema %s to %s", schema, role),
+		fmt.Sprintf("grant select, insert, update, delete on all tables in schema %s to %s", schema, role),
+		fmt.Sprintf("grant usage, select on all sequences in schema %s to %s", schema, role),
+	} {
+		if err := c.Do(t.Context(), postgresconn.Statement{SQL: sql}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.Postgres.User, o.Postgres.Password = role, "plain"
+	d := opener(o)(t)
+	defer componenttest.Close(t, d)
+	got, err := d.TryLock(t.Context(), "n/a/l", "me", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Unlock(t.Context(), "n/a/l", got.Token); err != nil {
+		t.Error(err)
+	}
+}
