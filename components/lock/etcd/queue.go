@@ -56,7 +56,7 @@ func (l *locks) Lock(ctx context.Context, key, owner string, lease time.Duration
 }
 
 // orderly is how long a call lets those before it ask etcd first.
-const orderly = 500 * time.Millisecond
+const orderly = 2 * time.Second
 
 // gate is where calls for one lock wait until those of this instance that came before have asked etcd: else it may hear of them in another
 // order.
