@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -257,6 +258,37 @@ func killedSidecar(t *testing.T, name string, gone time.Duration, one, two *harn
 	other.ack(other.want("behind", 1))
 	other.nothing(500 * time.Millisecond)
 	fmt.Printf("%s kill -9 of a sidecar: another has its events after %.1f s (of %s) | a delay of %s was %.1f s\n", name, took.Seconds(), gone, delay, passed.Seconds())
+}
+
+// frozenSidecar has a sidecar frozen: another goes on with its events, and what the first one says of them afterwards means nothing.
+func frozenSidecar(t *testing.T, name string, gone time.Duration, one, two *harness.Sidecar) {
+	t.Helper()
+	c := consume(t, one)
+	publish(t, two, "l", "held")
+	stale := c.want("held", 1)
+	time.Sleep(500 * time.Millisecond) // attempts are kept ten times a second
+	one.Signal(syscall.SIGSTOP)
+	began := time.Now()
+	other := consume(t, two)
+	held := other.want("held", 2)
+	took := time.Since(began)
+	one.Signal(syscall.SIGCONT)
+	c.ack(stale)
+	publish(t, two, "l", "behind")
+	other.nothing(time.Second)
+	c.nothing(time.Second)
+	other.ack(held)
+	select { // whoever has it now
+	case d := <-c.came:
+		c.ack(d)
+	case d := <-other.came:
+		other.ack(d)
+	case <-time.After(patience):
+		t.Fatal("what is behind it does not come")
+	}
+	other.nothing(500 * time.Millisecond)
+	c.nothing(500 * time.Millisecond)
+	fmt.Printf("%s frozen sidecar: another has its events after %.1f s (of %s), and what it says of them then means nothing\n", name, took.Seconds(), gone)
 }
 
 // comeAndGo has the subscribers of two sidecars come and go under load, in an orderly way: nothing is lost, and nothing comes twice but

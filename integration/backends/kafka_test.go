@@ -57,6 +57,7 @@ func TestKafkaSidecars(t *testing.T) {
 	for name, test := range map[string]func(t *testing.T, one, two *harness.Sidecar){
 		"come-and-go": func(t *testing.T, one, two *harness.Sidecar) { comeAndGo(t, "kafka", one, two) },
 		"killed":      func(t *testing.T, one, two *harness.Sidecar) { killedSidecar(t, "kafka", kafkaSession, one, two) },
+		"frozen":      func(t *testing.T, one, two *harness.Sidecar) { frozenSidecar(t, "kafka", kafkaSession, one, two) },
 		"slow":        slowHandler,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -66,6 +66,11 @@ func TestRedisEventsSidecarIsKilled(t *testing.T) {
 	killedSidecar(t, "redis streams", redisSession, one, two)
 }
 
+func TestRedisEventsSidecarIsFrozen(t *testing.T) {
+	one, two := redisEvents(t, redisSingle(servers.Run(t, "redis")))
+	frozenSidecar(t, "redis streams", redisSession, one, two)
+}
+
 func TestRedisEventsSidecarsComeAndGo(t *testing.T) {
 	one, two := redisEvents(t, redisSingle(servers.Run(t, "redis")))
 	comeAndGo(t, "redis streams", one, two)

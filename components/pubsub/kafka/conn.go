@@ -13,6 +13,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/backend"
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
 )
@@ -183,6 +184,8 @@ func (c *conn) failed(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, components.ErrUnavailable), errors.Is(err, components.ErrPrecondition): // says so already
+		return err
 	case denied(err):
 		return backend.Refused(c.where, err)
 	}

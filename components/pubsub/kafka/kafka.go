@@ -16,7 +16,7 @@
 // A partition's offset, as Kafka knows it for the group, is that of the first event that is not settled. What is settled beyond it, and
 // attempts, delays and holders of what is not, stands in the metadata of that offset. Both are one commit, and one that the
 // group's coordinator refuses to a sidecar which is not in the group any more: a side topic could not be that. What does not fit
-// there (4 KiB by Kafka's default) is written to the compacted topic PREFIXoutrigger.progress, and the metadata says where.
+// there (4 KiB by Kafka's default) is written to the compacted topic PREFIX_outrigger-progress, and the metadata says where.
 //
 // Partitions change hands at once, also those with deliveries under way: the metadata name the sidecar that has those, the
 // new owner leaves them alone as long as that one is in the group, and is told how they end when the group is joined anew.

@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
 	"go.uber.org/goleak"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -28,7 +30,7 @@ func TestMain(m *testing.M) {
 }
 
 // at is where a server is that was started for these tests: one of those names, as `integration/servers` has them.
-func at(t *testing.T, names ...string) []string {
+func at(t testing.TB, names ...string) []string {
 	t.Helper()
 	for _, name := range names {
 		if value := os.Getenv("OUTRIGGER_" + name); value != "" {
@@ -39,7 +41,7 @@ func at(t *testing.T, names ...string) []string {
 	return nil
 }
 
-func options(t *testing.T) kafka.Options {
+func options(t testing.TB) kafka.Options {
 	o, _ := pubsub.Drivers.Defaults("kafka")
 	options := o.(kafka.Options)
 	options.Addresses = at(t, "KAFKA", "KAFKA_CLUSTER")
@@ -47,11 +49,11 @@ func options(t *testing.T) kafka.Options {
 	return options
 }
 
-func env(t *testing.T) components.Env {
+func env(t testing.TB) components.Env {
 	return components.Env{ID: components.ID{Capability: "pubsub", Name: "default", Driver: "kafka"}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 }
 
-func open(t *testing.T, o kafka.Options) pubsub.Driver {
+func open(t testing.TB, o kafka.Options) pubsub.Driver {
 	t.Helper()
 	d, err := kafka.Open(context.WithoutCancel(t.Context()), env(t), o)
 	if err != nil {
@@ -86,7 +88,9 @@ func newCaller() components.Caller {
 // stream subscribes with much credit.
 func stream(t *testing.T, p *pubsub.PubSub, c components.Caller, o pubsub.SubscribeOptions) *pubsub.Stream {
 	t.Helper()
-	s, err := p.Subscribe(t.Context(), c, o)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	s, err := p.Subscribe(ctx, c, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +135,6 @@ func TestProgressThatIsTooLongIsKeptElsewhere(t *testing.T) {
 	s := stream(t, p, c, pubsub.SubscribeOptions{Topic: "t"})
 	const n = 6000
 	publish(t, p, c, "t", n)
-	left := map[string]int{}
 	for i, d := range next(t, s, n) {
 		switch random := (i*i + i/7) % 13; {
 		case random%2 == 0:
@@ -139,8 +142,7 @@ func TestProgressThatIsTooLongIsKeptElsewhere(t *testing.T) {
 				t.Fatal(err)
 			}
 		default: // the delays make it long
-			left[string(d.Event.Data)] = d.Attempt
-			if err := s.Nack(d.ID, time.Second+time.Duration(i*random)*time.Millisecond/8); err != nil {
+			if err := s.Nack(d.ID, time.Minute+time.Duration(i*random)*time.Millisecond/8); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -148,11 +150,41 @@ func TestProgressThatIsTooLongIsKeptElsewhere(t *testing.T) {
 	s.Close()
 	s = stream(t, sidecar(t, o), c, pubsub.SubscribeOptions{Topic: "t"})
 	defer s.Close()
-	for _, d := range next(t, s, len(left)) {
-		attempt, ok := left[string(d.Event.Data)]
-		if !ok || d.Attempt != attempt+1 {
-			t.Fatalf("%s came again, attempt %d: it was acknowledged, or has another attempt", d.Event.Data, d.Attempt)
+	publish(t, p, c, "t", 1)
+	for range 2 { // what is not known to be settled, or to wait, would come before or soon after
+		for _, d := range next(t, s, 1) {
+			if string(d.Event.Data) != "0" || d.Attempt != 1 {
+				t.Fatalf("%s came again, attempt %d", d.Event.Data, d.Attempt)
+			}
 		}
+		publish(t, p, c, "t", 1)
+	}
+}
+
+// A stream that has no room leaves the partition to one that has, and keeps what it is handling.
+func TestAPartitionGoesWhereThereIsRoom(t *testing.T) {
+	o, c := options(t), newCaller()
+	o.Partitions = 1
+	p, q := sidecar(t, o), sidecar(t, o)
+	ctx, cancel := context.WithCancel(t.Context())
+	full, err := p.Subscribe(ctx, c, pubsub.SubscribeOptions{Topic: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := full.Grant(1, 0); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, p, c, "t", 1)
+	held := next(t, full, 1)[0]
+	var waiting sync.WaitGroup
+	waiting.Go(func() { _, _ = full.Next() }) // without credit
+	defer func() { cancel(); waiting.Wait(); full.Close() }()
+	s := stream(t, q, c, pubsub.SubscribeOptions{Topic: "t"})
+	defer s.Close()
+	publish(t, p, c, "t", 10)
+	next(t, s, 10)
+	if err := full.Ack(held.ID); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -261,4 +293,74 @@ func TestRefusals(t *testing.T) {
 			t.Log(err)
 		})
 	}
+}
+
+func client(t *testing.T, o kafka.Options) sarama.Client {
+	t.Helper()
+	config := sarama.NewConfig()
+	config.Version = sarama.V2_8_0_0
+	c, err := sarama.NewClient(o.Addresses, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// What the topic does not retain any more is passed over, and the group goes on.
+func TestWhatRetentionHasTakenIsPassedOver(t *testing.T) {
+	o, c := options(t), newCaller()
+	o.Partitions = 1
+	p := sidecar(t, o)
+	stream(t, p, c, pubsub.SubscribeOptions{Topic: "t"}).Close()
+	publish(t, p, c, "t", 10)
+	admin, err := sarama.NewClusterAdminFromClient(client(t, o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.DeleteRecords(c.Namespace+".t", map[int32]int64{0: 6}); err != nil {
+		t.Fatal(err)
+	}
+	s := stream(t, p, c, pubsub.SubscribeOptions{Topic: "t"})
+	defer s.Close()
+	for i, d := range next(t, s, 4) {
+		if string(d.Event.Data) != fmt.Sprint(3-i) {
+			t.Errorf("came %s, want %d", d.Event.Data, 3-i)
+		}
+	}
+}
+
+// A group that other consumers are in is refused at once: they would not understand each other.
+func TestAGroupOfOtherConsumersIsRefused(t *testing.T) {
+	o, c := options(t), newCaller()
+	p := sidecar(t, o)
+	publish(t, p, c, "t", 1)
+	group, err := sarama.NewConsumerGroupFromClient(c.Namespace+".t:g", client(t, o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer group.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	in := make(chan struct{})
+	var consuming sync.WaitGroup
+	consuming.Go(func() { _ = group.Consume(ctx, []string{c.Namespace + ".t"}, foreign(in)) })
+	defer consuming.Wait()
+	defer cancel()
+	<-in
+	begin := time.Now()
+	if _, err := p.Subscribe(t.Context(), c, pubsub.SubscribeOptions{Topic: "t", Group: "g"}); !errors.Is(err, components.ErrPrecondition) || errors.Is(err, components.ErrUnavailable) || time.Since(begin) > 5*time.Second {
+		t.Errorf("after %s: %v", time.Since(begin), err)
+	}
+}
+
+// foreign is a consumer of the library's own kind; it is closed when it is in the group.
+type foreign chan struct{}
+
+func (f foreign) Setup(sarama.ConsumerGroupSession) error { close(f); return nil }
+
+func (f foreign) Cleanup(sarama.ConsumerGroupSession) error { return nil }
+
+func (f foreign) ConsumeClaim(s sarama.ConsumerGroupSession, _ sarama.ConsumerGroupClaim) error {
+	<-s.Context().Done()
+	return nil
 }

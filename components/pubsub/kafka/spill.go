@@ -13,7 +13,7 @@ const (
 	// maxMetadata is the longest metadata of an offset: brokers take 4096 bytes unless they are told otherwise.
 	maxMetadata = 4096
 	// progressTopic is where what is longer stands.
-	progressTopic = "outrigger.progress"
+	progressTopic = "_outrigger-progress"
 	// uncompacted is how long a record there stays after a newer one with its key: in that time it is found where metadata say.
 	uncompacted = 24 * time.Hour
 )
