@@ -66,15 +66,23 @@ func (c *Client) primaries(ctx context.Context, do func(context.Context, *redis.
 	return do(ctx, c.redis.(*redis.Client))
 }
 
-// look finds out whether there are replicas that may take over.
+// look finds out whether there are replicas that may take over, and refuses one server of a cluster in another mode: it would have some
+// of the keys only. Users who may not ask are let pass there.
 func (c *Client) look(ctx context.Context) error {
 	c.replicated.Store(c.options.Mode == Sentinel)
-	if c.cluster == nil {
-		return nil
-	}
 	return c.Err(ctx, Read, c.primaries(ctx, func(ctx context.Context, node *redis.Client) error {
+		if c.cluster == nil {
+			text, err := node.Info(ctx, "cluster").Result()
+			if strings.Contains(text, "cluster_enabled:1") {
+				return errOfCluster
+			}
+			if lost(err) {
+				return err
+			}
+			return nil
+		}
 		text, err := node.Info(ctx, "replication").Result()
-		if err == nil && strings.Contains(text, "\nslave0:") {
+		if strings.Contains(text, "\nslave0:") {
 			c.replicated.Store(true)
 		}
 		return err

@@ -17,6 +17,7 @@ import (
 var (
 	errNotSent    = errors.New("the server does not answer those who came before")
 	errUnanswered = errors.New("there is no answer")
+	errOfCluster  = errors.New("it is one of a cluster, which mode: cluster is for")
 	errNotKept    = errors.New("no replica has confirmed it in time")
 )
 
@@ -51,8 +52,6 @@ func (c *Client) told(ctx context.Context, told redis.Error, err error) error {
 	switch text := told.Error(); {
 	case begins(text, refusals):
 		return backend.Refused(c.where, err)
-	case begins(text, []string{"MOVED"}) && c.cluster == nil:
-		return backend.Unreachable(ctx, c.where, fmt.Errorf("it is one of a cluster, which mode: cluster is for: %w", err))
 	case begins(text, outages):
 		return backend.Unreachable(ctx, c.where, err)
 	case strings.HasPrefix(text, "OOM"):
