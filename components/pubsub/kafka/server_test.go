@@ -45,7 +45,7 @@ func options(t testing.TB) kafka.Options {
 	o, _ := pubsub.Drivers.Defaults("kafka")
 	options := o.(kafka.Options)
 	options.Addresses = at(t, "KAFKA", "KAFKA_CLUSTER")
-	options.Heartbeat, options.SessionTimeout = 100*time.Millisecond, 3*time.Second
+	options.Heartbeat, options.SessionTimeout, options.Timeout = 100*time.Millisecond, 3*time.Second, 5*time.Second
 	return options
 }
 
