@@ -23,9 +23,13 @@ race: ## the same with the race detector
 mutants: ## show that the conformance suites catch broken drivers
 	$(GO) test -tags mutants -run '^TestMutants$$' -v ./components/...
 
-integration: build ## black box: the binary and its peers over public protocols; ONLY=name runs one suite
+integration: build ## black box: the binary, its peers and real servers, installed and started here; ONLY=name runs one suite
 	$(GO) build -o bin/suite ./integration/suite
 	bin/suite $(if $(ONLY),-only '$(ONLY)',)
+
+soak: build ## faults of real servers at full length; FAULT=30s is how long each lasts
+	$(GO) build -o bin/suite ./integration/suite
+	OUTRIGGER_FAULT=$(or $(FAULT),30s) bin/suite $(if $(ONLY),-only '$(ONLY)',) ./integration/backends
 
 integration-compose: ## conformance on the servers of integration/docker-compose.yml, images built here; SERVICES="redis etcd postgres"
 	$(GO) run ./integration/compose -stand-ins $(or $(SERVICES),redis etcd postgres)
@@ -67,5 +71,5 @@ lint: ## gofmt and vet
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-.PHONY: all build run demo test race mutants integration integration-compose drivers crash-fs h2spec bench bench-gate fuzz gen gen-check lint help
+.PHONY: all build run demo test race mutants integration integration-compose drivers soak crash-fs h2spec bench bench-gate fuzz gen gen-check lint help
 .DEFAULT_GOAL := all
