@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/componenttest"
+	"github.com/outrigger-mesh/outrigger/components/internal/backend/wiretest"
 	"github.com/outrigger-mesh/outrigger/components/internal/redisconn/redistest"
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
 	"github.com/outrigger-mesh/outrigger/components/pubsub/pubsubtest"
@@ -233,4 +235,40 @@ func TestWhatWasHeldBeforeAReplayIsOver(t *testing.T) {
 	}
 	want(t, again, "x", 2)
 	again.Close()
+}
+
+// What was taken by a call whose answer is lost comes with the next one, and is not counted twice.
+func TestAnswersThatAreLostLoseNoEvent(t *testing.T) {
+	o, env := options(t, "redis"), redistest.Env(t)
+	direct := redistest.Open(t, o.Redis).Redis()
+	q, c := one(t, env, o)
+	wire := wiretest.New(t, o.Redis.Addresses[0])
+	o.Redis.Addresses, o.Redis.Timeout, o.SessionTimeout = []string{wire.Addr()}, 300*time.Millisecond, 3*time.Second
+	p, _ := one(t, env, o)
+	s := subscribe(t, p, c)
+	stream := o.Redis.Keys("pubsub", env.ID.Name) + "s/{" + c.Namespace + "/t}"
+	pending := func(want int64) bool {
+		for end := time.Now().Add(o.SessionTimeout / 2); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if got := direct.XPending(t.Context(), stream, c.String()).Val(); got != nil && got.Count == want {
+				return true
+			}
+		}
+		return false
+	}
+	for round := range 10 {
+		text := fmt.Sprint(round)
+		var reading sync.WaitGroup
+		reading.Go(func() { want(t, s, text, 1) })
+		time.Sleep(20 * time.Millisecond) // so that it waits
+		wire.Set(wiretest.Deaf)
+		publish(t, q, c, text)
+		taken := pending(1) // unless the call that was on its way did not find it yet
+		wire.Set(wiretest.Whole)
+		reading.Wait()
+		if pending(0); taken {
+			s.Close()
+			return
+		}
+	}
+	t.Error("no call has taken an event and lost its answer")
 }
