@@ -47,7 +47,7 @@ func TestArguments(t *testing.T) {
 		{"schema x", 2, `"x"`}, {"status x", 2, `"x"`}, {"version x", 2, `"x"`},
 		{"components cache x", 2, `"x"`}, {"components -o json cache x", 2, `"x"`}, {"components -o yaml", 2, "text and json"},
 		{"schema -nonsense", 2, "nonsense"}, {"schema", 0, `"$schema"`}, {"version -o json", 0, `"version"`},
-		{"components cache/memory", 0, "cache: driver memory"}, {"components -o json file", 0, `"driver": "file"`}, {"components nothing", 1, "have cache/memory, config/file"},
+		{"components cache/memory", 0, "cache: driver memory"}, {"components -o json file", 0, `"driver": "file"`}, {"components nothing", 1, "have cache/memory, "},
 		{"call", 2, "usage"}, {"call Cache/Got", 2, "Cache/Get"}, {"call Cache", 2, "Cache/Get"}, {"call /outrigger.cache.v1.Cache/Get {", 2, "GetRequest"},
 		{"call -addr 127.0.0.1:1 Cache/Get {}", 2, "127.0.0.1:1"}, {"status -admin-port 1", 2, "127.0.0.1:1"},
 	} {

@@ -59,6 +59,7 @@ func startKafka(ctx context.Context, s *Server, brokers int) error {
 	}
 	id := make([]byte, 16)
 	rand.Read(id)
+	id[0] &= 0x7f // as text it must not begin with a dash
 	all, format := []*Node{}, errgroup.Group{}
 	for i := range brokers {
 		n, err := s.node(fmt.Sprintf("kafka-%d", i+1), at[4*i], program{product: "kafka", limit: 90 * time.Second})
