@@ -76,7 +76,7 @@ var racing = []test{
 		// there gets it soon, though the lease of who has left would last for an hour.
 		other := f.another(t)
 		for round := range 25 {
-			got := f.take(t, "l", "", long)
+			got := receive(t, f.lock(f.within(t), "l", "", long))
 			ctx, leave := context.WithCancel(t.Context())
 			waits := other.lock(ctx, "l", "", long)
 			time.Sleep(time.Duration(round%5) * time.Millisecond)

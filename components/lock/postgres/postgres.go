@@ -172,14 +172,17 @@ func (l *locks) take(ctx context.Context, w want) (taken, error) {
 }
 
 // forget takes back what the server may have given to a call that has ended without it. It goes on until the server is there, or the lease
-// that it may have given has ended by itself.
-func (l *locks) forget(w want) {
+// that it may have given has ended by itself. done is closed then.
+func (l *locks) forget(w want) (done <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	over := make(chan struct{})
 	if l.closed {
-		return
+		close(over)
+		return over
 	}
 	l.tasks.Go(func() {
+		defer close(over)
 		ctx, cancel := context.WithTimeout(l.working, max(w.lease, closing))
 		defer cancel()
 		pause := backend.Backoff{First: 10 * time.Millisecond, Most: 500 * time.Millisecond}
@@ -189,6 +192,7 @@ func (l *locks) forget(w want) {
 			}
 		}
 	})
+	return over
 }
 
 // open tells whether it is not known what a call came to.
