@@ -184,7 +184,7 @@ func nothing(t *testing.T, from <-chan result) {
 	select {
 	case r := <-from:
 		t.Fatalf("the wait is over: %+v", r)
-	case <-time.After(30 * time.Millisecond):
+	case <-time.After(100 * time.Millisecond):
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -18,22 +17,13 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/internal/backend/wiretest"
 	"github.com/outrigger-mesh/outrigger/components/internal/postgresconn"
+	"github.com/outrigger-mesh/outrigger/components/internal/postgresconn/postgrestest"
 	"github.com/outrigger-mesh/outrigger/components/lock"
 	"github.com/outrigger-mesh/outrigger/components/lock/locktest"
 	"github.com/outrigger-mesh/outrigger/components/lock/postgres"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func server(t testing.TB) postgresconn.Options {
-	t.Helper()
-	o := postgresconn.Defaults()
-	o.Addresses, o.User, o.Password = []string{os.Getenv("OUTRIGGER_POSTGRES")}, os.Getenv("OUTRIGGER_POSTGRES_USER"), components.Secret(os.Getenv("OUTRIGGER_POSTGRES_PASSWORD"))
-	if o.Addresses[0] == "" {
-		t.Fatal("OUTRIGGER_POSTGRES is not set: go run ./integration/servers/cmd postgres -- go test -tags servers ...")
-	}
-	return o
-}
 
 // opener makes drivers of one sidecar.
 func opener(o postgres.Options) func(t *testing.T) lock.Driver {
@@ -52,8 +42,7 @@ func options(t testing.TB) postgres.Options {
 	t.Helper()
 	o, _ := lock.Drivers.Defaults("postgres")
 	all := o.(postgres.Options)
-	all.Postgres = server(t)
-	all.Postgres.Schema = "t_" + componenttest.Caller().App // of the test alone
+	all.Postgres = postgrestest.Options(t)
 	return all
 }
 
@@ -62,30 +51,11 @@ func TestConformance(t *testing.T) {
 	locktest.Suite{Open: opener(options(t)), Lease: 500 * time.Millisecond}.Run(t)
 }
 
-// direct is a connection past the driver.
-func direct(t testing.TB, o postgresconn.Options) *postgresconn.Client {
-	t.Helper()
-	c, release, err := postgresconn.Open(t.Context(), components.Env{}, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(release)
-	return c
-}
-
-func must(t testing.TB, c *postgresconn.Client, sql string, args ...any) (n int64) {
-	t.Helper()
-	if err := c.Do(t.Context(), postgresconn.Statement{SQL: sql, Args: args, Row: postgresconn.Scan(&n)}); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-	return n
-}
-
 func TestTokensGrowOverAFailOver(t *testing.T) {
 	o := options(t)
 	d := opener(o)(t)
 	defer componenttest.Close(t, d)
-	c := direct(t, o.Postgres)
+	c := postgrestest.Open(t, o.Postgres)
 	before := uint64(0)
 	for round := range 3 {
 		for i := range 40 {
@@ -100,9 +70,9 @@ func TestTokensGrowOverAFailOver(t *testing.T) {
 			}
 		}
 		// As on a replica that has not heard of the last ones, and is the primary now.
-		must(t, c, "select setval('lock_tokens', 1)")
-		must(t, c, "with new as (update servers set server = 'another' returning 1) select count(*) from new")
-		must(t, c, "with gone as (delete from lock_holders returning 1) select count(*) from gone")
+		postgrestest.Number(t, c, "select setval('lock_tokens', 1)")
+		postgrestest.Number(t, c, "with new as (update servers set server = 'another' returning 1) select count(*) from new")
+		postgrestest.Number(t, c, "with gone as (delete from lock_holders returning 1) select count(*) from gone")
 	}
 }
 
@@ -110,12 +80,12 @@ func TestWhoDiedWhileWaitingHoldsUpNobodyForLong(t *testing.T) {
 	o := options(t)
 	d := opener(o)(t)
 	defer componenttest.Close(t, d)
-	c := direct(t, o.Postgres)
+	c := postgrestest.Open(t, o.Postgres)
 	first, err := d.TryLock(t.Context(), "n/a/l", "first", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	must(t, c, "with dead as (insert into lock_waiters (key, client, call, alive) values ('default/n/a/l', 'dead', 'dead', clock_timestamp() + interval '1 s') returning 1) select count(*) from dead")
+	postgrestest.Number(t, c, "with dead as (insert into lock_waiters (key, client, call, alive) values ('default/n/a/l', 'dead', 'dead', clock_timestamp() + interval '1 s') returning 1) select count(*) from dead")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := d.Unlock(ctx, "n/a/l", first.Token); err != nil {
@@ -134,7 +104,7 @@ func TestWaitersAreBounded(t *testing.T) {
 	o.Waiters = 2
 	d := opener(o)(t)
 	defer componenttest.Close(t, d)
-	c := direct(t, o.Postgres)
+	c := postgrestest.Open(t, o.Postgres)
 	ctx, cancel := context.WithCancel(t.Context())
 	if _, err := d.TryLock(ctx, "n/a/l", "first", time.Hour); err != nil {
 		t.Fatal(err)
@@ -145,7 +115,7 @@ func TestWaitersAreBounded(t *testing.T) {
 	}
 	waits := func(want int64) func() error {
 		return func() error {
-			if n := must(t, c, "select count(*) from lock_waiters"); n != want {
+			if n := postgrestest.Number(t, c, "select count(*) from lock_waiters"); n != want {
 				return fmt.Errorf("%d wait, want %d", n, want)
 			}
 			return nil
@@ -170,7 +140,7 @@ func TestWaitsOutlastTheirConnections(t *testing.T) {
 	d, holder := opener(o)(t), opener(o)(t)
 	defer componenttest.Close(t, d)
 	defer componenttest.Close(t, holder)
-	c := direct(t, o.Postgres)
+	c := postgrestest.Open(t, o.Postgres)
 	first, err := holder.TryLock(t.Context(), "n/a/l", "first", time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -183,12 +153,12 @@ func TestWaitsOutlastTheirConnections(t *testing.T) {
 		got <- err
 	}()
 	componenttest.Eventually(t, 10*time.Second, func() error {
-		if must(t, c, "select count(*) from lock_waiters") != 1 {
+		if postgrestest.Number(t, c, "select count(*) from lock_waiters") != 1 {
 			return errors.New("nobody waits yet")
 		}
 		return nil
 	})
-	must(t, c, "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'outrigger ' || current_schema() and pid <> pg_backend_pid()")
+	postgrestest.Number(t, c, "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'outrigger ' || current_schema() and pid <> pg_backend_pid()")
 	componenttest.Eventually(t, 10*time.Second, func() error { return holder.Unlock(t.Context(), "n/a/l", first.Token) })
 	if err := <-got; err != nil {
 		t.Error(err)
@@ -200,7 +170,7 @@ func TestWhatIsLostIsGivenBack(t *testing.T) {
 	o := options(t)
 	sound := opener(o)(t)
 	defer componenttest.Close(t, sound)
-	c := direct(t, o.Postgres)
+	c := postgrestest.Open(t, o.Postgres)
 	w := wiretest.New(t, o.Postgres.Addresses[0])
 	o.Postgres.Addresses, o.Postgres.Connections = []string{w.Addr()}, 1
 	if _, err := sound.TryLock(t.Context(), "n/a/kept", "name", time.Hour); err != nil {
@@ -219,7 +189,7 @@ func TestWhatIsLostIsGivenBack(t *testing.T) {
 			lost <- err
 		}()
 		componenttest.Eventually(t, 10*time.Second, func() error {
-			if must(t, c, "select count(*) from lock_holders where "+done) != 1 {
+			if postgrestest.Number(t, c, "select count(*) from lock_holders where "+done) != 1 {
 				return errors.New("it is not taken yet")
 			}
 			return nil
@@ -242,7 +212,7 @@ func TestWhatIsLostIsGivenBack(t *testing.T) {
 func TestRightsOnWhatIsThereAreEnough(t *testing.T) {
 	o := options(t)
 	componenttest.Close(t, opener(o)(t))
-	c := direct(t, o.Postgres)
+	c := postgrestest.Open(t, o.Postgres)
 	role, schema := "r_"+o.Postgres.Schema, o.Postgres.Schema
 	for _, sql := range []string{
 		fmt.Sprintf("create role %s login password 'plain'", role),

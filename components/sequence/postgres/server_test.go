@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"os"
 	"sync/atomic"
 	"testing"
 
@@ -17,22 +16,13 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/internal/postgresconn"
+	"github.com/outrigger-mesh/outrigger/components/internal/postgresconn/postgrestest"
 	"github.com/outrigger-mesh/outrigger/components/sequence"
 	"github.com/outrigger-mesh/outrigger/components/sequence/postgres"
 	"github.com/outrigger-mesh/outrigger/components/sequence/sequencetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func server(t testing.TB) postgresconn.Options {
-	t.Helper()
-	o := postgresconn.Defaults()
-	o.Addresses, o.User, o.Password = []string{os.Getenv("OUTRIGGER_POSTGRES")}, os.Getenv("OUTRIGGER_POSTGRES_USER"), components.Secret(os.Getenv("OUTRIGGER_POSTGRES_PASSWORD"))
-	if o.Addresses[0] == "" {
-		t.Fatal("OUTRIGGER_POSTGRES is not set: go run ./integration/servers/cmd postgres -- go test -tags servers ...")
-	}
-	return o
-}
 
 // opener makes drivers of one sidecar.
 func opener(o postgres.Options) func(t *testing.T) sequence.Driver {
@@ -51,37 +41,17 @@ func options(t testing.TB) postgres.Options {
 	t.Helper()
 	o, _ := sequence.Drivers.Defaults("postgres")
 	all := o.(postgres.Options)
-	all.Postgres = server(t)
-	all.Postgres.Schema = "t_" + componenttest.Caller().App // of the test alone
+	all.Postgres = postgrestest.Options(t)
 	return all
 }
 
 func TestConformance(t *testing.T) { sequencetest.Run(t, opener(options(t))) }
 
-// direct is a connection past the driver.
-func direct(t testing.TB, o postgresconn.Options) *postgresconn.Client {
-	t.Helper()
-	c, release, err := postgresconn.Open(t.Context(), components.Env{}, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(release)
-	return c
-}
-
-func must(t testing.TB, c *postgresconn.Client, sql string, args ...any) (n int64) {
-	t.Helper()
-	if err := c.Do(t.Context(), postgresconn.Statement{SQL: sql, Args: args, Row: postgresconn.Scan(&n)}); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-	return n
-}
-
 func TestNumbersGrowOverAFailOver(t *testing.T) {
 	o := options(t)
 	d := opener(o)(t)
 	defer componenttest.Close(t, d)
-	c := direct(t, o.Postgres)
+	c := postgrestest.Open(t, o.Postgres)
 	last := map[string]int64{}
 	for round := range 3 {
 		for _, key := range []string{"old", fmt.Sprint("new ", round)} {
@@ -97,9 +67,9 @@ func TestNumbersGrowOverAFailOver(t *testing.T) {
 			}
 		}
 		// As on a replica that has not heard of the last ones, and is the primary now.
-		must(t, c, "with gone as (delete from sequence_numbers where key like '%new%' returning 1) select count(*) from gone")
-		must(t, c, "with less as (update sequence_numbers set last = 5 returning 1) select count(*) from less")
-		must(t, c, "with new as (update servers set server = 'another' returning 1) select count(*) from new")
+		postgrestest.Number(t, c, "with gone as (delete from sequence_numbers where key like '%new%' returning 1) select count(*) from gone")
+		postgrestest.Number(t, c, "with less as (update sequence_numbers set last = 5 returning 1) select count(*) from less")
+		postgrestest.Number(t, c, "with new as (update servers set server = 'another' returning 1) select count(*) from new")
 	}
 }
 
@@ -107,8 +77,8 @@ func TestTheEndOfTheNumbers(t *testing.T) {
 	o := options(t)
 	d := opener(o)(t)
 	defer componenttest.Close(t, d)
-	c := direct(t, o.Postgres)
-	must(t, c, "with put as (insert into sequence_numbers values ('default/n/a/k', $1) returning 1) select count(*) from put", int64(math.MaxInt64-25))
+	c := postgrestest.Open(t, o.Postgres)
+	postgrestest.Number(t, c, "with put as (insert into sequence_numbers values ('default/n/a/k', $1) returning 1) select count(*) from put", int64(math.MaxInt64-25))
 	var given, refused atomic.Int64
 	componenttest.Together(16, func(int) { // put together they are too many
 		first, err := d.Next(t.Context(), "n/a/k", 5)
@@ -131,7 +101,7 @@ func TestCallsAreDrawnTogether(t *testing.T) {
 	o := options(t)
 	d := opener(o)(t)
 	defer componenttest.Close(t, d)
-	c := direct(t, o.Postgres)
+	c := postgrestest.Open(t, o.Postgres)
 	part := postgresconn.Part{Name: "test", Steps: []string{`create sequence draws;
 		create function count_draw() returns trigger language plpgsql as $$ begin perform nextval('draws'); return new; end $$;
 		create trigger counts before update on sequence_numbers for each row execute function count_draw()`}}
@@ -149,7 +119,7 @@ func TestCallsAreDrawnTogether(t *testing.T) {
 	if first, err := d.Next(t.Context(), "n/a/k", 1); err != nil || first != callers*each+1 {
 		t.Errorf("%d, %v", first, err)
 	}
-	if n := must(t, c, "select nextval('draws')"); n > callers*each/4 {
+	if n := postgrestest.Number(t, c, "select nextval('draws')"); n > callers*each/4 {
 		t.Errorf("%d calls were %d statements", callers*each, n)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -20,22 +19,13 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/internal/backend"
 	"github.com/outrigger-mesh/outrigger/components/internal/backend/wiretest"
 	"github.com/outrigger-mesh/outrigger/components/internal/postgresconn"
+	"github.com/outrigger-mesh/outrigger/components/internal/postgresconn/postgrestest"
 	"github.com/outrigger-mesh/outrigger/components/state"
 	"github.com/outrigger-mesh/outrigger/components/state/postgres"
 	"github.com/outrigger-mesh/outrigger/components/state/statetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func server(t testing.TB) postgresconn.Options {
-	t.Helper()
-	o := postgresconn.Defaults()
-	o.Addresses, o.User, o.Password = []string{os.Getenv("OUTRIGGER_POSTGRES")}, os.Getenv("OUTRIGGER_POSTGRES_USER"), components.Secret(os.Getenv("OUTRIGGER_POSTGRES_PASSWORD"))
-	if o.Addresses[0] == "" {
-		t.Fatal("OUTRIGGER_POSTGRES is not set: go run ./integration/servers/cmd postgres -- go test -tags servers ...")
-	}
-	return o
-}
 
 // opener makes drivers of one sidecar.
 func opener(o postgres.Options) func(t *testing.T) state.Driver {
@@ -54,31 +44,11 @@ func options(t testing.TB) postgres.Options {
 	t.Helper()
 	o, _ := state.Drivers.Defaults("postgres")
 	all := o.(postgres.Options)
-	all.Postgres = server(t)
-	all.Postgres.Schema = "t_" + componenttest.Caller().App // of the test alone
+	all.Postgres = postgrestest.Options(t)
 	return all
 }
 
 func TestConformance(t *testing.T) { statetest.Run(t, opener(options(t))) }
-
-// direct is a connection past the driver.
-func direct(t testing.TB, o postgresconn.Options) *postgresconn.Client {
-	t.Helper()
-	c, release, err := postgresconn.Open(t.Context(), components.Env{}, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(release)
-	return c
-}
-
-func must(t testing.TB, c *postgresconn.Client, sql string, args ...any) (n int64) {
-	t.Helper()
-	if err := c.Do(t.Context(), postgresconn.Statement{SQL: sql, Args: args, Row: postgresconn.Scan(&n)}); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-	return n
-}
 
 func put(key string, ttl time.Duration) state.Transaction {
 	return state.Transaction{Operations: []state.Operation{{Kind: state.Set, Key: "n/a/" + key, Item: state.Item{Value: []byte("v"), TTL: ttl}}}}
@@ -96,11 +66,11 @@ func TestWhatHasExpiredMakesRoom(t *testing.T) {
 	o.Sweep, o.Idempotency, o.Barriers, o.Fences = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
 	d := opener(o)(t)
 	defer componenttest.Close(t, d)
-	c := direct(t, o.Postgres)
+	c := postgrestest.Open(t, o.Postgres)
 	for range 12 { // more than go at once
 		tx := state.Transaction{}
 		for i := range state.MaxOperations {
-			tx.Operations = append(tx.Operations, put(fmt.Sprint(must(t, c, "select nextval('state_versions')"), i), 10*time.Millisecond).Operations[0])
+			tx.Operations = append(tx.Operations, put(fmt.Sprint(postgrestest.Number(t, c, "select nextval('state_versions')"), i), 10*time.Millisecond).Operations[0])
 		}
 		does(t, d, tx, state.Applied)
 	}
@@ -110,7 +80,7 @@ func TestWhatHasExpiredMakesRoom(t *testing.T) {
 	does(t, d, put("stays too", 0), state.Applied)
 	componenttest.Eventually(t, 20*time.Second, func() error {
 		for table, want := range map[string]int64{"state_items": 2, "state_answers": 0, "state_branches": 0, "state_fences": 0} {
-			if n := must(t, c, "select count(*) from "+table); n != want {
+			if n := postgrestest.Number(t, c, "select count(*) from "+table); n != want {
 				return fmt.Errorf("%d rows in %s, want %d", n, table, want)
 			}
 		}
@@ -123,22 +93,22 @@ func TestHowLongRecordsAreKept(t *testing.T) {
 	o.Sweep = time.Hour
 	d := opener(o)(t)
 	defer componenttest.Close(t, d)
-	c := direct(t, o.Postgres)
+	c := postgrestest.Open(t, o.Postgres)
 	tx := put("k", 0)
 	tx.IdempotencyKey, tx.Digest, tx.Barrier, tx.Fence = "n/a/once", "d", state.Barrier{GID: "n/a/g", Branch: "b", Op: "try"}, state.Fence{Component: "l", Name: "n/a/l", Token: 7}
 	does(t, d, tx, state.Applied)
 	does(t, d, tx, state.Applied) // the first answer again
 	left := func(table string) int64 {
-		return must(t, c, "select coalesce(extract(epoch from max(expires) - clock_timestamp())::bigint, 0) from "+table)
+		return postgrestest.Number(t, c, "select coalesce(extract(epoch from max(expires) - clock_timestamp())::bigint, 0) from "+table)
 	}
 	for table, want := range map[string]time.Duration{"state_answers": 24 * time.Hour, "state_branches": 7 * 24 * time.Hour, "state_fences": 0} {
 		if got := time.Duration(left(table)) * time.Second; got > want || got < want-time.Minute {
 			t.Errorf("%s are kept for %v, want %v", table, got, want)
 		}
 	}
-	must(t, c, "with past as (update state_answers set expires = clock_timestamp() returning 1) select count(*) from past")
+	postgrestest.Number(t, c, "with past as (update state_answers set expires = clock_timestamp() returning 1) select count(*) from past")
 	does(t, d, tx, state.Repeated)
-	must(t, c, "with past as (update state_branches set expires = clock_timestamp() returning 1) select count(*) from past")
+	postgrestest.Number(t, c, "with past as (update state_branches set expires = clock_timestamp() returning 1) select count(*) from past")
 	tx.IdempotencyKey, tx.Digest = "", ""
 	does(t, d, tx, state.Applied)
 	tx.Fence.Token = 6
@@ -182,9 +152,9 @@ func TestCrossedKeysDoNotLockUp(t *testing.T) {
 	o := options(t)
 	d := opener(o)(t)
 	defer componenttest.Close(t, d)
-	c := direct(t, o.Postgres)
+	c := postgrestest.Open(t, o.Postgres)
 	const deadlocks = "select deadlocks from pg_stat_database where datname = current_database()"
-	before := must(t, c, deadlocks)
+	before := postgrestest.Number(t, c, deadlocks)
 	componenttest.Together(16, func(i int) {
 		for range 20 {
 			tx := put("a", 0)
@@ -199,7 +169,7 @@ func TestCrossedKeysDoNotLockUp(t *testing.T) {
 			}
 		}
 	})
-	if n := must(t, c, deadlocks) - before; n > 0 {
+	if n := postgrestest.Number(t, c, deadlocks) - before; n > 0 {
 		t.Errorf("%d deadlocks", n)
 	}
 }
@@ -208,7 +178,7 @@ func TestWaitsAtTheServerEndWithTheirTime(t *testing.T) {
 	o := options(t)
 	d := opener(o)(t)
 	defer componenttest.Close(t, d)
-	c := direct(t, o.Postgres)
+	c := postgrestest.Open(t, o.Postgres)
 	id := c.LockID("item", "default/n/a/k")
 	part := postgresconn.Part{Name: "test", Steps: []string{`create function hold(id bigint) returns void language plpgsql as $$
 		begin perform pg_advisory_xact_lock(id); perform pg_sleep(1.5); end $$`}}
@@ -218,10 +188,10 @@ func TestWaitsAtTheServerEndWithTheirTime(t *testing.T) {
 	held := make(chan error, 1)
 	go func() { held <- c.Do(t.Context(), postgresconn.Statement{SQL: "select hold($1)", Args: []any{id}}) }()
 	waits := func() int64 {
-		return must(t, c, "select count(*) from pg_locks where locktype = 'advisory' and not granted and ((classid::bigint << 32) | objid::bigint) = $1", id)
+		return postgrestest.Number(t, c, "select count(*) from pg_locks where locktype = 'advisory' and not granted and ((classid::bigint << 32) | objid::bigint) = $1", id)
 	}
 	componenttest.Eventually(t, 5*time.Second, func() error {
-		if must(t, c, "select count(*) from pg_locks where locktype = 'advisory' and granted and ((classid::bigint << 32) | objid::bigint) = $1", id) == 0 {
+		if postgrestest.Number(t, c, "select count(*) from pg_locks where locktype = 'advisory' and granted and ((classid::bigint << 32) | objid::bigint) = $1", id) == 0 {
 			return errors.New("not locked yet")
 		}
 		return nil
@@ -258,9 +228,9 @@ func TestAnIdempotencyKeyTellsWhatIsNotKnown(t *testing.T) {
 		_, err := d.Transact(t.Context(), tx)
 		lost <- err
 	}()
-	c := direct(t, options(t).Postgres)
+	c := postgrestest.Open(t, options(t).Postgres)
 	componenttest.Eventually(t, 10*time.Second, func() error {
-		if must(t, c, fmt.Sprintf("select count(*) from %s.state_items", o.Postgres.Schema)) != 2 {
+		if postgrestest.Number(t, c, fmt.Sprintf("select count(*) from %s.state_items", o.Postgres.Schema)) != 2 {
 			return errors.New("it is not done yet")
 		}
 		return nil
@@ -271,7 +241,7 @@ func TestAnIdempotencyKeyTellsWhatIsNotKnown(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	does(t, d, tx, state.Applied)
-	if n := must(t, c, fmt.Sprintf("select last_value from %s.state_versions", o.Postgres.Schema)); n != 2 {
+	if n := postgrestest.Number(t, c, fmt.Sprintf("select last_value from %s.state_versions", o.Postgres.Schema)); n != 2 {
 		t.Errorf("it was done %d times", n-1)
 	}
 }
