@@ -46,6 +46,8 @@ func (p *Publisher) keep(id key) *keeper {
 	k := &keeper{p: p, id: id, wake: make(chan struct{}, 1), ended: make(chan struct{}), settled: make(chan struct{})}
 	p.work.Go(func() {
 		defer close(k.ended)
+		p.mu.Lock() // until who made it has said what is wanted: nothing would be settled at once
+		p.mu.Unlock()
 		k.run(p.ctx)
 	})
 	return k
