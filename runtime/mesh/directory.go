@@ -163,13 +163,18 @@ func carry(old *Endpoint, in *Instance) *Endpoint {
 	if old == nil {
 		return &Endpoint{instance: in}
 	}
-	if old.instance.Weight == in.Weight && old.instance.Zone == in.Zone && maps.Equal(old.instance.Labels, in.Labels) {
+	if old.instance.same(in) {
 		return old
 	}
 	fresh := &Endpoint{instance: in}
 	fresh.failures.Store(old.failures.Load())
 	fresh.ejected.Store(old.ejected.Load())
 	return fresh
+}
+
+func (a *Instance) same(b *Instance) bool {
+	return a.Address == b.Address && a.Weight == b.Weight && a.Zone == b.Zone && a.Identity == b.Identity && a.Direct == b.Direct &&
+		a.Protocol == b.Protocol && maps.Equal(a.Labels, b.Labels)
 }
 
 // fail notes why the source does not answer; what it said before stands.

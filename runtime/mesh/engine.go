@@ -87,6 +87,14 @@ type plan struct {
 func (p *plan) Rule() string           { return "default" }
 func (p *plan) Timeout() time.Duration { return p.timeout }
 
+func (p *plan) PerTry() time.Duration  { return 0 }
+
+// maxAttempts is how often a request is begun, the first time included.
+const maxAttempts = 3
+
+// Again lets what was sent nowhere go elsewhere.
+func (p *plan) Again(f Failure) bool { return !f.Sent && len(p.tried) < maxAttempts }
+
 func (p *plan) Next() (Attempt, error) {
 	e := p.pick(int64(time.Since(started)))
 	if e == nil {

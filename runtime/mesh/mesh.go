@@ -23,21 +23,25 @@ func (s Service) String() string {
 
 // Instance is one address of a service, immutable once it is in a Snapshot.
 type Instance struct {
-	Address string // HOST:PORT, of the instance's sidecar
-	Weight  int    // relative to the others; 0 gets no calls
-	Zone    string
-	Labels  map[string]string
+	Address  string // HOST:PORT, of the instance's sidecar
+	Weight   int    // relative to the others; 0 gets no calls
+	Zone     string
+	Labels   map[string]string
+	Identity string // the SPIFFE id that its certificate must have; "": any that the CA has signed
+	Direct   bool   // Address is the application's own: no sidecar is there, so no TLS and no headers of sidecars
+	Protocol string // what the application speaks; "": whatever it is called with
 }
 
 // Request is what an outbound decision is made from. It is valid during the call it is handed to.
 type Request struct {
-	Protocol string // grpc, http, bolt, dubbo
-	Service  Service
-	Method   string
-	Source   components.Caller
-	Hops     int                      // sidecars it has passed already
-	Timeout  time.Duration            // what the caller allows; 0: no bound
-	Header   func(name string) string // the first value of that name, or ""
+	Protocol   string // grpc, http, bolt, dubbo
+	Service    Service
+	Method     string
+	Source     components.Caller
+	Hops       int                      // sidecars it has passed already
+	Timeout    time.Duration            // what the caller allows; 0: no bound
+	Header     func(name string) string // the first value of that name, or ""
+	Repeatable bool                     // safe to be handled twice, by its protocol: an idempotent method of HTTP, or a key that tells repeats
 }
 
 // Outcome is how one attempt ended.
@@ -67,7 +71,32 @@ type Plan interface {
 	// Next begins an attempt, at an instance that failed before only when there is no other. It fails with ErrUnavailable
 	// when there is no instance at all.
 	Next() (Attempt, error)
+	// PerTry bounds each attempt; 0: no bound of its own.
+	PerTry() time.Duration
+	// Again says whether the request may be tried once more after an attempt that ended so, and takes it from the budget; the
+	// transport then calls Next. It is false, too, when the call may have been begun and is not safe to repeat.
+	Again(f Failure) bool
 }
+
+// Failure is how an attempt failed.
+type Failure struct {
+	Kind   FailureKind
+	Sent   bool   // any of the request may have reached the instance's application
+	Status string // with the kind Status: the protocol's own text, such as "503", "UNAVAILABLE", "7"
+}
+
+// FailureKind tells what became of an attempt.
+type FailureKind int
+
+// The kinds of failures.
+const (
+	Connect FailureKind = iota // no connection could be made
+	Closed                     // the connection ended before the answer did
+	Refused                    // the instance sent the request away before it was begun
+	Reset                      // the instance ended the request without an answer
+	Timeout                    // PerTry passed
+	Status                     // it answered with a failure
+)
 
 // Engine decides for outbound calls. Safe for concurrent use.
 type Engine interface {

@@ -405,3 +405,28 @@ func TestInstancesWithoutWeightGetNoCalls(t *testing.T) {
 		}
 	})
 }
+
+// What was sent to nobody may go elsewhere, twice; what may have been begun goes nowhere.
+func TestAgain(t *testing.T) {
+	s := newSource()
+	s.set(nil, "a:1")
+	e := router(t, s)
+	for _, sent := range []bool{false, true} {
+		p, err := plan(e, mesh.Request{Service: stock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for next := true; next; n++ {
+			a, err := p.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.Report(mesh.Failed)
+			next = p.Again(mesh.Failure{Kind: mesh.Closed, Sent: sent})
+		}
+		if want := map[bool]int{false: 3, true: 1}[sent]; n != want || p.PerTry() != 0 {
+			t.Errorf("sent %v: %d attempts, want %d", sent, n, want)
+		}
+	}
+}

@@ -165,6 +165,9 @@ type turns struct {
 
 func (p *turns) Rule() string           { return "turns" }
 func (p *turns) Timeout() time.Duration { return p.e.timeout }
+func (p *turns) PerTry() time.Duration  { return 0 }
+
+func (p *turns) Again(f mesh.Failure) bool { return !f.Sent }
 
 func (p *turns) Next() (mesh.Attempt, error) {
 	p.e.mu.Lock()
