@@ -1,5 +1,6 @@
-// Command suite runs the black-box tests and shows what go test -v does; its last line counts them:
-// "suite: N passed, N failed, N skipped". Its exit code is that of go test, and 1 when no test ran, or one was skipped.
+// Command suite runs the black-box tests and shows what go test -v does; then what those that failed have said, and how long packages
+// and tests took, the slowest first. Its last line counts them: "suite: N passed, N failed, N skipped". Its exit code is that of go
+// test, and 1 when no test ran, or one was skipped.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -16,13 +18,14 @@ import (
 func main() {
 	only := flag.String("only", "", "run only tests whose names match these regular expressions, one for each level between slashes, in capitals or not")
 	timeout := flag.Duration("timeout", 30*time.Minute, "of each package")
+	together := flag.Int("parallel", 6, "how many tests of a package run beside each other, where they allow that: they wait more than they compute")
 	flag.Parse()
 	packages := flag.Args()
 	if len(packages) == 0 {
 		packages = []string{"./integration/..."}
 	}
 	// One package after the other: some of them build, start Java, or time what a call takes.
-	args := append([]string{"test", "-json", "-count=1", "-p=1", "-timeout", timeout.String(), "-run", anyCase(*only)}, packages...)
+	args := append([]string{"test", "-json", "-count=1", "-p=1", "-parallel", strconv.Itoa(*together), "-timeout", timeout.String(), "-run", anyCase(*only)}, packages...)
 	code, err := run(exec.Command("go", args...), os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "suite:", err)
@@ -38,7 +41,7 @@ func anyCase(pattern string) string {
 	return "(?i)" + strings.ReplaceAll(pattern, "/", "/(?i)")
 }
 
-// run shows the output of a go test -json, and then the count of its tests.
+// run shows the output of a go test -json, and then what came of its tests.
 func run(test *exec.Cmd, out io.Writer) (code int, err error) {
 	test.Stderr = os.Stderr
 	events, err := test.StdoutPipe()
@@ -53,7 +56,9 @@ func run(test *exec.Cmd, out io.Writer) (code int, err error) {
 	if e := test.Wait(); err == nil {
 		err = e
 	}
-	fmt.Fprintln(out, t)
+	t.blame(out)
+	t.times(out)
+	fmt.Fprintln(out, &t)
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		return exit.ExitCode(), nil
 	} else if err != nil {

@@ -19,12 +19,14 @@ func TestTally(t *testing.T) {
 		t.Fatal(err)
 	}
 	events := `{"Action":"start","Package":"a"}
-{"Action":"run","Package":"a","Test":"TestX"}
+{"Time":"2026-01-01T10:00:00Z","Action":"run","Package":"a","Test":"TestX"}
+{"Action":"output","Package":"a","Test":"TestX","Output":"=== RUN   TestX\n"}
 {"Action":"output","Package":"a","Test":"TestX","Output":` + string(line) + `}
 {"Action":"pass","Package":"a","Test":"TestX/one"}
-{"Action":"pass","Package":"a","Test":"TestX"}
+{"Time":"2026-01-01T10:00:04Z","Action":"pass","Package":"a","Test":"TestX"}
 {"Action":"skip","Package":"a","Test":"TestY"}
-{"Action":"pass","Package":"a"}
+{"Action":"pass","Package":"a","Elapsed":5}
+{"Action":"output","Package":"b","Test":"TestZ","Output":"    z_test.go:1: no\n"}
 {"Action":"fail","Package":"b","Test":"TestZ"}
 {"Action":"output","Package":"b","Output":"FAIL\tb\n"}
 {"Action":"fail","Package":"b"}
@@ -39,11 +41,17 @@ the end`
 	if err := got.read(strings.NewReader(events), &out); err != nil {
 		t.Fatal(err)
 	}
-	if want := "server redis 7.2.4 pid 42\nFAIL\tb\nundefined: x\nnot JSON\n{\"no\":\"event\"}\nthe end"; out.String() != want {
+	if want := "server redis 7.2.4 pid 42\n    z_test.go:1: no\nFAIL\tb\nundefined: x\nnot JSON\n{\"no\":\"event\"}\nthe end"; out.String() != want {
 		t.Errorf("printed %q, want %q", out.String(), want)
 	}
+	out.Reset()
+	got.blame(&out)
+	got.times(&out)
+	if want := "--- b TestZ\n    z_test.go:1: no\ntime    5.0 s a\ntime    4.0 s a TestX\n"; out.String() != want {
+		t.Errorf("then printed %q, want %q", out.String(), want)
+	}
 	if want := "suite: 2 passed, 2 failed, 1 skipped"; got.String() != want {
-		t.Errorf("%s, want %s", got, want)
+		t.Errorf("%s, want %s", got.String(), want)
 	}
 }
 

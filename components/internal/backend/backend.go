@@ -26,12 +26,13 @@ const (
 	ReasonOutcomeUnknown components.Reason = "BACKEND_OUTCOME_UNKNOWN"
 )
 
-// Unreachable says of err that the server at address is away. An error of ctx stays what it is.
+// Unreachable says of err that the server at address is away. An error of ctx stays what it is; that of another context is none to the
+// caller, who would take it for that of his own.
 func Unreachable(ctx context.Context, address string, err error) error {
 	if over := ctx.Err(); over != nil {
 		return over
 	}
-	return components.WithReason(fmt.Errorf("%w: %s: %w", components.ErrUnavailable, address, err), ReasonUnreachable, "address", address)
+	return components.WithReason(fmt.Errorf("%w: %s: %w", components.ErrUnavailable, address, foreign{err}), ReasonUnreachable, "address", address)
 }
 
 // Unknown says of err that a write was sent to the server at address, and that its answer is missing. An error of ctx stays what it is:
@@ -40,9 +41,22 @@ func Unknown(ctx context.Context, address string, err error) error {
 	if over := ctx.Err(); over != nil {
 		return over
 	}
-	return components.WithReason(fmt.Errorf("%w: it is not known whether %s did this: %w", components.ErrUnavailable, address, err), ReasonOutcomeUnknown,
+	return components.WithReason(fmt.Errorf("%w: it is not known whether %s did this: %w", components.ErrUnavailable, address, foreign{err}), ReasonOutcomeUnknown,
 		"address", address)
 }
+
+// foreign is an error that is all but the end of a context.
+type foreign struct{ error }
+
+func (f foreign) Error() string {
+	return strings.ReplaceAll(f.error.Error(), context.DeadlineExceeded.Error(), "no answer in time")
+}
+
+func (f foreign) Is(target error) bool {
+	return target != context.DeadlineExceeded && target != context.Canceled && errors.Is(f.error, target)
+}
+
+func (f foreign) As(target any) bool { return errors.As(f.error, target) }
 
 // Refused says that the server at address refuses who asks: neither the application nor a retry can change that, only who wrote the
 // options.

@@ -8,6 +8,8 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -70,6 +72,17 @@ func TestWhatIsSaid(t *testing.T) {
 	cancel()
 	if err := backend.Unreachable(ctx, "db:1", refused); !errors.Is(err, context.Canceled) || errors.Is(err, components.ErrUnavailable) {
 		t.Errorf("a call whose caller has gone: %v", err)
+	}
+	for _, say := range []func(context.Context, string, error) error{backend.Unreachable, backend.Unknown} {
+		tried, cancel := context.WithTimeout(t.Context(), 0)
+		_, late := (&net.Dialer{}).DialContext(tried, "tcp", "127.0.0.1:1")
+		cancel()
+		for _, own := range []error{context.DeadlineExceeded, context.Canceled, late} {
+			err := say(t.Context(), "db:1", fmt.Errorf("try 2: %w", errors.Join(own, io.EOF)))
+			if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || !errors.Is(err, io.EOF) || !backend.Lost(err) {
+				t.Errorf("the end of a try is taken for the caller's, or the cause is gone: %v", err)
+			}
+		}
 	}
 	if backend.Lost(errors.New("syntax error")) {
 		t.Error("an answer is taken for a lost connection")

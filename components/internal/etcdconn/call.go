@@ -47,9 +47,6 @@ func (c *Conn) with(ctx context.Context, twice bool, do func(context.Context, *M
 		err = do(try, m)
 		end()
 		kind := kindOf(err)
-		if ctx.Err() == nil {
-			err = impersonal(err)
-		}
 		switch {
 		case kind == answered:
 			return err
@@ -71,14 +68,6 @@ func (c *Conn) with(ctx context.Context, twice bool, do func(context.Context, *M
 }
 
 var errNoAnswer = errors.New("no answer")
-
-// impersonal is err without the end of a context: that was one of ours, and nobody must take it for the caller's.
-func impersonal(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return errNoAnswer
-	}
-	return err
-}
 
 // attempt bounds a try of what may be done twice: a member loses what it has passed on to a leader that is gone, and waits for it.
 func (c *Conn) attempt(ctx context.Context, twice bool) (context.Context, context.CancelFunc) {

@@ -269,7 +269,7 @@ func (c *Conn) told(ctx context.Context, address string, err error) error {
 	if kindOf(err) == refusal {
 		return backend.Refused("etcd "+address, err)
 	}
-	return backend.Unreachable(context.WithoutCancel(ctx), "etcd "+address, impersonal(err))
+	return backend.Unreachable(context.WithoutCancel(ctx), "etcd "+address, err)
 }
 
 var errNoLeader = errors.New("it has no leader")

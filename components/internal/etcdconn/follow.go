@@ -74,7 +74,7 @@ func (c *Conn) follow(ctx context.Context, prefix string, rev *int64, change fun
 			if strings.Contains(err.Error(), "permission denied") {
 				return backend.Refused("etcd "+m.address, err)
 			}
-			return backend.Unreachable(ctx, "etcd "+m.address, impersonal(err))
+			return backend.Unreachable(ctx, "etcd "+m.address, err)
 		}
 		if len(news.Events) == 0 {
 			continue

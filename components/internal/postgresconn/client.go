@@ -128,7 +128,7 @@ func (c *Client) Do(ctx context.Context, s Statement) error {
 			return fmt.Errorf("%s: %w", c.where, err)
 		case again(code):
 		case done == unknown && s.Write:
-			return backend.Unknown(ctx, c.where, own(err))
+			return backend.Unknown(ctx, c.where, err)
 		case (code == "" || away(code)) && lost < c.options.Connections:
 			lost++ // each of the connections may be as old as this one
 		default:

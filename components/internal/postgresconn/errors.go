@@ -48,7 +48,6 @@ func (c *Client) translate(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	err = own(err)
 	code, where := Code(err), c.where
 	var settings *unfit
 	switch {
@@ -66,13 +65,4 @@ func (c *Client) translate(ctx context.Context, err error) error {
 		return backend.Unreachable(ctx, where, err)
 	}
 	return fmt.Errorf("%s: %w", where, err)
-}
-
-// own takes what an error of a context says of this package's own contexts away from it: to callers it would mean theirs. What the server
-// said stays.
-func own(err error) error {
-	if Code(err) == "" && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
-		return errors.New(err.Error())
-	}
-	return err
 }
