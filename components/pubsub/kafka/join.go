@@ -9,6 +9,8 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/fxamacker/cbor/v2"
+
+	"github.com/outrigger-mesh/outrigger/components/pubsub/internal/parts"
 )
 
 // rebalanceTime is how long Kafka waits for members to join anew. Those that are not heard of are given up before.
@@ -28,28 +30,23 @@ type joined struct {
 
 // join begins to join anew. What is offered has been committed before.
 func (g *group) join() error {
-	g.mu.Lock()
-	for _, p := range g.parts {
-		p.offered = p.offered || p.asked
+	for _, id := range g.asked {
+		if p := g.Part(id); p != nil {
+			p.Offer()
+		}
 	}
-	g.mu.Unlock()
 	if err := g.flush(); err != nil {
 		return err
 	}
-	g.mu.Lock()
 	g.serial++
-	w := wish{Member: g.member, Weight: g.withRoom(), Settled: slices.Collect(maps.Values(g.untold)), Move: g.move, Serial: g.serial}
-	for _, p := range g.parts {
-		w.Owned = append(w.Owned, p.id)
-		if p.offered {
-			w.Offered = append(w.Offered, p.id)
+	untold, news := g.Untold()
+	w := wish{Member: g.Member(), Weight: g.Weight(), Settled: slices.Collect(maps.Values(untold)), Move: g.move, Serial: g.serial, Owned: g.IDs()}
+	for _, id := range w.Owned {
+		if g.Part(id).Offered() {
+			w.Offered = append(w.Offered, id)
 		}
 	}
-	if g.leaving {
-		w.Weight = 0
-	}
-	g.announced, g.weight = g.news, w.Weight
-	g.mu.Unlock()
+	g.announced, g.weight = news, w.Weight
 	g.joinBy = time.Time{}
 	result := make(chan joined, 1)
 	g.joining = result
@@ -162,7 +159,7 @@ func (g *group) installed(r joined) error {
 	switch {
 	case errors.Is(r.err, sarama.ErrUnknownMemberId), errors.Is(r.err, sarama.ErrIllegalGeneration), errors.Is(r.err, sarama.ErrFencedInstancedId):
 		return errLost
-	case errors.Is(r.err, sarama.ErrRebalanceInProgress), r.member != g.member:
+	case errors.Is(r.err, sarama.ErrRebalanceInProgress), r.member != g.Member():
 		g.name, g.generation, g.joinBy = r.name, r.generation, time.Now()
 		return nil
 	case r.err != nil:
@@ -188,37 +185,34 @@ func (g *group) installed(r joined) error {
 
 // keepOnly gives up what others have now, and answers what is to be taken over.
 func (g *group) keepOnly(r *joined) (missing []int32) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.lease = r.began.Add(g.d.opts.SessionTimeout)
 	g.others = len(r.orders.Members) > 1
-	for _, p := range g.parts {
+	g.asked = r.orders.Offer
+	for _, id := range g.IDs() {
+		p := g.Part(id)
 		switch {
-		case !slices.Contains(r.mine, p.id):
-			g.drop(p)
-		case p.progress.moved < r.orders.Move.Number:
-			p.void()
-			delete(g.parts, p.id)
+		case !slices.Contains(r.mine, id):
+			g.Drop(p)
+		case p.Moved() < r.orders.Move.Number:
+			g.Void(p)
 		default:
-			p.offered = false
-			clear(p.since)
-			if p.asked = slices.Contains(r.orders.Offer, p.id); p.asked {
+			p.Keep()
+			if slices.Contains(g.asked, id) {
 				g.joinBy = time.Now()
 			}
 		}
 	}
+	g.Lease(r.began.Add(g.d.opts.SessionTimeout))
 	for _, id := range r.mine {
-		if g.parts[id] == nil {
+		if g.Part(id) == nil {
 			missing = append(missing, id)
 		}
 	}
-	g.reorder()
 	return missing
 }
 
 // take takes partitions over, and goes on with all.
 func (g *group) take(missing []int32, o *orders) error {
-	var states map[int32]*progress
+	var states map[int32]*parts.Progress
 	if len(missing) > 0 {
 		var err error
 		if states, err = g.begin(missing, o.Move); err != nil {
@@ -230,52 +224,20 @@ func (g *group) take(missing []int32, o *orders) error {
 			}
 		}
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	members := map[string]bool{}
 	for _, m := range o.Members {
-		members[m] = m != g.member
+		members[m] = m != g.Member()
 	}
 	for _, id := range missing {
-		p := newPart(g, id, states[id])
-		p.dirty = true
-		g.parts[id] = p
-		g.regain(p)
+		g.Take(id, states[id])
 	}
 	for _, s := range o.Settled {
-		if p := g.parts[s.Partition]; p != nil {
-			p.tell(s)
-		}
+		g.Tell(s)
 	}
-	for _, p := range g.parts {
-		p.release(members)
-	}
+	g.Release(members)
 	for _, id := range missing {
-		g.read(g.parts[id])
+		g.read(g.Part(id))
 	}
-	g.reorder()
-	g.dispatch()
+	g.Dispatch()
 	return nil
-}
-
-// regain takes back what this member had of a partition before, and has all the time. What it has settled meanwhile it knows best.
-func (g *group) regain(p *part) {
-	for offset, t := range maps.Clone(p.progress.open) {
-		at := place{p.id, offset}
-		if t.holder != g.member {
-			continue
-		}
-		if it := g.away[at]; it != nil {
-			delete(g.away, at)
-			p.attach(it)
-			continue
-		}
-		if s, ok := g.untold[at]; ok {
-			p.tell(s)
-			continue
-		}
-		t.holder = ""
-		p.progress.open[offset] = t
-	}
-	maps.DeleteFunc(g.untold, func(at place, _ settled) bool { return at.partition == p.id })
 }

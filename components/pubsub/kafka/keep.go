@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/outrigger-mesh/outrigger/components/pubsub/internal/parts"
 )
 
 // ask one of the coordinator. An answer that another one is it has the next call find that.
@@ -63,10 +65,7 @@ func (g *group) heartbeat() error {
 	case err != nil:
 		return err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.lease = sent.Add(g.d.opts.SessionTimeout)
-	g.dispatch()
+	g.Lease(sent.Add(g.d.opts.SessionTimeout))
 	if g.joining == nil {
 		g.backoff.Reset()
 		g.failing = 0
@@ -76,22 +75,7 @@ func (g *group) heartbeat() error {
 
 // flush commits what has changed.
 func (g *group) flush() error {
-	type change struct {
-		p *part
-		s *progress
-	}
-	var changes []change
-	g.mu.Lock()
-	for _, p := range g.order {
-		if p.dirty {
-			p.dirty = false
-			changes = append(changes, change{p, p.state()})
-		}
-		if p.offered && g.joining == nil {
-			clear(p.since)
-		}
-	}
-	g.mu.Unlock()
+	changes := g.Changes(g.joining == nil)
 	if len(changes) == 0 {
 		return nil
 	}
@@ -99,11 +83,11 @@ func (g *group) flush() error {
 	request.ConsumerID, request.ConsumerGroupGeneration = g.name, g.generation
 	var err error
 	for _, c := range changes {
-		var metadata string
-		if metadata, err = g.fit(c.p.id, c.s.encode()); err != nil {
+		var text string
+		if text, err = g.fit(c.Part.ID(), metadata(c.State)); err != nil {
 			break
 		}
-		request.AddBlock(g.topic, c.p.id, c.s.offset, 0, metadata)
+		request.AddBlock(g.topic, c.Part.ID(), c.State.Offset, 0, text)
 	}
 	if err == nil {
 		err = g.commit(request)
@@ -111,11 +95,7 @@ func (g *group) flush() error {
 	if err == nil {
 		return nil
 	}
-	g.mu.Lock()
-	for _, c := range changes {
-		c.p.dirty = true
-	}
-	g.mu.Unlock()
+	g.Again(changes...)
 	if g.joining != nil && (errors.Is(err, sarama.ErrRebalanceInProgress) || errors.Is(err, sarama.ErrIllegalGeneration)) {
 		return nil // after it
 	}
@@ -140,12 +120,12 @@ func (g *group) commit(request *sarama.OffsetCommitRequest) error {
 }
 
 // committed reads what the group has committed.
-func (g *group) committed() (map[int32]*progress, error) {
+func (g *group) committed() (map[int32]*parts.Progress, error) {
 	topics := map[string][]int32{}
 	for p := range g.partitions {
 		topics[g.topic] = append(topics[g.topic], p)
 	}
-	all := map[int32]*progress{}
+	all := map[int32]*parts.Progress{}
 	err := g.coordinate(func(b *sarama.Broker) (sarama.KError, error) {
 		answer, err := b.FetchOffset(sarama.NewOffsetFetchRequest(version, g.id, topics))
 		if err != nil {
@@ -174,38 +154,38 @@ func (g *group) committed() (map[int32]*progress, error) {
 }
 
 // decode reads what is committed of a partition.
-func (g *group) decode(id int32, block *sarama.OffsetFetchResponseBlock) (*progress, error) {
+func (g *group) decode(id int32, block *sarama.OffsetFetchResponseBlock) (*parts.Progress, error) {
 	metadata, err := g.find(id, block.Metadata)
 	if err != nil && !errors.Is(err, sarama.ErrOffsetOutOfRange) && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 		return nil, err
 	}
 	if err == nil {
-		var p *progress
-		if p, err = decode(block.Offset, metadata); err == nil {
+		var p *parts.Progress
+		if p, err = progress(block.Offset, metadata); err == nil {
 			return p, nil
 		}
 	}
 	g.log.Error("what the group has kept of a partition cannot be read: all from its offset on comes again", "partition", id, "err", err)
-	return decode(block.Offset, "")
+	return progress(block.Offset, "")
 }
 
 // begin answers where partitions are gone on with.
-func (g *group) begin(missing []int32, to move) (map[int32]*progress, error) {
+func (g *group) begin(missing []int32, to move) (map[int32]*parts.Progress, error) {
 	committed, err := g.committed()
 	if err != nil {
 		return nil, err
 	}
 	count := int64(g.partitions)
 	for _, c := range committed {
-		if c.count > 0 {
-			count = c.count
+		if c.Count > 0 {
+			count = c.Count
 		}
 	}
 	for _, id := range missing {
 		c := committed[id]
 		from, moved := sarama.OffsetNewest, to.Number
 		switch {
-		case c != nil && c.moved >= to.Number:
+		case c != nil && c.Moved >= to.Number:
 			continue
 		case to.Number > 0:
 			from = to.Time
@@ -219,7 +199,8 @@ func (g *group) begin(missing []int32, to move) (map[int32]*progress, error) {
 		if err != nil {
 			return nil, fmt.Errorf("offset of partition %d: %w", id, err)
 		}
-		committed[id] = &progress{count: count, moved: moved, offset: at, known: at, open: map[int64]try{}}
+		committed[id] = parts.Begin(at)
+		committed[id].Count, committed[id].Moved = count, moved
 	}
 	return committed, nil
 }

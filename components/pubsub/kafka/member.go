@@ -12,6 +12,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/backend"
+	"github.com/outrigger-mesh/outrigger/components/pubsub/internal/parts"
 )
 
 const (
@@ -34,7 +35,9 @@ type membership struct {
 	weight     int // that was announced
 	partitions int32
 	move       move
-	more       bool // shares are not what they will be
+	more       bool    // shares are not what they will be
+	asked      []int32 // partitions that other members are to have
+	others     bool    // there are members elsewhere
 	serial     uint64
 	backoff    backend.Backoff
 	waiting    []*ask
@@ -80,9 +83,6 @@ var (
 // run is the member's goroutine, until the last session has ended.
 func (g *group) run() {
 	g.readings = map[int32]*reading{}
-	g.mu.Lock()
-	g.member = newMember()
-	g.mu.Unlock()
 	g.joinBy = time.Now()
 	beat, keep := time.NewTicker(g.d.opts.Heartbeat), time.NewTicker(keepEvery)
 	defer beat.Stop()
@@ -135,7 +135,7 @@ func (g *group) took(err error) {
 		return
 	case errors.Is(err, errLost):
 		g.log.Warn("the group has gone on without this sidecar: what was under way comes again")
-		g.lose()
+		g.Lose(newMember())
 		g.name, g.joinBy = "", time.Now()
 		return
 	case denied(err):
@@ -157,9 +157,7 @@ func (g *group) refuse(err error) {
 		a.done <- err
 	}
 	g.waiting = nil
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.end(err)
+	g.End(err)
 }
 
 // finish undoes what run has made.
@@ -167,13 +165,7 @@ func (g *group) finish() {
 	g.d.mu.Lock()
 	delete(g.d.groups, g.id)
 	g.d.mu.Unlock()
-	g.mu.Lock()
-	for _, p := range g.parts {
-		p.void()
-	}
-	clear(g.parts)
-	g.timer.Stop()
-	g.mu.Unlock()
+	g.Stop()
 	close(g.gone)
 	for _, a := range g.waiting {
 		a.done <- nil
@@ -194,15 +186,14 @@ func (g *group) finish() {
 
 // consider joins anew if there is something that others should know.
 func (g *group) consider() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	at := time.Time{}
+	untold, news := g.Untold()
 	switch {
 	case g.name == "" || g.joining != nil || !g.joinBy.IsZero():
 		return // it is being joined
-	case g.news != g.announced && len(g.untold) > 0:
+	case news != g.announced && len(untold) > 0:
 		at = time.Now()
-	case g.others && g.withRoom() != g.weight:
+	case g.others && g.Weight() != g.weight:
 		at = g.joinedAt.Add(calm)
 	}
 	g.joinBy = at
@@ -214,52 +205,51 @@ func (g *group) attend() error {
 		return err
 	}
 	g.waiting = slices.DeleteFunc(g.waiting, func(a *ask) bool { return a.ctx.Err() != nil })
-	g.mu.Lock()
-	untold, leave := len(g.untold), g.abandoned || g.leaving && g.name == ""
-	g.mu.Unlock()
+	untold, _ := g.Untold()
+	leaving, abandoned := g.Leaving()
 	switch {
-	case leave:
+	case abandoned || leaving && g.name == "":
 		return g.leave()
-	case g.name == "" || len(g.waiting) == 0 && untold == 0:
+	case g.name == "" || len(g.waiting) == 0 && len(untold) == 0:
 		return nil
 	}
 	committed, err := g.committed()
 	if err != nil {
 		return err
 	}
-	untold = g.confirm(committed)
-	var left error
+	left := g.confirm(committed)
+	var ended error
 	g.waiting = slices.DeleteFunc(g.waiting, func(a *ask) bool {
 		switch {
 		case a.join:
 			if !g.isIn(a, committed) {
 				return false
 			}
-		case untold > 0:
+		case left > 0:
 			return false
 		case a.leave:
-			left = g.leave()
+			ended = g.leave()
 		}
 		a.done <- nil
 		return true
 	})
-	return left
+	return ended
 }
 
 // isIn tells whether the group is as somebody who joins must find it: its place in all partitions is kept, and it has been moved, if
 // that was asked for.
-func (g *group) isIn(a *ask, committed map[int32]*progress) bool {
+func (g *group) isIn(a *ask, committed map[int32]*parts.Progress) bool {
 	if a.move && a.number == 0 {
 		a.number = g.move.Number + 1
 		for _, p := range committed {
-			a.number = max(a.number, p.moved+1)
+			a.number = max(a.number, p.Moved+1)
 		}
 		g.move = move{a.number, a.to}
 		g.joinBy = time.Now()
 		return false
 	}
 	for p := range g.partitions {
-		if c := committed[p]; c == nil || c.moved < a.number {
+		if c := committed[p]; c == nil || c.Moved < a.number {
 			return false
 		}
 	}
@@ -267,20 +257,13 @@ func (g *group) isIn(a *ask, committed map[int32]*progress) bool {
 }
 
 // confirm forgets what the owners of partitions have kept, and answers how much is left. What is not kept for long is told again.
-func (g *group) confirm(committed map[int32]*progress) int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for at, s := range g.untold {
-		c := committed[at.partition]
-		if c == nil || g.parts[at.partition] != nil {
-			continue
-		}
-		if t, open := c.open[at.offset]; !open || t.holder != s.Member || at.offset < c.offset {
-			delete(g.untold, at)
-		}
+func (g *group) confirm(committed map[int32]*parts.Progress) int {
+	for id, c := range committed {
+		g.Confirm(id, c)
 	}
-	if len(g.untold) > 0 && g.joining == nil && g.joinBy.IsZero() && time.Since(g.joinedAt) > time.Second {
+	untold, _ := g.Untold()
+	if len(untold) > 0 && g.joining == nil && g.joinBy.IsZero() && time.Since(g.joinedAt) > time.Second {
 		g.joinBy = time.Now()
 	}
-	return len(g.untold)
+	return len(untold)
 }

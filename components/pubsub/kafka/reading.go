@@ -8,11 +8,14 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/outrigger-mesh/outrigger/components/internal/backend"
+	"github.com/outrigger-mesh/outrigger/components/pubsub"
+	"github.com/outrigger-mesh/outrigger/components/pubsub/internal/parts"
 )
 
 // reading is the goroutine that reads a partition for a group.
 type reading struct {
-	p      *part
+	g      *group
+	p      *parts.Part
 	cancel context.CancelFunc
 	ended  chan struct{}
 	before *reading // of the same partition, which must have ended
@@ -23,22 +26,19 @@ type reading struct {
 }
 
 // read begins to read. It must be stopped. For the group's member alone.
-func (g *group) read(p *part) {
+func (g *group) read(p *parts.Part) {
 	ctx, cancel := context.WithCancel(context.Background())
-	p.reading = &reading{p: p, cancel: cancel, ended: make(chan struct{}), before: g.readings[p.id]}
-	g.readings[p.id] = p.reading
-	go p.reading.run(ctx)
+	r := &reading{g: g, p: p, cancel: cancel, ended: make(chan struct{}), before: g.readings[p.ID()]}
+	g.readings[p.ID()] = r
+	p.Read(r)
+	go r.run(ctx)
 }
 
-// stop ends it soon. Nothing is taken in any more once the partition is not the group's.
-func (r *reading) stop() {
-	if r != nil {
-		r.cancel()
-	}
-}
+// Stop implements parts.Reading.
+func (r *reading) Stop() { r.cancel() }
 
-// pause has it read no more than what is on its way, or go on.
-func (r *reading) pause(paused bool) {
+// Pause implements parts.Reading.
+func (r *reading) Pause(paused bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.paused == paused {
@@ -64,7 +64,7 @@ func (r *reading) run(ctx context.Context) {
 		<-r.before.ended
 		r.before = nil
 	}
-	g := r.p.g
+	g := r.g
 	var wait backend.Backoff
 	for ctx.Err() == nil {
 		err := r.consume(ctx, &wait)
@@ -77,7 +77,7 @@ func (r *reading) run(ctx context.Context) {
 			}
 		}
 		if err != nil {
-			g.log.Warn("a partition cannot be read; it is tried again", "partition", r.p.id, "err", err)
+			g.log.Warn("a partition cannot be read; it is tried again", "partition", r.p.ID(), "err", err)
 		}
 		if wait.Wait(ctx) != nil {
 			return
@@ -87,28 +87,23 @@ func (r *reading) run(ctx context.Context) {
 
 // removed goes on with the first event that there is.
 func (r *reading) removed(ctx context.Context) error {
-	g := r.p.g
-	first, err := within(ctx, func() (int64, error) { return g.d.conn.client.GetOffset(g.topic, r.p.id, sarama.OffsetOldest) }, func(int64) error { return nil })
+	g := r.g
+	first, err := within(ctx, func() (int64, error) { return g.d.conn.client.GetOffset(g.topic, r.p.ID(), sarama.OffsetOldest) }, func(int64) error { return nil })
 	if err != nil {
 		return err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if first <= r.p.next { // the log has become shorter: what a broker was elected for that did not have all
-		r.p.next = first
+	if first <= r.p.Next() { // the log has become shorter: what a broker was elected for that did not have all
+		r.p.Rewind(first)
 		return nil
 	}
-	r.p.skip(first)
+	r.p.Skip(first)
 	return nil
 }
 
 // consume reads until it cannot any more.
 func (r *reading) consume(ctx context.Context, wait *backend.Backoff) error {
-	g := r.p.g
-	g.mu.Lock()
-	next := r.p.next
-	g.mu.Unlock()
-	from, err := within(ctx, func() (sarama.PartitionConsumer, error) { return g.consumer.ConsumePartition(g.topic, r.p.id, next) }, sarama.PartitionConsumer.Close)
+	g, next := r.g, r.p.Next()
+	from, err := within(ctx, func() (sarama.PartitionConsumer, error) { return g.consumer.ConsumePartition(g.topic, r.p.ID(), next) }, sarama.PartitionConsumer.Close)
 	if err != nil {
 		return err
 	}
@@ -162,21 +157,14 @@ func (r *reading) use(from sarama.PartitionConsumer) {
 // take takes in a message and those that are there with it.
 func (r *reading) take(m *sarama.ConsumerMessage, more <-chan *sarama.ConsumerMessage) {
 	const together = 64
-	g := r.p.g
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for n := 1; m != nil && g.parts[r.p.id] == r.p; n++ {
-		r.p.arrive(m.Offset, event(m))
-		if n == together || len(more) == 0 {
+	var offsets []int64
+	var events []pubsub.Event
+	for m != nil {
+		offsets, events = append(offsets, m.Offset), append(events, event(m))
+		if len(events) == together || len(more) == 0 {
 			break
 		}
 		m = <-more // nil at the end
 	}
-	g.dispatch()
-	if g.held > int64(g.d.opts.Ahead) || len(r.p.items) > maxOpen {
-		r.pause(true)
-	}
+	r.p.Arrive(offsets, events)
 }
-
-// maxOpen bounds the events of a partition that are not settled and were read.
-const maxOpen = 64 << 10

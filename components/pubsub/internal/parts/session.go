@@ -1,4 +1,4 @@
-package kafka
+package parts
 
 import (
 	"context"
@@ -9,9 +9,9 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
 )
 
-// session is one stream. The group's lock guards it.
-type session struct {
-	g      *group
+// Session is one stream. The group's lock guards it.
+type Session struct {
+	g      *Group
 	room   pubsub.Room
 	waits  bool      // in Fetch
 	full   time.Time // when it last had room
@@ -22,7 +22,7 @@ type session struct {
 }
 
 // give delivers an item. The caller holds the lock.
-func (s *session) give(it *item) {
+func (s *Session) give(it *item) {
 	s.serial++
 	it.attempts++
 	it.session = s
@@ -35,7 +35,7 @@ func (s *session) give(it *item) {
 }
 
 // Fetch implements pubsub.Session.
-func (s *session) Fetch(ctx context.Context, room pubsub.Room) ([]pubsub.Message, error) {
+func (s *Session) Fetch(ctx context.Context, room pubsub.Room) ([]pubsub.Message, error) {
 	g := s.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -65,7 +65,7 @@ func (s *session) Fetch(ctx context.Context, room pubsub.Room) ([]pubsub.Message
 }
 
 // Settle implements pubsub.Session.
-func (s *session) Settle(_ context.Context, all []pubsub.Settlement) error {
+func (s *Session) Settle(_ context.Context, all []pubsub.Settlement) error {
 	g := s.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -87,7 +87,7 @@ func (s *session) Settle(_ context.Context, all []pubsub.Settlement) error {
 }
 
 // Close implements pubsub.Session.
-func (s *session) Close(ctx context.Context) error {
+func (s *Session) Close(ctx context.Context) error {
 	g := s.g
 	g.mu.Lock()
 	for _, m := range s.out { // were never fetched
@@ -108,7 +108,7 @@ func (s *session) Close(ctx context.Context) error {
 	ended := g.ended
 	g.mu.Unlock()
 	if last {
-		err := g.ask(&ask{ctx: ctx, leave: true, done: make(chan error, 1)})
+		err := g.keeper.Left(ctx)
 		if err != nil {
 			g.mu.Lock()
 			g.abandoned = true
@@ -116,9 +116,9 @@ func (s *session) Close(ctx context.Context) error {
 		}
 		return err
 	}
-	poke(g.nudge)
+	g.keeper.Stir()
 	if ended != nil {
 		return nil
 	}
-	return g.ask(&ask{ctx: ctx, done: make(chan error, 1)})
+	return g.keeper.Kept(ctx)
 }
