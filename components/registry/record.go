@@ -17,6 +17,7 @@ import (
 const (
 	maxName     = 512
 	maxMetadata = 64 << 10
+	maxNode     = 16 << 10
 )
 
 // Check refuses with ErrInvalid what cannot be a service.
@@ -29,6 +30,29 @@ func (s Service) Check() error {
 			return fmt.Errorf("%w: %q is not a name of up to %d bytes without control characters", components.ErrInvalid, name, maxName)
 		}
 	}
+	if len(s.Cluster) > maxName || s.Folder != "" && !isFolder(s.Folder) {
+		return fmt.Errorf("%w: %q is no folder, or %q no cluster", components.ErrInvalid, s.Folder, s.Cluster)
+	}
+	return nil
+}
+
+// isFolder tells whether a path begins with a slash and has no empty part, nor a dot or two for one.
+func isFolder(path string) bool {
+	parts := strings.Split(path, "/")
+	return parts[0] == "" && len(parts) > 1 && !slices.ContainsFunc(parts[1:], func(p string) bool { return !isNode(p) })
+}
+
+func isNode(name string) bool {
+	return name != "" && name != "." && name != ".." && len(name) <= maxNode && utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool {
+		return r == '/' || r < ' ' || r == 0x7f
+	})
+}
+
+// checkNode refuses what cannot be a child of a folder.
+func (r Record) checkNode() error {
+	if !isNode(r.Node) || len(r.Data) > maxMetadata {
+		return fmt.Errorf("%w: %.100q is no name of a node, or has more than %d bytes", components.ErrInvalid, r.Node, maxMetadata)
+	}
 	return nil
 }
 
@@ -36,6 +60,11 @@ func (s Service) Check() error {
 func (r Record) Check() error {
 	if err := r.Service.Check(); err != nil {
 		return err
+	}
+	if r.Folder != "" {
+		if err := r.checkNode(); err != nil {
+			return err
+		}
 	}
 	host, port, err := net.SplitHostPort(r.Address)
 	if err != nil || host == "" || strings.ContainsFunc(host, notHost) {
@@ -67,21 +96,26 @@ func (r Record) clone() Record {
 	return r
 }
 
-// orderly sorts records by address, keeps one of each, and drops what is not a record: others write into a registry too.
+// orderly sorts records by address, keeps one of each, and drops what is not a record: others write into a registry too. In a folder
+// their nodes tell records apart.
 func orderly(s Service, records []Record) []Record {
+	check := Record.Check
+	if s.Folder != "" {
+		check = Record.checkNode
+	}
 	good := make([]Record, 0, len(records))
 	for _, r := range records {
-		if r.Service == s && r.Check() == nil {
+		if r.Service == s && check(r) == nil {
 			good = append(good, r.clone())
 		}
 	}
 	slices.SortFunc(good, compare)
-	return slices.CompactFunc(good, func(a, b Record) bool { return a.Address == b.Address })
+	return slices.CompactFunc(good, func(a, b Record) bool { return a.Address == b.Address && a.Node == b.Node })
 }
 
 func compare(a, b Record) int {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Group, b.Group),
-		cmp.Compare(a.Address, b.Address), cmp.Compare(a.Weight, b.Weight), compareMetadata(a.Metadata, b.Metadata))
+		cmp.Compare(a.Address, b.Address), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Data, b.Data), cmp.Compare(a.Weight, b.Weight), compareMetadata(a.Metadata, b.Metadata))
 }
 
 // compareMetadata gives the same order each time, so that of two records with one address always the same is kept.
@@ -99,6 +133,6 @@ func compareMetadata(a, b map[string]string) int {
 
 func same(a, b []Record) bool {
 	return slices.EqualFunc(a, b, func(a, b Record) bool {
-		return a.Address == b.Address && a.Weight == b.Weight && maps.Equal(a.Metadata, b.Metadata)
+		return a.Address == b.Address && a.Node == b.Node && a.Data == b.Data && a.Weight == b.Weight && maps.Equal(a.Metadata, b.Metadata)
 	})
 }

@@ -123,7 +123,7 @@ func (r *Registry) tell(ctx context.Context, at place, it *wish) (err error) {
 	defer call.End(&err)
 	if record == nil {
 		err = call.Driver.Deregister(ctx, at.service, at.address)
-	} else {
+	} else if err = able(call.Driver, record.Service); err == nil {
 		err = call.Driver.Register(ctx, record.clone())
 	}
 	r.wanted.settle(at, it, record, err)

@@ -81,6 +81,9 @@ func (r *Registry) follow(ctx context.Context, w *watcher) (err error) {
 		return err
 	}
 	defer call.End(&err)
+	if err = able(call.Driver, w.service); err != nil {
+		return err
+	}
 	err = call.Driver.Watch(ctx, w.service, w.take)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause

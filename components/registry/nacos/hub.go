@@ -47,8 +47,15 @@ type service struct {
 
 // claim is a record of one component.
 type claim struct {
-	of *driver
+	source
 	in model.Instance
+}
+
+// source is a component, and which of its two records that may be at one address: a foreign service may be the same as one of ours, if
+// they are configured to be in one namespace.
+type source struct {
+	of      *driver
+	foreign bool
 }
 
 func openHub(ctx context.Context, env components.Env, o Options) (*hub, func(), error) {
@@ -118,7 +125,7 @@ func (h *hub) register(ctx context.Context, name nacosconn.Service, address stri
 		return err
 	}
 	defer h.exit(s)
-	before, untold := h.change(s, address, func(all []claim) []claim { return append(without(all, c.of), c) })
+	before, untold := h.change(s, address, func(all []claim) []claim { return with(without(all, c.source), c) })
 	err = h.publish(ctx, s)
 	if nacosconn.IsInvalid(err) { // the server has what it had
 		h.change(s, address, func([]claim) []claim { return before })
@@ -130,7 +137,7 @@ func (h *hub) register(ctx context.Context, name nacosconn.Service, address stri
 }
 
 // deregister takes a component's claim back.
-func (h *hub) deregister(ctx context.Context, name nacosconn.Service, address string, of *driver) error {
+func (h *hub) deregister(ctx context.Context, name nacosconn.Service, address string, of source) error {
 	s, err := h.enter(ctx, name)
 	if err != nil {
 		return err
@@ -160,7 +167,7 @@ func (h *hub) takeBack(ctx context.Context, of *driver) error {
 		addresses := s.of(of)
 		h.mu.Unlock()
 		for _, address := range addresses {
-			h.change(s, address, func(all []claim) []claim { return without(all, of) })
+			h.change(s, address, func(all []claim) []claim { return without(without(all, source{of, false}), source{of, true}) })
 		}
 		if first == nil { // with one that does not answer there is no use in asking on
 			first = h.publish(ctx, s)
@@ -180,8 +187,18 @@ func (s *service) of(of *driver) (all []string) {
 	return all
 }
 
-func without(all []claim, of *driver) []claim {
-	return slices.DeleteFunc(slices.Clone(all), func(c claim) bool { return c.of == of })
+func without(all []claim, of source) []claim {
+	return slices.DeleteFunc(slices.Clone(all), func(c claim) bool { return c.source == of })
+}
+
+// with puts a claim last, but before the component's foreign one: that is in a form that both kinds of readers know.
+func with(all []claim, c claim) []claim {
+	for i, other := range all {
+		if other.source == (source{c.of, true}) {
+			return slices.Insert(all, i, c)
+		}
+	}
+	return append(all, c)
 }
 
 // change changes the claims at an address, and answers what was before.

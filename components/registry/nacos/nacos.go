@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -66,6 +67,8 @@ type driver struct {
 var (
 	_ components.Closer  = (*driver)(nil)
 	_ components.Checker = (*driver)(nil)
+
+	_ registry.Foreigners = (*driver)(nil)
 )
 
 // Open connects. It must be closed.
@@ -133,14 +136,22 @@ func (d *driver) Register(ctx context.Context, r registry.Record) error {
 	if err != nil {
 		return err
 	}
-	return d.hub.register(ctx, d.options.at(r.Service), r.Address, claim{d, in})
+	return d.hub.register(ctx, d.options.at(r.Service), r.Address, claim{source{d, r.Foreign()}, in})
+}
+
+// CheckForeign implements registry.Foreigners.
+func (d *driver) CheckForeign(s registry.Service) error {
+	if s.Cluster == "" || strings.ContainsFunc(s.Cluster, func(r rune) bool { return r > 127 || !nacosconn.IsWord(byte(r)) }) {
+		return fmt.Errorf("%w: %q is no cluster in Nacos", components.ErrInvalid, s.Cluster)
+	}
+	return nil
 }
 
 func (d *driver) Deregister(ctx context.Context, s registry.Service, address string) error {
 	if err := d.open(); err != nil {
 		return err
 	}
-	return d.hub.deregister(ctx, d.options.at(s), address, d)
+	return d.hub.deregister(ctx, d.options.at(s), address, source{d, s.Foreign()})
 }
 
 func (d *driver) Watch(ctx context.Context, s registry.Service, report func([]registry.Record) error) error {

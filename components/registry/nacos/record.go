@@ -1,6 +1,7 @@
 package nacos
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -41,14 +42,22 @@ func instance(r registry.Record) (model.Instance, error) {
 	if err != nil {
 		return model.Instance{}, fmt.Errorf("%w: address %q: %w", components.ErrInvalid, r.Address, err)
 	}
-	return model.Instance{Ip: ip, Port: port, Weight: float64(r.Weight), Healthy: true, Enable: true, Ephemeral: true, ClusterName: cluster,
-		Metadata: maps.Clone(r.Metadata)}, nil
+	return model.Instance{Ip: ip, Port: port, Weight: float64(r.Weight) / unit(r.Service), Healthy: true, Enable: true, Ephemeral: true,
+		ClusterName: cmp.Or(r.Cluster, cluster), Metadata: maps.Clone(r.Metadata)}, nil
+}
+
+// unit is what a weight of 1 in Nacos is here.
+func unit(s registry.Service) float64 {
+	if s.Foreign() {
+		return 100
+	}
+	return 1
 }
 
 // host is an instance that is listed. It is not changed.
 type host struct {
 	address  string
-	weight   int
+	weight   float64
 	metadata map[string]string
 }
 
@@ -61,7 +70,7 @@ func hostsOf(s model.Service) []host {
 	hosts := make([]host, 0, len(s.Hosts))
 	for _, in := range s.Hosts {
 		if in.Enable && (in.Healthy || s.ReachProtectionThreshold) {
-			hosts = append(hosts, host{net.JoinHostPort(in.Ip, strconv.FormatUint(in.Port, 10)), weight(in.Weight), in.Metadata})
+			hosts = append(hosts, host{net.JoinHostPort(in.Ip, strconv.FormatUint(in.Port, 10)), in.Weight, in.Metadata})
 		}
 	}
 	return orderly(hosts)
@@ -85,7 +94,7 @@ func weight(w float64) int {
 func records(s registry.Service, hosts []host) []registry.Record {
 	all := make([]registry.Record, 0, len(hosts))
 	for _, h := range hosts {
-		all = append(all, registry.Record{Service: s, Address: h.address, Weight: h.weight, Metadata: maps.Clone(h.metadata)})
+		all = append(all, registry.Record{Service: s, Address: h.address, Weight: weight(h.weight * unit(s)), Metadata: maps.Clone(h.metadata)})
 	}
 	return all
 }

@@ -38,17 +38,21 @@ type owned struct {
 
 // entry is what is in a node.
 type entry struct {
-	Weight   int               `json:"weight"`
-	Metadata map[string]string `json:"metadata,omitempty"`
-	Since    int64             `json:"since,omitempty"` // transaction in which it was written first, if that was before this one
+	node, data string            // of a foreign record, which has nothing else
+	Weight     int               `json:"weight"`
+	Metadata   map[string]string `json:"metadata,omitempty"`
+	Since      int64             `json:"since,omitempty"` // transaction in which it was written first, if that was before this one
 }
 
 func (e entry) same(other entry) bool {
-	return e.Weight == other.Weight && maps.Equal(e.Metadata, other.Metadata)
+	return e.node == other.node && e.data == other.data && e.Weight == other.Weight && maps.Equal(e.Metadata, other.Metadata)
 }
 
 // folder is a service's node.
 func (d *driver) folder(s registry.Service) string {
+	if s.Folder != "" {
+		return s.Folder
+	}
 	return d.options.Prefix + "/" + url.PathEscape(s.Namespace) + "," + url.PathEscape(s.Group) + "," + url.PathEscape(s.Name)
 }
 
@@ -113,6 +117,9 @@ func (d *driver) Register(ctx context.Context, r registry.Record) error {
 	}
 	defer func() { <-d.busy }()
 	at, e := place{r.Service, r.Address}, entry{Weight: r.Weight, Metadata: maps.Clone(r.Metadata)}
+	if r.Folder != "" {
+		e = entry{node: r.Node, data: r.Data}
+	}
 	before := d.own[at]
 	if before.node == "" || !before.same(e) {
 		return d.put(ctx, at, e, before.node)
@@ -129,6 +136,9 @@ func (d *driver) Register(ctx context.Context, r registry.Record) error {
 
 // put writes a record into a node, in place of the one that it was in, if any.
 func (d *driver) put(ctx context.Context, at place, e entry, before string) error {
+	if at.service.Folder != "" {
+		return d.putForeign(ctx, at, e, before)
+	}
 	data, err := json.Marshal(e)
 	if err != nil {
 		return err
@@ -193,7 +203,7 @@ func (d *driver) Deregister(ctx context.Context, s registry.Service, address str
 
 // remove removes a node. That it is absent is no error.
 func (d *driver) remove(ctx context.Context, node string) error {
-	err := d.do(ctx, func(conn *zk.Conn) error { return conn.Delete(node, -1) })
+	err := d.do(ctx, func(conn *zk.Conn) error { return d.delete(conn, node) })
 	if err == nil || errors.Is(err, zk.ErrNoNode) {
 		delete(d.stray, node)
 		return nil

@@ -103,20 +103,23 @@ func (d *driver) begin(ctx context.Context) error {
 
 // mkdir makes the node that all are below, and those above it.
 func (d *driver) mkdir(ctx context.Context) error {
-	return d.do(ctx, func(conn *zk.Conn) error {
-		path := ""
-		for _, part := range strings.Split(d.options.Prefix, "/")[1:] {
-			path += "/" + part
-			there, _, err := conn.Exists(path)
-			if err == nil && !there {
-				_, err = conn.Create(path, nil, zk.FlagPersistent, d.acl)
-			}
-			if err != nil && !errors.Is(err, zk.ErrNodeExists) {
-				return fmt.Errorf("%s: %w", path, err)
-			}
+	return d.do(ctx, func(conn *zk.Conn) error { return mkdirs(conn, d.options.Prefix, d.acl) })
+}
+
+// mkdirs makes a node that stays, and those above it.
+func mkdirs(conn *zk.Conn, folder string, acl []zk.ACL) error {
+	path := ""
+	for _, part := range strings.Split(folder, "/")[1:] {
+		path += "/" + part
+		there, _, err := conn.Exists(path)
+		if err == nil && !there {
+			_, err = conn.Create(path, nil, zk.FlagPersistent, acl)
 		}
-		return nil
-	})
+		if err != nil && !errors.Is(err, zk.ErrNodeExists) {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return nil
 }
 
 // Close ends the session, and with it the records and the watches.

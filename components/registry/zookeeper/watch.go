@@ -177,7 +177,7 @@ func (d *driver) keep(ctx context.Context, l *list) {
 }
 
 func same(a, b registry.Record) bool {
-	return a.Address == b.Address && a.Weight == b.Weight && maps.Equal(a.Metadata, b.Metadata)
+	return a.Address == b.Address && a.Node == b.Node && a.Data == b.Data && a.Weight == b.Weight && maps.Equal(a.Metadata, b.Metadata)
 }
 
 // children is what the library answers for a node.
@@ -201,6 +201,9 @@ func (d *driver) readAll(ctx context.Context, l *list) ([]registry.Record, error
 			}
 			if !errors.Is(err, zk.ErrNoNode) {
 				return got, err
+			}
+			if d.foreign(l.folder) {
+				return d.awaited(conn, l.folder, got, asked)
 			}
 			if _, err = conn.CreateContainer(l.folder, nil, zk.FlagContainer, d.acl); err != nil && !errors.Is(err, zk.ErrNodeExists) {
 				return got, err
@@ -234,7 +237,11 @@ func (d *driver) readNew(ctx context.Context, l *list, names []string) ([]regist
 				if errors.Is(err, zk.ErrNoNode) { // it has gone meanwhile, of which we hear
 					return f, nil
 				}
-				if err == nil {
+				switch {
+				case err != nil:
+				case d.foreign(l.folder):
+					f.data, f.Since = string(data), stat.Czxid
+				default:
 					f = d.decode(name, data, stat.Czxid)
 				}
 				return f, err
@@ -246,6 +253,9 @@ func (d *driver) readNew(ctx context.Context, l *list, names []string) ([]regist
 		return nil, err
 	}
 	clear(l.read)
+	if d.foreign(l.folder) {
+		return l.foreigners(names, all), nil
+	}
 	newest := map[string]found{}
 	for i, f := range all {
 		if f.Since == 0 {
