@@ -8,8 +8,23 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/api/native"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	forms "github.com/outrigger-mesh/outrigger/runtime/mesh/naming"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/naming/dubbo"
+	sidecars "github.com/outrigger-mesh/outrigger/runtime/mesh/naming/native"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/naming/sofa"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/naming/springcloud"
 	"github.com/outrigger-mesh/outrigger/runtime/publish"
 )
+
+// names are the services in the registry that mesh.registry names, in the forms of mesh.naming.
+func (s *sidecar) names() forms.Names {
+	return forms.Names{Registry: s.registry, Native: sidecars.Form{}, Other: func(protocol string) forms.Form {
+		n := s.config().Mesh.Naming
+		return otherForms[map[string]string{"bolt": n.Bolt, "dubbo": n.Dubbo, "http": n.HTTP}[protocol]]
+	}}
+}
+
+var otherForms = map[string]forms.Form{"sofa": sofa.Form{}, "dubbo": dubbo.Form{}, "springcloud": springcloud.Form{}}
 
 // naming is what the Registry API stands on: publications of this application, and the directory's view of all others.
 type naming struct {
@@ -34,10 +49,10 @@ func own(caller components.Caller, s mesh.Service) (mesh.Service, error) {
 // carried refuses a protocol that this sidecar lets no calls in for: nobody could call the service.
 func carried(protocol string) error {
 	switch protocol {
-	case "", "grpc", "http":
+	case "", "grpc", "http", "bolt", "dubbo":
 		return nil
 	}
-	return fmt.Errorf("%w: protocol %q is not carried by this sidecar; grpc and http are", components.ErrInvalid, protocol)
+	return fmt.Errorf("%w: protocol %q is not carried by this sidecar; grpc, http, bolt and dubbo are", components.ErrInvalid, protocol)
 }
 
 func (n *naming) Publish(ctx context.Context, caller components.Caller, p native.Publication) (string, error) {
@@ -48,7 +63,7 @@ func (n *naming) Publish(ctx context.Context, caller components.Caller, p native
 	if err := carried(s.Protocol); err != nil {
 		return "", err
 	}
-	return n.publisher.Publish(ctx, publish.Publication{Service: s, Port: p.Port, Weight: p.Weight, Zone: p.Zone, Labels: p.Labels})
+	return n.publisher.Publish(ctx, publish.Publication{Service: forms.Canonical(s), Port: p.Port, Weight: p.Weight, Zone: p.Zone, Labels: p.Labels})
 }
 
 func (n *naming) Unpublish(ctx context.Context, caller components.Caller, s mesh.Service) error {
@@ -56,7 +71,7 @@ func (n *naming) Unpublish(ctx context.Context, caller components.Caller, s mesh
 	if err != nil {
 		return err
 	}
-	return n.publisher.Unpublish(ctx, s)
+	return n.publisher.Unpublish(ctx, forms.Canonical(s))
 }
 
 func (n *naming) Resolve(ctx context.Context, caller components.Caller, s mesh.Service) (address string, all []mesh.Instance, err error) {
@@ -96,7 +111,7 @@ func (n *naming) watch(ctx context.Context, caller components.Caller, s mesh.Ser
 	if s.Name == "" {
 		return components.WithReason(fmt.Errorf("%w: the service has no name", components.ErrInvalid), mesh.ReasonNoService)
 	}
-	return n.directory.Watch(ctx, s, report)
+	return n.directory.Watch(ctx, forms.Canonical(s), report)
 }
 
 func instances(now *mesh.Snapshot) []mesh.Instance {

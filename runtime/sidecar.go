@@ -28,7 +28,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/config"
 	"github.com/outrigger-mesh/outrigger/runtime/host"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
-	"github.com/outrigger-mesh/outrigger/runtime/mesh/naming/native"
+	forms "github.com/outrigger-mesh/outrigger/runtime/mesh/naming"
 	"github.com/outrigger-mesh/outrigger/runtime/publish"
 	"github.com/outrigger-mesh/outrigger/runtime/telemetry"
 	"github.com/outrigger-mesh/outrigger/runtime/telemetry/admin"
@@ -212,8 +212,8 @@ func (s *sidecar) registry() (*registry.Registry, error) {
 }
 
 func (s *sidecar) startMesh(context.Context) (err error) {
-	s.directory = mesh.NewDirectory(native.Source{Registry: s.registry}, s.log)
-	s.publisher, err = publish.New(publish.Options{Registry: s.registry, Announce: s.announce(), Logger: s.log,
+	s.directory = mesh.NewDirectory(s.names(), s.log)
+	s.publisher, err = publish.New(publish.Options{Names: s.names(), App: s.app.App, Announce: s.announce(), Logger: s.log,
 		File: filepath.Join(s.dataDir, "publications", s.app.Namespace+"."+s.app.App+".json")})
 	if err != nil {
 		s.directory.Close()
@@ -234,12 +234,12 @@ func (s *sidecar) stopMesh(ctx context.Context) error {
 func declared(c *config.Config) []publish.Publication {
 	var all []publish.Publication
 	if c.App.Port != 0 {
-		all = append(all, publish.Publication{Port: c.App.Port,
+		all = append(all, publish.Publication{Port: c.App.Port, Itself: c.App.Protocol == "bolt" || c.App.Protocol == "dubbo", // which know no names of applications
 			Service: mesh.Service{Namespace: c.App.Namespace, Name: c.App.ID, Protocol: c.App.Protocol}})
 	}
 	for _, s := range c.App.Services {
-		all = append(all, publish.Publication{Port: s.Port, Weight: s.Weight, Zone: s.Zone, Labels: s.Labels,
-			Service: mesh.Service{Namespace: c.App.Namespace, Name: s.Name, Group: s.Group, Version: s.Version, Protocol: s.Protocol}})
+		of := mesh.Service{Namespace: c.App.Namespace, Name: s.Name, Group: s.Group, Version: s.Version, Protocol: s.Protocol}
+		all = append(all, publish.Publication{Port: s.Port, Weight: s.Weight, Zone: s.Zone, Labels: s.Labels, Itself: s.Itself, Service: forms.Canonical(of)})
 	}
 	return all
 }

@@ -45,8 +45,8 @@ func TestPublicationsThatAreRefused(t *testing.T) {
 		why              string
 	}{
 		{"cache: {default: {driver: memory}}\n", "", codes.NotFound, "COMPONENT_NOT_FOUND"},
-		{"registry: {default: {driver: file}}\nmesh: {registry: default}\n", "bolt", codes.InvalidArgument, "grpc and http"},
-		{"registry: {default: {driver: file}}\nmesh: {registry: default}\n", "dubbo", codes.InvalidArgument, "grpc and http"},
+		{"registry: {default: {driver: file}}\nmesh: {registry: default}\n", "bolt", codes.OK, ""},
+		{"registry: {default: {driver: file}}\nmesh: {registry: default}\n", "dubbo", codes.OK, ""},
 		{"registry: {default: {driver: file}}\nmesh: {registry: default}\n", "http", codes.OK, ""},
 	} {
 		s := start(t, c.config+"drain: {propagation: 10ms}\n")

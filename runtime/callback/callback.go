@@ -42,13 +42,14 @@ const (
 type App struct {
 	limit   int64
 	address string
+	other   string // a protocol that has no place for what an Invoke carries
 	client  *http.Client
 	conn    *grpc.ClientConn
 }
 
 const dialTime = 5 * time.Second
 
-// New makes the callee at 127.0.0.1:port that speaks protocol (http or grpc). Answers over limit bytes are refused. Port 0 is an
+// New makes the callee at 127.0.0.1:port that speaks protocol; one that speaks neither http nor grpc (but bolt or dubbo) refuses each call. Answers over limit bytes are refused. Port 0 is an
 // application whose port is not known: each call fails.
 func New(protocol string, port int, limit int64) (*App, error) {
 	a := &App{limit: limit, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
@@ -63,6 +64,9 @@ func New(protocol string, port int, limit int64) (*App, error) {
 		var err error
 		a.conn, err = newConn(a.address, int(limit))
 		return a, err
+	case "bolt", "dubbo":
+		a.other = protocol
+		return a, nil
 	}
 	return nil, fmt.Errorf("%w: an application that speaks %q cannot be called by Invoke", components.ErrUnsupported, protocol)
 }
@@ -96,6 +100,9 @@ func (a *App) Close() {
 // Invoke calls one method of the application. md goes along as headers or metadata, before what the request says. An error that
 // is a gRPC status is the application's own word, all others are of the kinds of components.
 func (a *App) Invoke(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD) (*invocationv1.InvokeResponse, error) {
+	if a.other != "" {
+		return nil, fmt.Errorf("%w: the application speaks %s, which Invoke does not: call it in its own protocol through the sidecar", components.ErrUnsupported, a.other)
+	}
 	if a.client == nil && a.conn == nil {
 		return nil, components.WithReason(fmt.Errorf("%w: the called sidecar does not know its application's port (app.port)", components.ErrUnavailable), ReasonNoAppPort)
 	}

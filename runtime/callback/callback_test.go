@@ -260,7 +260,10 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("%v: %v", in, err)
 		}
 	}
-	if _, err := callback.New("bolt", 1, limit); !errors.Is(err, components.ErrUnsupported) {
+	if _, err := callback.New("thrift", 1, limit); !errors.Is(err, components.ErrUnsupported) {
+		t.Error(err)
+	}
+	if _, err := newApp(t, "bolt", deadPort(t)).Invoke(t.Context(), &invocationv1.InvokeRequest{Method: "a/b"}, nil); !errors.Is(err, components.ErrUnsupported) {
 		t.Error(err)
 	}
 }

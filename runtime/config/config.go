@@ -32,20 +32,21 @@ type App struct {
 	ID        string    `yaml:"id" doc:"the application's name, a DNS label"`
 	Namespace string    `yaml:"namespace" doc:"a DNS label"`
 	Port      int       `yaml:"port" doc:"where the application listens on this machine; 0: it has no server"`
-	Protocol  string    `yaml:"protocol" doc:"what the application speaks on its port" enum:"http,grpc"`
+	Protocol  string    `yaml:"protocol" doc:"what the application speaks on its port" enum:"http,grpc,bolt,dubbo"`
 	Services  []Service `yaml:"services" doc:"what the sidecar publishes for the application, besides the service named like it"`
 }
 
 // Service is one that the sidecar publishes for its application.
 type Service struct {
-	Name     string            `yaml:"name" doc:"what callers ask for"`
-	Protocol string            `yaml:"protocol" doc:"what it speaks; unset: app.protocol" enum:"http,grpc"`
+	Name     string            `yaml:"name" doc:"what callers ask for; of Bolt and Dubbo the interface, and of Bolt also INTERFACE:VERSION or INTERFACE:VERSION:UNIQUEID"`
+	Protocol string            `yaml:"protocol" doc:"what it speaks; unset: app.protocol" enum:"http,grpc,bolt,dubbo"`
 	Port     int               `yaml:"port" doc:"where it listens on this machine; unset: app.port"`
-	Group    string            `yaml:"group" doc:"tells services of one name apart"`
+	Group    string            `yaml:"group" doc:"tells services of one name apart; of Bolt it is the uniqueId"`
 	Version  string            `yaml:"version" doc:"of the service's interface"`
 	Weight   int               `yaml:"weight" doc:"share of calls relative to other instances; unset: 100"`
 	Zone     string            `yaml:"zone" doc:"where this instance runs"`
 	Labels   map[string]string `yaml:"labels" doc:"what routes can ask for"`
+	Itself   bool              `yaml:"registers_itself" doc:"the application registers it with the sidecar's address, as Dubbo 3 and Spring Cloud can: the sidecar writes no record in mesh.naming's form"`
 }
 
 // API is the door for the application.
@@ -68,9 +69,17 @@ type Admin struct {
 // Mesh says how calls leave and come in.
 type Mesh struct {
 	Registry string   `yaml:"registry" doc:"the registry component that services are published in and found by"`
+	Naming   Naming   `yaml:"naming" doc:"the form that services have in it besides our own, for consumers and providers without a sidecar; in ZooKeeper and Nacos"`
 	Inbound  Inbound  `yaml:"inbound" doc:"the one port for calls from other sidecars"`
 	Outbound Outbound `yaml:"outbound" doc:"the port for the application's own calls in its own protocol"`
 	MaxHops  int      `yaml:"max_hops" doc:"sidecars that one call may pass before it is taken for a loop"`
+}
+
+// Naming says in which form, by protocol, services are written into the registry and read there, besides our own.
+type Naming struct {
+	Bolt  string `yaml:"bolt" doc:"sofa: as SOFARPC does; native: in no form but our own" enum:"sofa,native"`
+	Dubbo string `yaml:"dubbo" doc:"dubbo: as Dubbo does, by interface; native: in no form but our own" enum:"dubbo,native"`
+	HTTP  string `yaml:"http" doc:"springcloud: as Spring Cloud does; native: in no form but our own" enum:"springcloud,native"`
 }
 
 // Inbound is the one port for calls from other sidecars.
@@ -146,6 +155,7 @@ func Defaults() Config {
 			Inbound:  Inbound{Address: "127.0.0.1:7080", Concurrency: 1024},
 			Outbound: Outbound{Address: "127.0.0.1:7090", Timeout: 30 * time.Second, SelfCalls: 64},
 			MaxHops:  16,
+			Naming:   Naming{Bolt: "sofa", Dubbo: "dubbo", HTTP: "springcloud"},
 		},
 		Telemetry: Telemetry{Log: Log{Level: "info", Format: "text"}, AccessLog: "off", Tracing: Trace{Ratio: 0.01}},
 		Drain:     Drain{Propagation: 2 * time.Second, Quiet: 2 * time.Second, Max: 25 * time.Second},

@@ -31,6 +31,7 @@ type entry struct {
 	Weight    int               `json:"weight,omitempty"`
 	Zone      string            `json:"zone,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"`
+	Itself    bool              `json:"itself,omitempty"`
 }
 
 // errDamaged marks a file that is there and readable, but is not what save wrote.
@@ -87,7 +88,7 @@ func parse(text []byte) (map[key]Publication, error) {
 	}
 	all := map[key]Publication{}
 	for _, e := range k.Publications {
-		pub := Publication{Port: e.Port, Weight: e.Weight, Zone: e.Zone, Labels: e.Labels,
+		pub := Publication{Port: e.Port, Weight: e.Weight, Zone: e.Zone, Labels: e.Labels, Itself: e.Itself,
 			Service: mesh.Service{Namespace: e.Namespace, Name: e.Name, Group: e.Group, Version: e.Version, Protocol: e.Protocol}}
 		if err := pub.check(); err != nil {
 			return nil, fmt.Errorf("%w: %w", errDamaged, err)
@@ -102,7 +103,7 @@ func format(all map[key]Publication) ([]byte, error) {
 	for _, id := range sorted(all) {
 		p := all[id]
 		k.Publications = append(k.Publications, entry{Namespace: p.Service.Namespace, Name: p.Service.Name, Group: p.Service.Group,
-			Version: p.Service.Version, Protocol: p.Service.Protocol, Port: p.Port, Weight: p.Weight, Zone: p.Zone, Labels: p.Labels})
+			Version: p.Service.Version, Protocol: p.Service.Protocol, Port: p.Port, Weight: p.Weight, Zone: p.Zone, Labels: p.Labels, Itself: p.Itself})
 	}
 	return json.MarshalIndent(k, "", "  ")
 }

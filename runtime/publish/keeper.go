@@ -2,8 +2,10 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -35,7 +37,8 @@ type keeper struct {
 	misses int
 	port   int                // that was tried last
 	told   *Publication       // what the registry was asked to have; nil: nothing
-	heard  bool               // and it has it
+	wrote  []registry.Record  // as which records
+	heard  bool               // and it has them
 	front  *registry.Registry // which one was asked
 	said   string             // the failure that was logged
 	once   bool               // it has settled
@@ -139,24 +142,40 @@ func answers(ctx context.Context, port int) bool {
 
 // announce makes the registry have want, unless it has.
 func (k *keeper) announce(ctx context.Context, want *Publication) {
-	front, err := k.p.opts.Registry()
+	front, err := k.p.opts.Names.Registry()
 	if err != nil {
 		k.failed(want, err)
 		return
 	}
-	if k.heard && k.front == front && same(*k.told, *want) {
+	records := k.p.opts.Names.Records(front, want.provider(k.p.opts.Announce, k.p.opts.App))
+	if k.heard && k.front == front && same(*k.told, *want) && slices.EqualFunc(k.wrote, records, samePlace) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, registryTime)
 	defer cancel()
+	var stale []registry.Record // what another registry has goes with its component
+	if k.front == front {
+		stale = slices.DeleteFunc(slices.Clone(k.wrote), func(r registry.Record) bool {
+			return slices.ContainsFunc(records, func(now registry.Record) bool { return samePlace(r, now) })
+		})
+	}
 	k.told, k.front, k.heard = want, front, false // also if it fails: the registry may try again by itself
-	if err = front.Register(ctx, want.record(k.p.opts.Announce)); err != nil {
+	k.wrote = append(slices.Clone(stale), records...)
+	for _, r := range records {
+		err = errors.Join(err, front.Register(ctx, r))
+	}
+	for _, r := range stale { // last: the service is never without a record
+		err = errors.Join(err, front.Deregister(ctx, r.Service, r.Address))
+	}
+	if err != nil {
 		k.failed(want, err)
 		return
 	}
-	k.heard, k.said = true, ""
+	k.wrote, k.heard, k.said = records, true, ""
 	k.log(want).Info("service announced", "address", k.p.opts.Announce)
 }
+
+func samePlace(a, b registry.Record) bool { return a.Service == b.Service && a.Address == b.Address }
 
 // retract makes the registry have nothing, if it was asked to have something.
 func (k *keeper) retract(ctx context.Context) {
@@ -165,14 +184,17 @@ func (k *keeper) retract(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, registryTime)
 	defer cancel()
-	r := k.told.record(k.p.opts.Announce)
-	if err := k.front.Deregister(ctx, r.Service, r.Address); err != nil {
+	var err error
+	for _, r := range k.wrote {
+		err = errors.Join(err, k.front.Deregister(ctx, r.Service, r.Address))
+	}
+	if err != nil {
 		k.heard = false
 		k.failed(k.told, err)
 		return
 	}
 	k.log(k.told).Info("service taken out of the registry", "address", k.p.opts.Announce)
-	k.told, k.heard, k.said = nil, false, ""
+	k.told, k.wrote, k.heard, k.said = nil, nil, false, ""
 }
 
 // failed logs a failure once for each reason, not for each attempt.

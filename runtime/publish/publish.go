@@ -3,7 +3,8 @@
 // it outlives a restart of the sidecar; what the configuration declares is not.
 //
 // A publication is known by its service's name and group, which are what a registry tells apart at one address. Its version
-// is not part of that: an application that publishes the next version of a service takes the place of the one before.
+// is not part of that, but for Bolt and Dubbo, whose applications serve several at once: an application that publishes the next version of
+// another service takes the place of the one before.
 package publish
 
 import (
@@ -18,9 +19,8 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
-	"github.com/outrigger-mesh/outrigger/components/registry"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
-	"github.com/outrigger-mesh/outrigger/runtime/mesh/naming/native"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/naming"
 )
 
 // Publication is a service that the application serves on a port of its own.
@@ -30,40 +30,50 @@ type Publication struct {
 	Weight  int // 0: 100
 	Zone    string
 	Labels  map[string]string
+	// Itself: the application writes its ecosystem's record by itself, with the sidecar's address.
+	Itself bool
 }
 
 func (p Publication) check() error {
 	if p.Port < 1 || p.Port > 65535 {
 		return fmt.Errorf("%w: port %d: it is where the application listens, from 1 to 65535", components.ErrInvalid, p.Port)
 	}
-	return p.record("127.0.0.1:1").Check() // the address is the sidecar's, not the caller's fault
+	return p.provider("127.0.0.1:1", "").Check() // the address is the sidecar's, not the caller's fault
 }
 
 const defaultWeight = 100
 
-func (p Publication) record(announce string) registry.Record {
-	return native.Record(p.Service, mesh.Instance{Address: announce, Weight: cmp.Or(p.Weight, defaultWeight), Zone: p.Zone, Labels: p.Labels})
+func (p Publication) provider(announce, app string) naming.Provider {
+	return naming.Provider{Service: p.Service, App: app, Port: p.Port, Itself: p.Itself,
+		Instance: mesh.Instance{Address: announce, Weight: cmp.Or(p.Weight, defaultWeight), Zone: p.Zone, Labels: p.Labels}}
 }
 
 func same(a, b Publication) bool {
-	return a.Service == b.Service && a.Port == b.Port && a.Weight == b.Weight && a.Zone == b.Zone && maps.Equal(a.Labels, b.Labels)
+	return a.Service == b.Service && a.Port == b.Port && a.Weight == b.Weight && a.Zone == b.Zone && a.Itself == b.Itself && maps.Equal(a.Labels, b.Labels)
 }
 
 // key is what tells publications of one application apart.
-type key struct{ name, group string }
+type key struct{ name, group, version string }
 
-func keyOf(s mesh.Service) key { return key{s.Name, s.Group} }
+func keyOf(s mesh.Service) key {
+	if s.Protocol == "bolt" || s.Protocol == "dubbo" {
+		return key{s.Name, s.Group, s.Version}
+	}
+	return key{s.Name, s.Group, ""}
+}
 
 func sorted[V any](all map[key]V) []key {
 	return slices.SortedFunc(maps.Keys(all), func(a, b key) int {
-		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.group, b.group))
+		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.group, b.group), cmp.Compare(a.version, b.version))
 	})
 }
 
 // Options are what a Publisher needs.
 type Options struct {
-	// Registry answers the front of the central registry; it may change with the configuration.
-	Registry func() (*registry.Registry, error)
+	// Names are those of the central registry.
+	Names naming.Names
+	// App is the application's name.
+	App string
 	// Announce is the address that other sidecars reach this one at.
 	Announce string
 	// File keeps what the application published; "": nothing is kept.
@@ -123,18 +133,18 @@ func (p *Publisher) Declare(all []Publication) {
 }
 
 // Publish announces a service as soon as its port answers, in place of a publication with the same name and group. It returns
-// when the publication is on disk; to ask again for what is there already does nothing. It fails like Options.Registry if there is
+// when the publication is on disk; to ask again for what is there already does nothing. It fails like the registry's front if there is
 // no registry that it could ever be announced in.
 func (p *Publisher) Publish(_ context.Context, pub Publication) (announced string, err error) {
 	if err := pub.check(); err != nil {
 		return "", err
 	}
-	if _, err := p.opts.Registry(); err != nil { // one that is configured and away is waited for, but not one that is not
+	if _, err := p.opts.Names.Registry(); err != nil { // one that is configured and away is waited for, but not one that is not
 		return "", err
 	}
 	err = p.ask(func(asked map[key]Publication) error {
 		if port, elsewhere := p.otherPort(pub); elsewhere {
-			return fmt.Errorf("%w: service %q is served on port %d already, in another group: a call names the service alone, so all its groups need one port",
+			return fmt.Errorf("%w: service %q is served on port %d already, in another group or version: all of a service need one port",
 				components.ErrInvalid, pub.Service.Name, port)
 		}
 		asked[keyOf(pub.Service)] = pub
@@ -149,7 +159,7 @@ func (p *Publisher) Publish(_ context.Context, pub Publication) (announced strin
 // otherPort finds another group of pub's service that is on another port. p.mu is held.
 func (p *Publisher) otherPort(pub Publication) (port int, found bool) {
 	for id := range p.all() {
-		if other, _ := p.wanted(id); id.name == pub.Service.Name && id.group != pub.Service.Group && other.Port != pub.Port {
+		if other, _ := p.wanted(id); id.name == pub.Service.Name && id != keyOf(pub.Service) && other.Port != pub.Port {
 			return other.Port, true
 		}
 	}
@@ -159,8 +169,13 @@ func (p *Publisher) otherPort(pub Publication) (port int, found bool) {
 // Unpublish takes a publication back; that there is none is no error, nor that it is of another version than s names.
 func (p *Publisher) Unpublish(_ context.Context, s mesh.Service) error {
 	return p.ask(func(asked map[key]Publication) error {
-		if pub := asked[keyOf(s)]; s.Version == "" || s.Version == pub.Service.Version {
-			delete(asked, keyOf(s))
+		for id, pub := range asked {
+			of := s
+			of.Protocol = cmp.Or(s.Protocol, pub.Service.Protocol)
+			of = naming.Canonical(of)
+			if id.name == of.Name && id.group == of.Group && of.Protocol == pub.Service.Protocol && (of.Version == "" || of.Version == pub.Service.Version) {
+				delete(asked, id)
+			}
 		}
 		return nil
 	})
@@ -241,7 +256,7 @@ func (p *Publisher) Port(service string) (port int, ok bool) {
 	var first key // of its groups, which are all on one port
 	for _, some := range [...]map[key]Publication{p.asked, p.declared} {
 		for id := range some {
-			if id.name == service && (first.name == "" || id.group < first.group) {
+			if id.name == service && (first.name == "" || id.group+id.version < first.group+first.version) {
 				first = id
 			}
 		}

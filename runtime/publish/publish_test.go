@@ -19,6 +19,8 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/registry"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/naming"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/naming/native"
 	"github.com/outrigger-mesh/outrigger/runtime/publish"
 )
 
@@ -113,6 +115,7 @@ func (observer) Observe(context.Context, components.ID, string, time.Time, error
 type bench struct {
 	*publish.Publisher
 	central *central
+	other   naming.Form
 	log     bytes.Buffer
 }
 
@@ -123,7 +126,8 @@ func start(t *testing.T, file string) *bench {
 	c.Set(b.central)
 	front := registry.New(c)
 	var err error
-	b.Publisher, err = publish.New(publish.Options{Registry: func() (*registry.Registry, error) { return front, nil }, Announce: own, File: file,
+	b.Publisher, err = publish.New(publish.Options{Announce: own, File: file,
+		Names: naming.Names{Registry: func() (*registry.Registry, error) { return front, nil }, Native: native.Form{}, Other: func(string) naming.Form { return b.other }}, App: "orders",
 		Probe: 5 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&b.log, nil))})
 	if err != nil {
 		t.Fatal(err)

@@ -1,74 +1,51 @@
-// Package native is how sidecars write each other into a registry: the record's name is the service's, its address the
-// inbound port, its metadata the keys below.
+// Package native is how sidecars write each other into a registry, of any driver: the record's name is the service's, its address the
+// inbound port, its metadata that of naming.Mark.
 package native
 
 import (
-	"context"
-	"strings"
-
 	"github.com/outrigger-mesh/outrigger/components/registry"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/naming"
 )
 
-// Keys of a record's metadata.
-const (
-	keyProtocol = "outrigger.protocol" // what the application speaks
-	keyVersion  = "outrigger.version"  // of the service
-	keyZone     = "outrigger.zone"
-	keyLabel    = "label." // followed by the label's name
-)
+// Form implements naming.Form.
+type Form struct{}
 
-// Record writes an instance down.
-func Record(s mesh.Service, in mesh.Instance) registry.Record {
-	md := map[string]string{}
-	for key, value := range map[string]string{keyProtocol: s.Protocol, keyVersion: s.Version, keyZone: in.Zone} {
-		if value != "" {
-			md[key] = value
-		}
+var _ naming.Form = Form{}
+
+// Place implements naming.Form. Of the protocols whose applications serve several versions of a service at once, a version is part of
+// the place: an address can be in a place once.
+func (Form) Place(_ string, s mesh.Service) (registry.Service, bool) {
+	group := s.Group
+	if v := versionOf(s); v != "" {
+		group = v + ":" + s.Group
 	}
-	for name, value := range in.Labels {
-		md[keyLabel+name] = value
-	}
-	return registry.Record{Service: place(s), Address: in.Address, Weight: in.Weight, Metadata: md}
+	return registry.Service{Namespace: s.Namespace, Group: group, Name: s.Name}, true
 }
 
-func place(s mesh.Service) registry.Service {
-	return registry.Service{Namespace: s.Namespace, Group: s.Group, Name: s.Name}
+// versionOf is the version that tells services apart; "" if there is none, or it is the one that is meant when none is named.
+func versionOf(s mesh.Service) string {
+	switch {
+	case s.Protocol != "bolt" && s.Protocol != "dubbo", s.Protocol == "bolt" && s.Version == naming.DefaultVersion:
+		return ""
+	}
+	return s.Version
 }
 
-// Instances reads records back: those of s's version and protocol, where it names them.
-func Instances(s mesh.Service, records []registry.Record) []mesh.Instance {
-	out := make([]mesh.Instance, 0, len(records))
+// Record implements naming.Form.
+func (Form) Record(at registry.Service, p naming.Provider) registry.Record {
+	return registry.Record{Service: at, Address: p.Instance.Address, Weight: p.Instance.Weight, Metadata: naming.Mark(p)}
+}
+
+// Entries implements naming.Form: those of s's version and protocol, where it names them.
+func (Form) Entries(s mesh.Service, records []registry.Record) []naming.Entry {
+	out := make([]naming.Entry, 0, len(records))
 	for _, r := range records {
-		if s.Version != "" && r.Metadata[keyVersion] != s.Version || s.Protocol != "" && r.Metadata[keyProtocol] != s.Protocol {
+		of, _ := naming.Marked(r.Metadata)
+		if s.Version != "" && of.Version != s.Version || s.Protocol != "" && of.Protocol != s.Protocol {
 			continue
 		}
-		in := mesh.Instance{Address: r.Address, Weight: r.Weight, Zone: r.Metadata[keyZone], Labels: map[string]string{}}
-		for key, value := range r.Metadata {
-			if name, ok := strings.CutPrefix(key, keyLabel); ok {
-				in.Labels[name] = value
-			}
-		}
-		out = append(out, in)
+		out = append(out, naming.Read(r.Address, r.Weight, r.Metadata))
 	}
 	return out
-}
-
-// Source makes a registry a source of the mesh's directory.
-type Source struct {
-	// Registry answers the front to ask; it may change with the configuration.
-	Registry func() (*registry.Registry, error)
-}
-
-var _ mesh.Source = Source{}
-
-// Watch reports a service's instances. See mesh.Source.
-func (s Source) Watch(ctx context.Context, service mesh.Service, report func([]mesh.Instance) error) error {
-	front, err := s.Registry()
-	if err != nil {
-		return err
-	}
-	return front.Watch(ctx, place(service), func(records []registry.Record) error {
-		return report(Instances(service, records))
-	})
 }
