@@ -23,16 +23,20 @@ race: ## the same with the race detector
 mutants: ## show that the conformance suites catch broken drivers
 	$(GO) test -tags mutants -run '^TestMutants$$' -v ./components/...
 
-integration: build ## black box: the binary, its peers and real servers, installed and started here; ONLY=name runs one suite
-	$(GO) build -o bin/suite ./integration/suite
-	bin/suite $(if $(ONLY),-only '$(ONLY)',)
+SUITE = bin/suite $(if $(ONLY),-only '$(ONLY)',)
 
-soak: build ## faults of real servers at full length; FAULT=30s is how long each lasts
+integration: build ## black box: the binary, its peers and real servers, those of SERVICES by docker-compose, NATIVE=1 all of them installed and started here; ONLY=name runs one suite
 	$(GO) build -o bin/suite ./integration/suite
-	OUTRIGGER_FAULT=$(or $(FAULT),30s) bin/suite $(if $(ONLY),-only '$(ONLY)',) ./integration/backends
+	$(if $(NATIVE),,$(GO) run ./integration/compose $(or $(SERVICES),redis etcd postgres) -- )$(SUITE) $(PACKAGES)
 
-integration-compose: ## conformance on the servers of integration/docker-compose.yml, images built here; SERVICES="redis etcd postgres"
-	$(GO) run ./integration/compose -stand-ins $(or $(SERVICES),redis etcd postgres)
+soak: build ## faults of real servers at full length, with a report; FAULT=30s is how long each lasts
+	$(GO) build -o bin/suite ./integration/suite
+	OUTRIGGER_FAULT=$(or $(FAULT),30s) $(SUITE) -report docs/reports/soak.md ./integration/backends
+
+integration-compose: ## conformance and faults on the servers of integration/docker-compose.yml, images built here; SERVICES="redis etcd postgres"
+	$(GO) build -o bin/suite ./integration/suite
+	$(GO) run ./integration/compose -stand-ins $(or $(SERVICES),redis etcd postgres) -- \
+	  bin/suite -only '$(or $(ONLY),^TestDrivers$$/(redis|etcd|postgres)|^TestRedisFaults$$)' ./integration/conformance ./integration/backends
 
 drivers: ## the drivers' tests on real servers, installed and started here; ONLY=redis tries those of one
 	$(GO) build -o bin/suite ./integration/suite

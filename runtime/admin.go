@@ -20,6 +20,7 @@ func (s *sidecar) newAdmin() *admin.Server {
 		Level: s.telemetry.Level, SetLevel: s.telemetry.SetLevel,
 		Reload: s.reloads.apply,
 		Drain:  func() { s.end() },
+		Bundle: s.bundle,
 		Admit: func(nc net.Conn) error {
 			return door.Admit(door.Identify(nc), func(string) string { return "" })
 		},

@@ -66,9 +66,7 @@ func (p *place) named() bool {
 
 // ask reads /info and /readyz; notReady is why the sidecar is not ready.
 func (a adminAt) ask(ctx context.Context, info *admin.Info) (notReady string, err error) {
-	h := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, a.network, a.address)
-	}}}
+	h := a.client()
 	defer h.CloseIdleConnections()
 	code, text, err := get(ctx, h, "/info")
 	if err != nil && a.api != "" {
@@ -88,6 +86,12 @@ func (a adminAt) ask(ctx context.Context, info *admin.Info) (notReady string, er
 		notReady = strings.TrimSpace(string(text))
 	}
 	return notReady, err
+}
+
+func (a adminAt) client() *http.Client {
+	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, a.network, a.address)
+	}}}
 }
 
 // serves tells whether the API that was asked for is at one of a sidecar's ports. Where a port is forwarded from another
@@ -111,6 +115,6 @@ func get(ctx context.Context, h *http.Client, path string) (code int, body []byt
 		return 0, nil, err
 	}
 	defer res.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	body, err = io.ReadAll(io.LimitReader(res.Body, 64<<20))
 	return res.StatusCode, body, err
 }

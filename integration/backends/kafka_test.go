@@ -26,6 +26,7 @@ pubsub:
 
 // Of three brokers one after the other is killed, or does not answer: what was acknowledged is delivered, in the order of its key.
 func TestKafkaLosesABroker(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "kafka-cluster")
 	one, two := kafkaSidecars(t, s, "")
 	e := newEvents(t, "load")
@@ -33,7 +34,7 @@ func TestKafkaLosesABroker(t *testing.T) {
 	e.subscribe(two)
 	e.publish(one, 4)
 	e.publish(two, 4)
-	e.more(500)
+	e.more(200)
 	before := running(t, one, two)
 	for i, n := range s.Nodes {
 		what, lose, bring := "kill -9", n.Kill, func() error { return n.Start(t.Context()) }
@@ -44,7 +45,7 @@ func TestKafkaLosesABroker(t *testing.T) {
 		said := e.during(func() { check(t, lose()) })
 		time.Sleep(frozen - time.Since(began))
 		check(t, bring())
-		e.more(500)
+		e.more(200)
 		fmt.Printf("kafka %s of one of 3: %s\n", what, said())
 	}
 	acked, repeated := e.finish()
@@ -53,6 +54,7 @@ func TestKafkaLosesABroker(t *testing.T) {
 
 // Sidecars come and go, are killed, and have handlers that take long.
 func TestKafkaSidecars(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "kafka")
 	for name, test := range map[string]func(t *testing.T, one, two *harness.Sidecar){
 		"come-and-go": func(t *testing.T, one, two *harness.Sidecar) { comeAndGo(t, "kafka", one, two) },
@@ -61,6 +63,7 @@ func TestKafkaSidecars(t *testing.T) {
 		"slow":        slowHandler,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			one, two := kafkaSidecars(t, s, name+".")
 			test(t, one, two)
 		})

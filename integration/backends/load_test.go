@@ -1,6 +1,9 @@
 package backends_test
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +11,8 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"os/exec"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -20,8 +25,8 @@ import (
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
 )
 
-// patience is how long a test waits for what must come.
-const patience = 30 * time.Second
+// patience is how long a test waits for what must come, on a machine that is busy with others.
+const patience = time.Minute
 
 // frozen is how long a server is frozen, or away. OUTRIGGER_FAULT makes it longer.
 var frozen = func() time.Duration {
@@ -32,8 +37,8 @@ var frozen = func() time.Duration {
 	return d
 }()
 
-// load are workers that call all the time, and what their calls come to. Each call may fail with UNAVAILABLE, and with nothing else,
-// and none before there was a fault.
+// load are workers that call all the time, and what their calls come to. Each call may fail with UNAVAILABLE, and with nothing else;
+// once a worker has been served, none before there was a fault.
 type load struct {
 	t       *testing.T
 	ctx     context.Context
@@ -42,6 +47,7 @@ type load struct {
 	workers int
 
 	mu     sync.Mutex
+	served map[int]bool // workers, once at least
 	acked  int
 	fault  time.Time // when it was; zero: there is none
 	made   time.Time // when all of it had happened
@@ -52,7 +58,7 @@ type load struct {
 }
 
 func newLoad(t *testing.T) *load {
-	l := &load{t: t}
+	l := &load{t: t, served: map[int]bool{}}
 	l.ctx, l.stop = context.WithCancel(t.Context())
 	t.Cleanup(l.end)
 	return l
@@ -64,6 +70,12 @@ func (l *load) end() {
 	l.running.Wait()
 }
 
+// callTime is what a call may take.
+const callTime = 30 * time.Second
+
+// pace is how often a worker calls at most: a load that many tests can have beside each other.
+const pace = 5 * time.Millisecond
+
 // worker makes a call again and again, until the end.
 func (l *load) worker(call func(ctx context.Context) error) {
 	number := l.workers
@@ -71,17 +83,41 @@ func (l *load) worker(call func(ctx context.Context) error) {
 	l.running.Go(func() {
 		for l.ctx.Err() == nil {
 			began := time.Now()
-			ctx, cancel := context.WithTimeout(l.ctx, patience)
+			ctx, cancel := context.WithTimeout(l.ctx, callTime)
 			err := call(ctx)
 			cancel()
 			if l.ctx.Err() != nil {
 				return
 			}
 			l.count(number, began, err)
-			if err != nil {
-				time.Sleep(10 * time.Millisecond)
-			}
+			time.Sleep(time.Until(began.Add(pace)))
 		}
+	})
+}
+
+// answered waits until so many more calls have been acknowledged.
+func (l *load) answered(n int) {
+	l.t.Helper()
+	count := func() int { l.mu.Lock(); defer l.mu.Unlock(); return l.acked }
+	from := count()
+	harness.Eventually(l.t, patience, func() error {
+		if got := count() - from; got < n {
+			return fmt.Errorf("%d of %d calls were acknowledged", got, n)
+		}
+		return nil
+	})
+}
+
+// serves waits until each worker has been served.
+func (l *load) serves() {
+	l.t.Helper()
+	harness.Eventually(l.t, patience, func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if len(l.served) < l.workers {
+			return fmt.Errorf("%d of %d workers have been served", len(l.served), l.workers)
+		}
+		return nil
 	})
 }
 
@@ -90,9 +126,10 @@ func (l *load) count(worker int, began time.Time, err error) {
 	defer l.mu.Unlock()
 	if err == nil {
 		l.acked++
+		l.served[worker] = true
 	}
 	if err != nil {
-		if l.fault.IsZero() || !errors.Is(err, client.ErrUnavailable) {
+		if l.fault.IsZero() && l.served[worker] || !errors.Is(err, client.ErrUnavailable) {
 			l.t.Errorf("a call fails with %v; there was a fault: %v", err, !l.fault.IsZero())
 		}
 		l.failed++
@@ -109,6 +146,7 @@ func (l *load) count(worker int, began time.Time, err error) {
 
 // during makes a fault under the load, waits until all workers are served again, and says what was seen meanwhile.
 func (l *load) during(fault func()) (said func() string) {
+	l.serves()
 	l.mu.Lock()
 	l.fault, l.made, l.after, l.whole, l.took, l.failed = time.Now(), time.Time{}, map[int]bool{}, 0, nil, 0
 	l.mu.Unlock()
@@ -181,6 +219,36 @@ func get(t *testing.T, s *harness.Sidecar, path string) string {
 		t.Fatal(err)
 	}
 	return string(body)
+}
+
+// shown is all that a sidecar shows to anybody: what it prints, what its admin answers, and the debug bundle.
+func shown(t *testing.T, s *harness.Sidecar) string {
+	t.Helper()
+	all := []string{s.Output()}
+	for _, page := range []string{"/info", "/metrics", "/readyz", "/readyz/outbound"} {
+		all = append(all, get(t, s, page))
+	}
+	bundle := exec.Command(harness.Binary(t), "debug", "bundle", "-socket", s.Socket, "-out", "-")
+	packed, err := bundle.Output()
+	check(t, err)
+	zip, err := gzip.NewReader(bytes.NewReader(packed))
+	check(t, err)
+	names := ""
+	for files := tar.NewReader(zip); ; {
+		header, err := files.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		check(t, err)
+		text, err := io.ReadAll(files)
+		check(t, err)
+		names += path.Base(header.Name) + " "
+		all = append(all, string(text))
+	}
+	if names != "version.json status.json config.yaml metrics.txt goroutines.txt log.txt " {
+		t.Errorf("in the bundle are %s", names)
+	}
+	return strings.Join(all, "\n")
 }
 
 // numbers are those of a sequence: none comes twice, and each is greater than all that were got before it was asked for.

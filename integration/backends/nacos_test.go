@@ -137,14 +137,19 @@ func (m *meshed) resolves(t *testing.T, limit time.Duration, service string, n i
 
 // TestNacos has one server, which takes long to start, for all.
 func TestNacos(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "nacos", "nacos.core.auth.enabled=true")
-	for name, test := range map[string]func(*testing.T, *servers.Server){"Refuses": nacosRefuses, "Planted": nacosPlanted, "Faults": nacosFaults} {
-		t.Run(name, func(t *testing.T) { test(t, s) })
-	}
+	t.Run("It stays", func(t *testing.T) {
+		for name, test := range map[string]func(*testing.T, *servers.Server){"Refuses": nacosRefuses, "Planted": nacosPlanted} {
+			t.Run(name, func(t *testing.T) { t.Parallel(); test(t, s) })
+		}
+	})
+	t.Run("Faults", func(t *testing.T) { nacosFaults(t, s) })
 }
 
 // TestNacosTLS: the server is verified, and a connection without TLS is none.
 func TestNacosTLS(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "nacos", "nacos.remote.server.rpc.tls.enableTls=true")
 	for _, c := range []struct{ name, tls, want string }{
 		{"right CA", fmt.Sprintf(`{enabled: true, ca: "%s"}`, s.CA), ""}, {"wrong CA", "{enabled: true}", "certificate signed by unknown authority"},
@@ -296,12 +301,8 @@ func nacosRefuses(t *testing.T, s *servers.Server) {
 				return nil
 			})
 		}
-		shown := sidecar.Output()
-		for _, path := range []string{"/info", "/metrics", "/readyz", "/readyz/outbound"} {
-			shown += get(t, sidecar, path)
-		}
-		if strings.Contains(shown, canary) {
-			t.Errorf("%s: the secret is shown:\n%s", c.name, shown)
+		if text := shown(t, sidecar); strings.Contains(text, canary) {
+			t.Errorf("%s: the secret is shown:\n%s", c.name, text)
 		}
 		fmt.Printf("nacos %s: said by 2 components after %.1f s\n", c.name, time.Since(began).Seconds())
 		sidecar.Stop()

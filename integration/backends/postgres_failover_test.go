@@ -15,7 +15,7 @@ import (
 // postgresPair is a primary and its replica.
 func postgresPair(t *testing.T) (s *servers.Server, replica *servers.Node) {
 	t.Helper()
-	s = servers.Run(t, "postgres")
+	s = servers.RunHere(t, "postgres")
 	replica, err := s.Replica(t.Context())
 	check(t, err)
 	following(t, s)
@@ -58,6 +58,7 @@ func promote(t *testing.T, s *servers.Server, replica *servers.Node) {
 // TestPostgresFailOver: where the primary waits for its replica, nothing that was acknowledged is lost when it is killed under load and the
 // replica takes its place.
 func TestPostgresFailOver(t *testing.T) {
+	t.Parallel()
 	s, replica := postgresPair(t)
 	_, err := s.Psql(t.Context(), "alter system set synchronous_standby_names = '*'")
 	check(t, err)
@@ -86,14 +87,7 @@ func TestPostgresFailOver(t *testing.T) {
 			return err
 		})
 	}
-	harness.Eventually(t, patience, func() error {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.acked < 200 {
-			return fmt.Errorf("%d calls were answered", l.acked)
-		}
-		return nil
-	})
+	l.answered(200)
 	told := l.during(func() {
 		check(t, s.Nodes[0].Kill())
 		promote(t, s, replica)
@@ -109,6 +103,7 @@ func TestPostgresFailOver(t *testing.T) {
 // TestPostgresFailOverThatLoses: where the primary does not wait, what the replica has not heard of is lost, as the drivers' pages say; and
 // as they say, no token of a lock, no number and no version comes again.
 func TestPostgresFailOverThatLoses(t *testing.T) {
+	t.Parallel()
 	s, replica := postgresPair(t)
 	sidecar := harness.Start(t, harness.Options{App: "app", Config: postgresConfig(postgresOptions(s, s.User, s.Password))})
 	c := sidecar.Client()

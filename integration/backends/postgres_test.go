@@ -29,6 +29,7 @@ func postgresOptions(s *servers.Server, user, password string) string {
 
 // TestPostgresFaults: the server is restarted, killed and frozen under a load on values, locks and numbers of two sidecars of one application.
 func TestPostgresFaults(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "postgres")
 	pair := []*harness.Sidecar{}
 	for range 2 {
@@ -135,12 +136,17 @@ func (s *serials) grows(t *testing.T, key, version string) {
 
 // TestPostgresRefuses: whoever may not use the server is told so, by the component and with the server's cause, and the secret is nowhere.
 func TestPostgresRefuses(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "postgres")
 	const canary = "canary-4711-password"
+	tls := "certificate"
+	if s.CA == "" { // it has no TLS
+		tls = "TLS"
+	}
 	for name, c := range map[string]struct{ options, want string }{
 		"wrong password": {postgresOptions(s, s.User, canary), "password authentication failed"},
 		"no permission":  {postgresOptions(s, s.Limited, s.LimitedPassword), "permission denied"},
-		"wrong CA":       {postgresOptions(s, s.User, s.Password) + ", tls: {enabled: true}", "certificate"},
+		"wrong CA":       {postgresOptions(s, s.User, s.Password) + ", tls: {enabled: true}", tls},
 	} {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()
@@ -160,10 +166,7 @@ func TestPostgresRefuses(t *testing.T) {
 					t.Errorf("no %q in %v", want, err)
 				}
 			}
-			texts := []string{err.Error(), sidecar.Output()}
-			for _, path := range []string{"/metrics", "/info", "/readyz", "/readyz/outbound"} {
-				texts = append(texts, get(t, sidecar, path))
-			}
+			texts := []string{err.Error(), shown(t, sidecar)}
 			_ = filepath.WalkDir(sidecar.DataDir, func(path string, entry os.DirEntry, _ error) error {
 				if entry.Type().IsRegular() {
 					text, _ := os.ReadFile(path)
@@ -185,6 +188,7 @@ func TestPostgresRefuses(t *testing.T) {
 
 // TestPostgresMayLose: a server that does not keep what it acknowledges is refused, unless that is allowed.
 func TestPostgresMayLose(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "postgres", "fsync=off")
 	options := postgresOptions(s, s.User, s.Password)
 	sidecar := harness.Start(t, harness.Options{App: "app", Config: postgresConfig(options)})

@@ -20,6 +20,7 @@ func redisEvents(t *testing.T, options string) (one, two *harness.Sidecar) {
 
 // A Redis with streams is killed and frozen, and fails over: what was acknowledged is delivered, in the order of its key.
 func TestRedisEvents(t *testing.T) {
+	t.Parallel()
 	single := servers.Run(t, "redis")
 	node := single.Nodes[0]
 	one, two := redisEvents(t, redisSingle(single))
@@ -47,6 +48,7 @@ func TestRedisEvents(t *testing.T) {
 }
 
 func TestRedisEventsFailOver(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "redis-sentinel")
 	one, two := redisEvents(t, redisSentinels(s))
 	e := newEvents(t, "load")
@@ -62,16 +64,19 @@ func TestRedisEventsFailOver(t *testing.T) {
 }
 
 func TestRedisEventsSidecarIsKilled(t *testing.T) {
+	t.Parallel()
 	one, two := redisEvents(t, redisSingle(servers.Run(t, "redis")))
 	killedSidecar(t, "redis streams", redisSession, one, two)
 }
 
 func TestRedisEventsSidecarIsFrozen(t *testing.T) {
+	t.Parallel()
 	one, two := redisEvents(t, redisSingle(servers.Run(t, "redis")))
 	frozenSidecar(t, "redis streams", redisSession, one, two)
 }
 
 func TestRedisEventsSidecarsComeAndGo(t *testing.T) {
+	t.Parallel()
 	one, two := redisEvents(t, redisSingle(servers.Run(t, "redis")))
 	comeAndGo(t, "redis streams", one, two)
 }

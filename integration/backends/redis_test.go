@@ -148,6 +148,7 @@ func TestRedisManyCallers(t *testing.T) {
 
 // TestRedisFaults: a Redis is stopped, killed and frozen.
 func TestRedisFaults(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "redis")
 	node := s.Nodes[0]
 	start := func() error { return node.Start(t.Context()) }
@@ -156,7 +157,7 @@ func TestRedisFaults(t *testing.T) {
 		name        string
 		lose, bring func() error
 	}{{"stop", node.Stop, start}, {"kill -9", node.Kill, start}, {"frozen", node.Freeze, node.Thaw}} {
-		time.Sleep(time.Second)
+		l.answered(500)
 		said := l.during(func() {
 			check(t, f.lose())
 			time.Sleep(frozen)
@@ -169,6 +170,7 @@ func TestRedisFaults(t *testing.T) {
 
 // TestRedisClusterFaults: one of three primaries without replicas is killed, and one is frozen.
 func TestRedisClusterFaults(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "redis-cluster")
 	l := newRedisLoad(t, fmt.Sprintf(`{mode: cluster, addresses: %s, timeout: 1s}`, addresses(s.Addrs())))
 	for i, n := range s.Nodes[:2] {
@@ -176,7 +178,7 @@ func TestRedisClusterFaults(t *testing.T) {
 		if i == 1 {
 			what, lose, bring = "frozen", n.Freeze, n.Thaw
 		}
-		time.Sleep(time.Second)
+		l.answered(500)
 		said := l.during(func() {
 			check(t, lose())
 			time.Sleep(frozen)
@@ -189,9 +191,10 @@ func TestRedisClusterFaults(t *testing.T) {
 
 // TestRedisFailover: the primary is killed, and frozen, until the sentinels have made a replica the primary.
 func TestRedisFailover(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "redis-sentinel")
 	l := newRedisLoad(t, redisSentinels(s))
-	time.Sleep(time.Second)
+	l.answered(500)
 	first := s.Nodes[0]
 	said := l.during(func() { check(t, first.Kill()) })
 	check(t, first.Start(t.Context()))
@@ -209,6 +212,7 @@ func TestRedisFailover(t *testing.T) {
 
 // TestRedisWithoutReplicas acknowledges nothing: what only the primary has would be lost with it.
 func TestRedisWithoutReplicas(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "redis-sentinel")
 	api := harness.Start(t, harness.Options{App: "app", Config: redisConfig(redisSentinels(s))}).Client()
 	set := func() error {
@@ -251,6 +255,7 @@ func redisPrimary(t *testing.T, s *servers.Server) (primary *servers.Node) {
 
 // TestRedisRefuses: what is wrong with who asks is said at once, by the component and at the cause, and never the secret.
 func TestRedisRefuses(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "redis-tls")
 	const canary = "canary-5d1f90c2"
 	for _, c := range []struct{ name, user, password, ca, want string }{
@@ -281,12 +286,8 @@ func TestRedisRefuses(t *testing.T) {
 					return nil
 				})
 			}
-			shown := sidecar.Output()
-			for _, path := range []string{"/info", "/metrics", "/readyz", "/readyz/outbound"} {
-				shown += get(t, sidecar, path)
-			}
-			if strings.Contains(shown, c.password) || !strings.Contains(shown, c.want) {
-				t.Errorf("the secret is shown, or the cause is not:\n%s", shown)
+			if text := shown(t, sidecar); strings.Contains(text, c.password) || !strings.Contains(text, c.want) {
+				t.Errorf("the secret is shown, or the cause is not:\n%s", text)
 			}
 			fmt.Printf("redis %s: said by 4 components after %.1f s\n", c.name, time.Since(began).Seconds())
 		})

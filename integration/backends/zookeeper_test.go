@@ -11,6 +11,7 @@ import (
 // TestZookeeperRegistryFaults: a record outlives a restart of ZooKeeper, and comes back when its session has ended, because its sidecar was
 // stopped or because ZooKeeper was.
 func TestZookeeperRegistryFaults(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "zookeeper")
 	r := newSeen(t, fmt.Sprintf(`mesh: {registry: default, inbound: {advertise: 127.0.0.1}}
 registry: {default: {driver: zookeeper, options: {addresses: %s, session: 4s}}}

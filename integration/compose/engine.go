@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/integration/install"
+	"github.com/outrigger-mesh/outrigger/integration/servers"
 )
 
 // engine is a container engine, and how docker and docker-compose find it.
@@ -94,7 +95,10 @@ func (e *engine) close() error {
 	if e.own == nil {
 		return nil
 	}
-	err := e.own.Process.Signal(syscall.SIGTERM)
+	ctx, cancel := context.WithTimeout(context.Background(), engineTime)
+	defer cancel()
+	_, err := e.output(ctx, "sh", "-c", "docker ps -aq | xargs -r docker rm -f -v && docker network prune -f") // what an interrupt has left
+	err = errors.Join(err, e.own.Process.Signal(syscall.SIGTERM))
 	e.own.Wait() // what it says of being ended
 	namespace := filepath.Join(e.dir, "exec", "netns", "default")
 	if failed := syscall.Unmount(namespace, 0); failed != nil && !errors.Is(failed, syscall.EINVAL) && !errors.Is(failed, syscall.ENOENT) {
@@ -132,14 +136,14 @@ func (e *engine) build(ctx context.Context, names []string) error {
 			return err
 		}
 	}
-	text, err := os.ReadFile(file)
+	text, err := os.ReadFile(servers.ComposeFile)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
 		image := regexp.MustCompile(`(?m)^  ` + name + `:.*\n    image: (\S+)$`).FindSubmatch(text)
 		if image == nil {
-			return fmt.Errorf("%s has no image for %s", file, name)
+			return fmt.Errorf("%s has no image for %s", servers.ComposeFile, name)
 		}
 		err := e.do(ctx, "docker", "build", "-q", "--network", "host", "-t", string(image[1]), filepath.Join("integration", "compose", "images", name))
 		if err != nil {

@@ -32,9 +32,9 @@ func kafkaJars(ctx context.Context) (string, error) { return jars(ctx, "kafka", 
 
 func installKafka(ctx context.Context) error { _, err := kafkaJars(ctx); return err }
 
-// java is a virtual machine that leaves nothing outside dir: not in the temporary folder, not in that of its user.
+// java is a virtual machine that starts soon, and leaves nothing outside dir: not in the temporary folder, not in that of its user.
 func java(dir string, args ...string) []string {
-	return append([]string{"java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Djava.io.tmpdir=" + dir, "-Duser.home=" + dir}, args...)
+	return append([]string{"java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Djava.io.tmpdir=" + dir, "-Duser.home=" + dir}, args...)
 }
 
 // kafkaLog has warnings, and the line with the version.
@@ -62,7 +62,7 @@ func startKafka(ctx context.Context, s *Server, brokers int) error {
 	id[0] &= 0x7f // as text it must not begin with a dash
 	all, format := []*Node{}, errgroup.Group{}
 	for i := range brokers {
-		n, err := s.node(fmt.Sprintf("kafka-%d", i+1), at[4*i], program{product: "kafka", limit: 90 * time.Second})
+		n, err := s.node(fmt.Sprintf("kafka-%d", i+1), at[4*i], program{product: "kafka", limit: 3 * time.Minute})
 		if err != nil {
 			return err
 		}

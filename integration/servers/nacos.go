@@ -51,7 +51,7 @@ func startNacos(ctx context.Context, s *Server) error {
 	if err != nil {
 		return err
 	}
-	n, err := s.node("nacos", at, program{product: "nacos", limit: 2 * time.Minute})
+	n, err := s.node("nacos", at, program{product: "nacos", limit: 5 * time.Minute})
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func startNacos(ctx context.Context, s *Server) error {
 		return err
 	}
 	lib := filepath.Join(dir, "lib")
-	n.args = append(java(filepath.Join(n.Dir, "tmp"), "-XX:TieredStopAtLevel=1", "-Dnacos.standalone=true", "-Dnacos.home="+n.Dir,
+	n.args = append(java(filepath.Join(n.Dir, "tmp"), "-Dnacos.standalone=true", "-Dnacos.home="+n.Dir,
 		"-Dnacos.logs.path="+filepath.Join(n.Dir, "logs"), "-DJM.LOG.PATH="+filepath.Join(n.Dir, "logs"), "-Dderby.stream.error.file="+filepath.Join(n.Dir, "derby.log"),
 		"-Dspring.config.additional-location=file:"+filepath.Join(s.Dir, conf)+"/"),
 		// Two versions of hessian are asked for: the newer one's classes must be found first, and the older one's must be there.

@@ -27,6 +27,7 @@ type Node struct {
 	Log   string         // path of what it prints, over all its starts
 
 	program
+	box *box // nil: its process is a child of this one
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
@@ -70,6 +71,12 @@ func (n *Node) PortNames() []string { return slices.Sorted(maps.Keys(n.Ports)) }
 func (n *Node) Start(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.box != nil {
+		if err := n.box.docker("start"); err != nil {
+			return err
+		}
+		return n.awaken(ctx)
+	}
 	if n.runs() {
 		return fmt.Errorf("%s runs already", n.Name)
 	}
@@ -154,6 +161,9 @@ func (n *Node) runs() bool {
 func (n *Node) Stop() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.box != nil {
+		return n.box.docker("stop")
+	}
 	sig := n.stop
 	if sig == 0 {
 		sig = syscall.SIGTERM
@@ -165,6 +175,9 @@ func (n *Node) Stop() error {
 func (n *Node) Kill() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.box != nil {
+		return n.box.docker("kill")
+	}
 	return n.end(syscall.SIGKILL)
 }
 
@@ -202,6 +215,9 @@ func (n *Node) ended(limit time.Duration) bool {
 func (n *Node) Freeze() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.box != nil {
+		return n.box.docker("pause")
+	}
 	if !n.runs() {
 		return fmt.Errorf("%s does not run", n.Name)
 	}
@@ -217,6 +233,9 @@ func (n *Node) Freeze() error {
 func (n *Node) Thaw() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.box != nil {
+		return n.box.docker("unpause")
+	}
 	if !n.runs() {
 		return fmt.Errorf("%s does not run", n.Name)
 	}
@@ -227,6 +246,9 @@ func (n *Node) Thaw() error {
 func (n *Node) close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.box != nil {
+		return n.box.close()
+	}
 	err := n.end(syscall.SIGKILL)
 	if n.tidy != nil {
 		err = errors.Join(err, n.tidy())

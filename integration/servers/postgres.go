@@ -49,8 +49,20 @@ func startPostgres(ctx context.Context, s *Server) error {
 	if err := s.boot(ctx, n); err != nil {
 		return err
 	}
-	_, err = s.Psql(ctx, fmt.Sprintf("create role %s login password '%s'", s.Limited, s.LimitedPassword))
+	return s.limitPostgres(ctx)
+}
+
+// limitPostgres makes the limited user.
+func (s *Server) limitPostgres(ctx context.Context) error {
+	_, err := s.Psql(ctx, fmt.Sprintf("create role %s login password '%s'", s.Limited, s.LimitedPassword))
 	return err
+}
+
+func (s *Server) askPostgres(n *Node) func(context.Context) (string, int, error) {
+	return func(ctx context.Context) (string, int, error) {
+		version, err := s.PsqlAt(ctx, n, "select split_part(current_setting('server_version'), ' ', 1)")
+		return version, 0, err
+	}
 }
 
 // postgresNode is one at that port, which has a folder without data yet.
@@ -64,10 +76,7 @@ func (s *Server) postgresNode(name string, at int, binary string) (*Node, error)
 	for _, setting := range s.settings {
 		n.args = append(n.args, "-c", setting)
 	}
-	n.ask = func(ctx context.Context) (string, int, error) {
-		version, err := s.PsqlAt(ctx, n, "select split_part(current_setting('server_version'), ' ', 1)")
-		return version, 0, err
-	}
+	n.ask = s.askPostgres(n)
 	n.tidy = func() error { return dropShared(n.Dir) }
 	return n, nil
 }
@@ -145,7 +154,10 @@ func (s *Server) Psql(ctx context.Context, statement string) (string, error) {
 func (s *Server) PsqlAt(ctx context.Context, n *Node, statement string) (string, error) {
 	cmd := exec.CommandContext(ctx, "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", strconv.Itoa(port(n.Addr)),
 		"-U", s.User, "-d", "postgres", "-c", statement)
-	cmd.Env = append(os.Environ(), "PGPASSWORD="+s.Password, "PGSSLMODE=verify-ca", "PGSSLROOTCERT="+s.CA)
+	cmd.Env = append(os.Environ(), "PGPASSWORD="+s.Password)
+	if s.CA != "" {
+		cmd.Env = append(cmd.Env, "PGSSLMODE=verify-ca", "PGSSLROOTCERT="+s.CA)
+	}
 	out, err := cmd.Output()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		err = fmt.Errorf("psql: %w: %s", err, exit.Stderr)

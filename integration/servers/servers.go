@@ -38,6 +38,7 @@ type Server struct {
 // Options say how a server is started.
 type Options struct {
 	Settings []string  // more of its own settings, as its configuration file has them; they win over those of this package
+	Here     bool      // as processes of this machine also where it could be Composed
 	Output   io.Writer // gets a line for each process, as harness.Server writes it; nil for none
 }
 
@@ -90,18 +91,23 @@ func Start(ctx context.Context, name string, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	start := k.start
+	if IsComposed(name) && !o.Here && len(o.Settings) == 0 {
+		k.Wild, k.install = false, func(context.Context) error { return nil }
+		start = func(ctx context.Context, s *Server) error { return s.compose(ctx) }
+	}
 	if k.Wild && !isPrivate() {
 		return nil, fmt.Errorf("%s listens on all interfaces: it starts only in a process that servers.Private has moved to a network of its own", name)
 	}
-	if err := Install(ctx, name); err != nil {
-		return nil, err
+	if err := k.install(ctx); err != nil {
+		return nil, fmt.Errorf("install %s: %w", name, err)
 	}
 	sweep()
 	s := &Server{Name: name, settings: o.Settings}
 	if s.Dir, s.held, err = folder(name); err != nil {
 		return nil, err
 	}
-	if err := k.start(ctx, s); err != nil {
+	if err := start(ctx, s); err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), s.Close())
 	}
 	if o.Output != nil {
@@ -117,7 +123,19 @@ func Start(ctx context.Context, name string, o Options) (*Server, error) {
 // Run is Start for a test: the server's lines are printed, and it ends with the test.
 func Run(t testing.TB, name string, settings ...string) *Server {
 	t.Helper()
-	s, err := Start(t.Context(), name, Options{Settings: settings, Output: os.Stdout})
+	return run(t, name, Options{Settings: settings})
+}
+
+// RunHere is Run of processes of this machine, for tests of what the service of the compose file does not have.
+func RunHere(t testing.TB, name string) *Server {
+	t.Helper()
+	return run(t, name, Options{Here: true})
+}
+
+func run(t testing.TB, name string, o Options) *Server {
+	t.Helper()
+	o.Output = os.Stdout
+	s, err := Start(t.Context(), name, o)
 	if err != nil {
 		t.Fatal(err)
 	}

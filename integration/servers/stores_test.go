@@ -271,7 +271,7 @@ func zookeeperStore(_ *testing.T, s *Server) store {
 		if err != nil {
 			return "", err
 		}
-		args := append(java(s.Dir, "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"),
+		args := append(java(s.Dir, "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"),
 			"-cp", filepath.Join(dir, "lib", "*"), "org.apache.zookeeper.ZooKeeperMain", "-server", s.Addr())
 		out, err := exec.CommandContext(ctx, args[0], append(args[1:], words...)...).Output()
 		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {

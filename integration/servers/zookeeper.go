@@ -42,7 +42,7 @@ func startZookeeper(ctx context.Context, s *Server) error {
 	if err != nil {
 		return err
 	}
-	n.args = append(java(n.Dir, "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"),
+	n.args = append(java(n.Dir, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"),
 		"-cp", filepath.Join(dir, "lib", "*"), "org.apache.zookeeper.server.quorum.QuorumPeerMain", config)
 	n.ask = func(ctx context.Context) (string, int, error) { return askZookeeper(ctx, n.Addr) }
 	return s.boot(ctx, n)

@@ -19,6 +19,7 @@ func main() {
 	only := flag.String("only", "", "run only tests whose names match these regular expressions, one for each level between slashes, in capitals or not")
 	timeout := flag.Duration("timeout", 30*time.Minute, "of each package")
 	together := flag.Int("parallel", 6, "how many tests of a package run beside each other, where they allow that: they wait more than they compute")
+	file := flag.String("report", "", "file that a report is written to when all tests have passed")
 	flag.Parse()
 	packages := flag.Args()
 	if len(packages) == 0 {
@@ -26,9 +27,14 @@ func main() {
 	}
 	// One package after the other: some of them build, start Java, or time what a call takes.
 	args := append([]string{"test", "-json", "-count=1", "-p=1", "-parallel", strconv.Itoa(*together), "-timeout", timeout.String(), "-run", anyCase(*only)}, packages...)
-	code, err := run(exec.Command("go", args...), os.Stdout)
+	r := report{began: time.Now(), command: strings.TrimSpace("OUTRIGGER_FAULT=" + os.Getenv("OUTRIGGER_FAULT") + " suite " + strings.Join(packages, " ")), tally: &tally{}}
+	code, err := run(exec.Command("go", args...), os.Stdout, r.tally)
+	if err == nil && code == 0 && *file != "" {
+		err = r.save(*file)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "suite:", err)
+		code = max(code, 1)
 	}
 	os.Exit(code)
 }
@@ -42,7 +48,7 @@ func anyCase(pattern string) string {
 }
 
 // run shows the output of a go test -json, and then what came of its tests.
-func run(test *exec.Cmd, out io.Writer) (code int, err error) {
+func run(test *exec.Cmd, out io.Writer, t *tally) (code int, err error) {
 	test.Stderr = os.Stderr
 	events, err := test.StdoutPipe()
 	if err != nil {
@@ -51,14 +57,13 @@ func run(test *exec.Cmd, out io.Writer) (code int, err error) {
 	if err := test.Start(); err != nil {
 		return 1, err
 	}
-	var t tally
 	err = t.read(events, out)
 	if e := test.Wait(); err == nil {
 		err = e
 	}
 	t.blame(out)
 	t.times(out)
-	fmt.Fprintln(out, &t)
+	fmt.Fprintln(out, t)
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		return exit.ExitCode(), nil
 	} else if err != nil {

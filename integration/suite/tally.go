@@ -30,6 +30,7 @@ type tally struct {
 	took   map[string]time.Duration    // those that have ended, and packages
 	said   map[string]*strings.Builder // by tests
 	faults []string                    // what those that failed have said
+	lines  []string                    // all that was printed
 }
 
 func (t *tally) String() string {
@@ -49,6 +50,9 @@ func (t *tally) read(events io.Reader, out io.Writer) error {
 		}
 		if strings.HasPrefix(text, "=== ") { // which test begins, pauses or goes on
 			text = ""
+		}
+		if text != "" {
+			t.lines = append(t.lines, strings.TrimSuffix(text, "\n"))
 		}
 		if _, err := io.WriteString(out, text); err != nil {
 			return err

@@ -50,6 +50,16 @@ the end`
 	if want := "--- b TestZ\n    z_test.go:1: no\ntime    5.0 s a\ntime    4.0 s a TestX\n"; out.String() != want {
 		t.Errorf("then printed %q, want %q", out.String(), want)
 	}
+	got.lines = append(got.lines, "redis stop 5s: acked 1 lost 0")
+	out.Reset()
+	if err := (report{command: "suite ./a", tally: &got}).write(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"`suite ./a`", "cores, ", "\n- redis 7.2.4: 1 processes\n", "\nredis stop 5s: acked 1 lost 0\n", "4.0 s a TestX\n", "2 passed, 2 failed"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in the report:\n%s", want, out.String())
+		}
+	}
 	if want := "suite: 2 passed, 2 failed, 1 skipped"; got.String() != want {
 		t.Errorf("%s, want %s", got.String(), want)
 	}
@@ -69,7 +79,7 @@ func TestRun(t *testing.T) {
 		cmd := exec.Command("go", append([]string{"test", "-json"}, strings.Fields(c.args)...)...)
 		cmd.Dir = filepath.Clean(harness.Root())
 		var out bytes.Buffer
-		code, _ := run(cmd, &out)
+		code, _ := run(cmd, &out, &tally{})
 		lines := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
 		if code != c.code || lines[len(lines)-1] != c.last {
 			t.Errorf("%s: code %d; want %d and the last line %q:\n%s", c.args, code, c.code, c.last, out.String())

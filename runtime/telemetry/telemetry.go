@@ -36,6 +36,7 @@ type Telemetry struct {
 	Access  *AccessLog // nil when off: its methods then do nothing
 
 	level *slog.LevelVar
+	tail  *tail
 }
 
 // New makes what conf asks for. It does not wait for the receiver of spans, which may be away.
@@ -46,7 +47,8 @@ func New(ctx context.Context, conf config.Telemetry, info Info) (*Telemetry, err
 	if info.Code == nil {
 		info.Code = func(error) codes.Code { return codes.Unknown }
 	}
-	t := &Telemetry{level: new(slog.LevelVar)}
+	t := &Telemetry{level: new(slog.LevelVar), tail: &tail{out: info.Output}}
+	info.Output = t.tail
 	if err := t.SetLevel(conf.Log.Level); err != nil {
 		return nil, err
 	}
@@ -71,6 +73,9 @@ func New(ctx context.Context, conf config.Telemetry, info Info) (*Telemetry, err
 func (t *Telemetry) Close(ctx context.Context) error {
 	return errors.Join(t.Tracer.close(ctx), t.Access.Close(ctx))
 }
+
+// LastLog are the last lines of the log, 128 KiB at most.
+func (t *Telemetry) LastLog() []byte { return t.tail.last() }
 
 // Observer is told of the calls of components: it counts and times them, and adds a span to the trace of a sampled call.
 func (t *Telemetry) Observer() components.Observer { return observer{t.Metrics, t.Tracer} }

@@ -6,6 +6,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,6 +27,7 @@ type Options struct {
 	SetLevel func(level string) error
 	Reload   func(ctx context.Context) error // ErrNotNow: whatever the configuration is
 	Drain    func()                          // begins, does not wait
+	Bundle   func(io.Writer) error           // writes what helps to find a fault, as a tar.gz
 
 	// Admit says whether the peer of a connection to the unix socket is let in. Without it nobody is.
 	Admit  func(net.Conn) error

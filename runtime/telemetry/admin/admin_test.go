@@ -56,6 +56,7 @@ func (s *sidecar) options() admin.Options {
 		},
 		Reload: func(context.Context) error { return s.reloadErr },
 		Drain:  func() { s.drained.Add(1) },
+		Bundle: func(w io.Writer) error { _, err := io.WriteString(w, "all of it"); return err },
 		Admit:  func(net.Conn) error { return s.refuse },
 		Logger: slog.New(slog.DiscardHandler),
 	}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,9 +43,9 @@ func (s *Server) all() *http.ServeMux {
 func (s *Server) reads() http.Handler {
 	mux := s.all()
 	elsewhere := func(w http.ResponseWriter, _ *http.Request) {
-		say(w, http.StatusForbidden, "changes are taken on the admin socket only (DATA_DIR/run/NAMESPACE/APP.admin.sock)")
+		say(w, http.StatusForbidden, "changes and the debug bundle are taken on the admin socket only (DATA_DIR/run/NAMESPACE/APP.admin.sock)")
 	}
-	for _, pattern := range []string{"PUT /log/level", "POST /reload", "POST /drain"} {
+	for _, pattern := range []string{"PUT /log/level", "POST /reload", "POST /drain", "GET /debug/bundle"} {
 		mux.HandleFunc(pattern, elsewhere)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -65,6 +66,7 @@ func (s *Server) changes() http.Handler {
 		s.o.Drain()
 		say(w, http.StatusAccepted, "draining")
 	})
+	mux.HandleFunc("GET /debug/bundle", s.bundle)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err, ok := r.Context().Value(admitKey{}).(error); ok {
 			say(w, http.StatusForbidden, err.Error())
@@ -146,6 +148,17 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 	default:
 		say(w, http.StatusOK, "reloaded")
 	}
+}
+
+// bundle has what others on the machine need not see, such as the configuration.
+func (s *Server) bundle(w http.ResponseWriter, _ *http.Request) {
+	var all bytes.Buffer
+	if err := s.o.Bundle(&all); err != nil {
+		say(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/gzip")
+	w.Write(all.Bytes())
 }
 
 func say(w http.ResponseWriter, status int, text string) {
