@@ -1,0 +1,80 @@
+package rpcproxy
+
+import (
+	"errors"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+)
+
+// Error is an answer of the loop's own.
+type Error struct {
+	Flag    string // one of the Flag constants
+	Code    int    // a gRPC status code
+	Reason  components.Reason
+	Message string
+	Sent    bool // the request may have reached the instance's application
+}
+
+func (e *Error) Error() string {
+	if e.Reason == "" {
+		return e.Message
+	}
+	return string(e.Reason) + ": " + e.Message
+}
+
+// Flags of an outcome and of an attempt, the same as the other transports have. An empty flag says that the upstream answered.
+const (
+	FlagNoRoute       = "no-route"       // Route refused
+	FlagConnectFailed = "connect-failed" // no connection to the instance could be made
+	FlagClosed        = "closed"         // its connection ended before the answer came
+	FlagTimeout       = "timeout"        // the deadline, or that of the attempt, passed
+	FlagLimited       = "limited"        // a limit of the loop's was reached
+	FlagProtocol      = "protocol"       // the request cannot be read
+	FlagRefused       = "refused"        // the instance's server did not handle the request, and says so
+)
+
+// Reasons of the loop's own answers.
+const (
+	ReasonConnectFailed  components.Reason = "CONNECT_FAILED"
+	ReasonConnectionLost components.Reason = "CONNECTION_LOST"
+	ReasonUpstreamClosed components.Reason = "UPSTREAM_CLOSED"
+	ReasonTimeout        components.Reason = "TIMEOUT"
+	ReasonOverloaded     components.Reason = "OVERLOADED"
+	ReasonMalformed      components.Reason = "MALFORMED"
+)
+
+// The gRPC status codes that the loop answers with.
+const (
+	codeCancelled   = 1
+	codeInvalid     = 3
+	codeDeadline    = 4
+	codeExhausted   = 8
+	codeUnavailable = 14
+)
+
+var (
+	errFrozen    = errors.New("it did not answer a heartbeat")
+	errSlow      = errors.New("a frame did not become whole in time")
+	errTooLarge  = errors.New("a frame is larger than is allowed")
+	errUnread    = errors.New("it does not read what it is sent")
+	errClosed    = errors.New("the relay is closed")
+	errNotServed = errors.New("a server sent a request")
+)
+
+// ErrLater is what Route answers when a function of Call.Later will be called.
+var ErrLater = errors.New("the route is not known yet")
+
+// Outcome tells how a call ended.
+type Outcome struct {
+	Call           *Call
+	Upstream       *Upstream // where the last attempt went; nil: it got to none
+	Attempts       int
+	Code           int    // a gRPC status code
+	Status         int    // of the protocol's own; -1: there was no answer of the upstream
+	Flag           string // "" if it went well as far as the loop can tell
+	ByClient       bool   // the client went away
+	Sent, Received int    // bytes to and from the upstream
+	Start          time.Time
+	Duration       time.Duration
+}
