@@ -19,6 +19,8 @@ import (
 type apiServer struct {
 	*server.Server
 	doors     *proxy.Dispatch // the listeners of gRPC
+	mesh      *proxy.Dispatch // that of the application's calls to others
+	rpc       rpcOutbound
 	invoker   *proxy.Invoker
 	outbounds []*proxy.Outbound
 }
@@ -43,6 +45,8 @@ func (s *sidecar) startAPI(context.Context) error {
 	}
 	a := &apiServer{invoker: invoker, outbounds: []*proxy.Outbound{calls, invocations}}
 	a.doors = &proxy.Dispatch{Logger: s.log, Hint: httpHint(s.sockets.http.Addr()), Protocols: []proxy.Protocol{a.grpc()}}
+	a.rpc = s.rpcOutbound(&bounded, self, policy)
+	a.mesh = &proxy.Dispatch{Logger: s.log, Hint: a.doors.Hint, Protocols: append([]proxy.Protocol{a.grpc()}, proxy.RPCProtocols(a.rpc.relay, rpcCodecs)...)}
 	a.Server, err = server.New(server.Options{Caller: s.app, Admin: s.sockets.admin.Addr().String(), Access: policy, Logger: s.log, Tracer: s.telemetry.Tracer,
 		MaxMessage: c.API.MaxMessageBytes, MaxInFlight: c.API.MaxInFlight,
 		Services: native.Deps{Caches: s.fronts.caches, Configs: s.fronts.configs, Secrets: s.fronts.secrets, States: s.fronts.states, PubSubs: s.fronts.pubsubs,
@@ -55,7 +59,8 @@ func (s *sidecar) startAPI(context.Context) error {
 	calls.Bind(a.Relay(), a.Route)
 	s.api = a
 	s.telemetry.Metrics.Register(relayStats{map[string]*grpcproxy.Relay{"api": a.Relay(), "inbound": s.inbound.server.Relay}})
-	for name, ln := range map[string]net.Listener{"grpc": s.sockets.grpc, "unix": s.sockets.unix, "outbound": s.sockets.outbound} {
+	s.serve("outbound", func() error { return a.mesh.Serve(s.sockets.outbound) })
+	for name, ln := range map[string]net.Listener{"grpc": s.sockets.grpc, "unix": s.sockets.unix} {
 		if ln != nil {
 			s.serve(name, func() error { return a.doors.Serve(ln) })
 		}
@@ -80,8 +85,11 @@ func httpHint(api net.Addr) string {
 
 // Shutdown is that of the server; connections that have said nothing yet end, too.
 func (a *apiServer) Shutdown(ctx context.Context) error {
-	err := a.Server.Shutdown(ctx)
+	rpc := make(chan error, 1)
+	go func() { rpc <- a.rpc.relay.Shutdown(ctx) }()
+	err := errors.Join(a.Server.Shutdown(ctx), <-rpc)
 	a.doors.Close()
+	a.mesh.Close()
 	return err
 }
 

@@ -133,7 +133,11 @@ func (s *sidecar) turnAway(ctx context.Context) error {
 	limit, cancel := context.WithDeadline(context.WithoutCancel(ctx), s.drained())
 	i.cancel = cancel
 	i.leaving = make(chan error, 1)
-	go func() { i.leaving <- i.server.Shutdown(limit) }()
+	go func() {
+		rpc := make(chan error, 1)
+		go func() { rpc <- i.rpc.Shutdown(limit) }()
+		i.leaving <- errors.Join(i.server.Shutdown(limit), <-rpc)
+	}()
 	select {
 	case err := <-i.leaving:
 		i.leaving <- err
@@ -179,7 +183,7 @@ func (s *sidecar) linger(ctx context.Context) {
 	defer tick.Stop()
 	var seen int64
 	quiet := time.Now()
-	for told := false; !s.childEnded() && s.api.Relay().Stats().Downstream+s.http.open() > 0; {
+	for told := false; !s.childEnded() && s.api.Relay().Stats().Downstream+s.api.rpc.relay.Stats().Downstream+s.http.open() > 0; {
 		if underWay, total := s.activity(); underWay > 0 || total != seen {
 			quiet, seen = time.Now(), total
 		}
@@ -208,6 +212,8 @@ func (s *sidecar) activity() (underWay, total int64) {
 		u, t := o.Activity()
 		underWay, total = underWay+u, total+t
 	}
+	u, t := s.api.rpc.out.Activity()
+	underWay, total = underWay+u, total+t
 	return underWay + s.api.UnderWay(), total + s.http.reads.Load()
 }
 
@@ -222,6 +228,7 @@ func (s *sidecar) stopInbound(ctx context.Context) (err error) {
 		i.cancel()
 	}
 	i.server.Close()
+	i.rpc.Close()
 	i.dispatch.Close()
 	i.app.Close()
 	return err

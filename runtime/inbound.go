@@ -14,6 +14,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/proxy"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy"
 )
 
 // inbound is the side that other sidecars call.
@@ -22,6 +23,7 @@ type inbound struct {
 	dispatch *proxy.Dispatch
 	app      *callback.App
 	gate     *mesh.Gate
+	rpc      *rpcproxy.Relay // calls of Bolt and Dubbo
 
 	leaving chan error         // once turned away: how that ended
 	cancel  context.CancelFunc // cuts it off
@@ -57,9 +59,10 @@ func (s *sidecar) startInbound(context.Context) (err error) {
 		up, err := i.server.Route(h)
 		return up, err, true
 	})
-	i.dispatch = &proxy.Dispatch{Logger: s.log, MaxConns: maxConns, MaxEach: maxEach, Hint: inboundHint, Protocols: []proxy.Protocol{
+	i.rpc = s.rpcInbound(i.gate)
+	i.dispatch = &proxy.Dispatch{Logger: s.log, MaxConns: maxConns, MaxEach: maxEach, Hint: inboundHint, Protocols: append([]proxy.Protocol{
 		{Name: "grpc", Match: proxy.Prefix(proxy.HTTP2), Serve: func(nc net.Conn, head []byte) { i.server.ServeConn(grpcproxy.Prefixed(nc, head)) }},
-	}}
+	}, proxy.RPCProtocols(i.rpc, rpcCodecs)...)}
 	s.inbound = i
 	s.serve("inbound", func() error { return i.dispatch.Serve(s.sockets.inbound) })
 	return nil

@@ -20,9 +20,9 @@ func codeName(protocol string, code int) string {
 	switch {
 	case code < 0:
 		return "none"
-	case protocol == "grpc" && code < len(grpcCodes):
+	case protocol != "http" && code < len(grpcCodes):
 		return grpcCodes[code]
-	case protocol == "grpc" || code >= len(statuses):
+	case protocol != "http" || code >= len(statuses):
 		return other
 	}
 	return statuses[code]

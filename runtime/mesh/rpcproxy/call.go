@@ -11,10 +11,11 @@ import (
 // Call is a request from its arrival to its end. Route may read and change the exported fields; nobody else touches them.
 type Call struct {
 	Head
-	Tag    any           // Route's own
-	Oneway bool          // nobody waits for an answer
-	Set    []Header      // headers that are added to what is sent; those that begin with Relay.Strip go
-	PerTry time.Duration // bounds the attempt; 0: no bound of its own
+	Tag     any           // Route's own
+	ConnTag any           // of the client's connection
+	Oneway  bool          // nobody waits for an answer
+	Set     []Header      // headers that are added to what is sent; those that begin with Relay.Strip go
+	PerTry  time.Duration // bounds the attempt; 0: no bound of its own
 	// Attempt counts the times that Route was asked, this one included. Resumed tells that it said ErrLater before.
 	Attempt int
 	Resumed bool
@@ -85,7 +86,7 @@ func (c *conn) fromClient(b *batch) {
 func (c *conn) request(f *Frame, b *batch) {
 	r := c.r
 	k := &Call{r: r, down: c, id: f.ID, Oneway: f.Kind == Oneway, begun: time.Now(), born: b.now}
-	k.Timeout = f.Timeout
+	k.Timeout, k.ConnTag = f.Timeout, c.tag
 	k.Strings = &c.strings
 	k.frame = keep(f.Bytes)
 	held := r.held.Add(int64(len(k.frame)))
@@ -175,11 +176,18 @@ func (k *Call) fail(e *Error, status int, b *batch) {
 	if k.r.Attempted != nil {
 		k.r.Attempted(k, k.up, e)
 	}
-	if k.r.Again != nil && k.r.Again(k, e, status) {
+	if k.again(e, status) {
 		k.route(b)
 		return
 	}
 	k.reply(e, b)
+}
+
+// maxAttempts bounds those of a request whatever Again says.
+const maxAttempts = 16
+
+func (k *Call) again(e *Error, status int) bool {
+	return k.r.Again != nil && k.attempts < maxAttempts && k.r.Again(k, e, status)
 }
 
 // lost says that a connection which the call was on has ended.
@@ -199,20 +207,20 @@ func (k *Call) lost(c *conn, err error, b *batch) {
 // reply answers in the place of the upstream.
 func (k *Call) reply(e *Error, b *batch) {
 	if !k.Oneway {
-		text := e.Error()
-		if text == "" {
-			text = "the sidecar refused the call without a reason"
-		}
-		k.down.send(b, func(out []byte) []byte { return k.down.codec.AppendError(out, k.frame, e.Code, text) })
+		k.down.send(b, func(out []byte) []byte { return k.down.codec.AppendError(out, k.frame, e, k.down.sidecar) })
 	}
 	k.finish(Outcome{Code: e.Code, Status: -1, Flag: e.Flag}, b)
 }
 
 // answer passes the upstream's answer on.
 func (k *Call) answer(f *Frame, b *batch) {
+	if f.Peer != nil {
+		k.fail(f.Peer, f.Status, b)
+		return
+	}
 	if f.Failed {
 		e := &Error{Flag: FlagRefused, Code: f.Code, Message: fmt.Sprintf("the server of %s answered status %d", k.up.Name, f.Status)}
-		if k.r.Again != nil && k.r.Again(k, e, f.Status) {
+		if k.again(e, f.Status) {
 			if k.r.Attempted != nil {
 				k.r.Attempted(k, k.up, e)
 			}

@@ -27,9 +27,9 @@ type Codec interface {
 	// AppendLeave appends what has the other side send no more requests; with sidecar, that is another sidecar. b as it is: the
 	// protocol has nothing of the kind that this peer would understand.
 	AppendLeave(b []byte, sidecar bool) []byte
-	// AppendError appends the loop's own answer to a request: a gRPC status code and a text that is never empty. frame is its
-	// begin, of Prologue bytes at least.
-	AppendError(b, frame []byte, code int, text string) []byte
+	// AppendError appends the loop's own answer to a request. For another sidecar it holds besides what that one's Read makes
+	// Frame.Peer of.
+	AppendError(b, frame []byte, e *Error, sidecar bool) []byte
 	// AppendUnserved appends the answer to a request that a server has sent us, or leaves b as it is.
 	AppendUnserved(b []byte, f *Frame) []byte
 }
@@ -56,7 +56,8 @@ type Frame struct {
 	Timeout time.Duration // of a request: how long its caller waits; 0: it does not say
 	Status  int           // of a response: the protocol's own number
 	Code    int           // of a response: the gRPC status code that comes nearest
-	Failed  bool          // the response is not the service's: its server could not handle the request
+	Failed  bool          // the response is not the service's: its server did not handle the request
+	Peer    *Error        // the response is another sidecar's own
 }
 
 // Head is what a request is for.

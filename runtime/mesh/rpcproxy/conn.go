@@ -23,6 +23,7 @@ type conn struct {
 	up    *Upstream
 
 	// The reader's own.
+	tag     any // of OnConn
 	in      []byte
 	rp, rw  int
 	counted int // of in, in Relay.held
@@ -87,6 +88,9 @@ func newConn(r *Relay, nc net.Conn, head []byte, codec Codec, up *Upstream) *con
 // run reads until the connection ends.
 func (c *conn) run() {
 	b := newBatch()
+	if c.up == nil && c.r.OnConn != nil {
+		c.tag = c.r.OnConn(c.nc)
+	}
 	c.startTending()
 	var err error
 	for n := c.rw; err == nil; n = 0 {

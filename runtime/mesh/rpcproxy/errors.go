@@ -1,7 +1,11 @@
 package rpcproxy
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -16,12 +20,40 @@ type Error struct {
 	Sent    bool // the request may have reached the instance's application
 }
 
+// Error is the text that callers get, which is never empty.
 func (e *Error) Error() string {
-	if e.Reason == "" {
+	switch {
+	case e.Message == "" && e.Reason == "":
+		return "the sidecar refused the call without a reason"
+	case e.Reason == "":
 		return e.Message
 	}
 	return string(e.Reason) + ": " + e.Message
 }
+
+// HeaderError is the name of what a sidecar tells another of an error of its own, as Pack writes it.
+const HeaderError = "outrigger-error"
+
+// Pack writes e for another sidecar: CODE SENT FLAG REASON MESSAGE.
+func (e *Error) Pack() string {
+	return fmt.Sprintf("%d %t %s %s %s", e.Code, e.Sent, cmp.Or(e.Flag, "-"), cmp.Or(string(e.Reason), "-"), e.Message)
+}
+
+// Unpack reads what Pack has written; nil if it has not.
+func Unpack(text string) *Error {
+	part := strings.SplitN(text, " ", 5)
+	if len(part) < 5 {
+		return nil
+	}
+	code, err := strconv.Atoi(part[0])
+	sent, err2 := strconv.ParseBool(part[1])
+	if err != nil || err2 != nil || code <= 0 || code > maxCode {
+		return nil
+	}
+	return &Error{Code: code, Sent: sent, Flag: strings.TrimPrefix(part[2], "-"), Reason: components.Reason(strings.TrimPrefix(part[3], "-")), Message: part[4]}
+}
+
+const maxCode = 16 // of gRPC
 
 // Flags of an outcome and of an attempt, the same as the other transports have. An empty flag says that the upstream answered.
 const (

@@ -31,6 +31,8 @@ type Relay struct {
 	Late func(c *Call, e *Error)
 	// Done, if set, is told how each call ended.
 	Done func(o *Outcome)
+	// OnConn, if set, is asked once for each downstream connection, before any request; its answer is Call.ConnTag. It may wait.
+	OnConn func(nc net.Conn) any
 	// Fault, if set, is told of a connection that ended for a fault of the peer's.
 	Fault func(nc net.Conn, upstream bool, err error)
 

@@ -11,30 +11,31 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy/rpctest"
 )
 
 const patience = 10 * time.Second
 
 func TestCallsOfManyClientsOverFewConnections(t *testing.T) {
-	both(t, func(t *testing.T, d dialect) {
-		s := serve(t, d)
-		r := start(t, d, &rpcproxy.Relay{}, s.addr())
+	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
+		s := rpctest.Serve(t, d)
+		r := start(t, d, &rpcproxy.Relay{}, s.Addr())
 		var tasks sync.WaitGroup
 		const clients, calls = 8, 200
 		for n := range clients {
 			w := r.dial()
 			tasks.Go(func() {
 				for i := range calls { // all with the same ids
-					w.Write(d.request(uint64(i), false, patience, "echo", fmt.Sprint(n, "/", i)))
+					w.Write(d.Request(uint64(i), false, patience, "echo", fmt.Sprint(n, "/", i)))
 				}
 				got := map[uint64]string{}
 				for range calls {
-					f, err := w.next()
+					f, err := w.Next()
 					if err != nil {
 						t.Error(err)
 						return
 					}
-					got[f.ID] = d.body(f.Bytes)
+					got[f.ID] = d.Body(f.Bytes)
 				}
 				for i := range calls {
 					if body := got[uint64(i)]; !strings.HasSuffix(body, fmt.Sprint(n, "/", i)) && !strings.Contains(body, fmt.Sprint(n, "/", i)+"H") {
@@ -57,50 +58,50 @@ func TestCallsOfManyClientsOverFewConnections(t *testing.T) {
 }
 
 func TestHeadersAreSetAndStripped(t *testing.T) {
-	both(t, func(t *testing.T, d dialect) {
-		s := serve(t, d)
-		r := start(t, d, &rpcproxy.Relay{Strip: "outrigger-"}, s.addr())
+	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
+		s := rpctest.Serve(t, d)
+		r := start(t, d, &rpcproxy.Relay{Strip: "outrigger-"}, s.Addr())
 		route := r.Route
 		r.Route = func(k *rpcproxy.Call) (*rpcproxy.Upstream, error) {
 			k.Set = append(k.Set, rpcproxy.Header{Name: "x-set", Value: "by " + k.Service + " " + k.Method}, rpcproxy.Header{Name: "outrigger-old", Value: k.Header("outrigger-old") + "+"})
 			return route(k)
 		}
-		frame, err := d.AppendRequest(nil, d.request(7, false, patience, "echo", "body"), 7, rpcproxy.Edit{Set: []rpcproxy.Header{{Name: "outrigger-old", Value: "1"}}})
+		frame, err := d.AppendRequest(nil, d.Request(7, false, patience, "echo", "body"), 7, rpcproxy.Edit{Set: []rpcproxy.Header{{Name: "outrigger-old", Value: "1"}}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		w := r.dial()
 		for range 3 {
 			w.Write(frame)
-			if f, err := w.next(); err != nil || f.ID != 7 || !strings.Contains(d.body(f.Bytes), "body") {
+			if f, err := w.Next(); err != nil || f.ID != 7 || !strings.Contains(d.Body(f.Bytes), "body") {
 				t.Fatalf("answered %q, %v", f.Bytes, err)
 			}
 		}
-		if want := []string{"by peer.Hello echo", "1+"}; !slices.Equal(s.texts[:2], want) {
-			t.Errorf("the server saw %q, want %q", s.texts, want)
+		if want := []string{"by peer.Hello echo", "1+"}; !slices.Equal(s.Texts[:2], want) {
+			t.Errorf("the server saw %q, want %q", s.Texts, want)
 		}
 	})
 }
 
 func TestErrorsAreAnsweredWithTheirText(t *testing.T) {
-	both(t, func(t *testing.T, d dialect) {
-		s := serve(t, d)
-		dead := deadPort(t)
+	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
+		s := rpctest.Serve(t, d)
+		dead := rpctest.DeadPort(t)
 		for _, c := range []struct {
 			name, method, address, flag, text string
 			code                              int
 		}{
 			{"no route", "echo", "", rpcproxy.FlagNoRoute, "no instance of it", 14},
 			{"connection refused", "echo", dead, rpcproxy.FlagConnectFailed, "cannot connect to " + dead, 14},
-			{"connection lost", "drop", s.addr(), rpcproxy.FlagClosed, "ended before the answer came", 14},
-			{"timeout", "never", s.addr(), rpcproxy.FlagTimeout, "the request was sent, no answer", 4},
+			{"connection lost", "drop", s.Addr(), rpcproxy.FlagClosed, "ended before the answer came", 14},
+			{"timeout", "never", s.Addr(), rpcproxy.FlagTimeout, "the request was sent, no answer", 4},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				r := start(t, d, &rpcproxy.Relay{}, c.address)
 				if c.address == "" {
 					r.Route = func(*rpcproxy.Call) (*rpcproxy.Upstream, error) { return nil, errors.New("no instance of it") }
 				}
-				f := r.dial().call(t, 5, 200*time.Millisecond, c.method, "x")
+				f := r.dial().Call(t, 5, 200*time.Millisecond, c.method, "x")
 				if !strings.Contains(string(f.Bytes), c.text) {
 					t.Errorf("answered %q, want %q in it", f.Bytes, c.text)
 				}
@@ -113,37 +114,37 @@ func TestErrorsAreAnsweredWithTheirText(t *testing.T) {
 }
 
 func TestLateAnswersAreDropped(t *testing.T) {
-	both(t, func(t *testing.T, d dialect) {
-		s := serve(t, d)
-		r := start(t, d, &rpcproxy.Relay{}, s.addr())
+	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
+		s := rpctest.Serve(t, d)
+		r := start(t, d, &rpcproxy.Relay{}, s.Addr())
 		w := r.dial()
-		if f := w.call(t, 1, 30*time.Millisecond, "slow", ""); !strings.Contains(string(f.Bytes), "deadline exceeded") && f.Code != 4 {
+		if f := w.Call(t, 1, 30*time.Millisecond, "slow", ""); !strings.Contains(string(f.Bytes), "deadline exceeded") && f.Code != 4 {
 			t.Fatalf("answered %q", f.Bytes)
 		}
-		eventually(t, func() error {
+		rpctest.Eventually(t, func() error {
 			if n := r.Stats().Late; n != 1 {
 				return fmt.Errorf("%d late answers", n)
 			}
 			return nil
 		})
-		if f := w.call(t, 1, patience, "echo", "mine"); !strings.Contains(d.body(f.Bytes), "mine") {
+		if f := w.Call(t, 1, patience, "echo", "mine"); !strings.Contains(d.Body(f.Bytes), "mine") {
 			t.Errorf("the next call of that id is answered %q", f.Bytes)
 		}
 	})
 }
 
 func TestMarginAnswersBeforeTheDeadline(t *testing.T) {
-	both(t, func(t *testing.T, d dialect) {
-		s := serve(t, d)
+	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
+		s := rpctest.Serve(t, d)
 		const whole = 2 * time.Second
 		r := start(t, d, &rpcproxy.Relay{Margin: func(timeout time.Duration) time.Duration {
 			if timeout != whole {
 				t.Errorf("asked for the margin of %v", timeout)
 			}
 			return timeout - 20*time.Millisecond
-		}}, s.addr())
+		}}, s.Addr())
 		begun := time.Now()
-		r.dial().call(t, 1, whole, "never", "")
+		r.dial().Call(t, 1, whole, "never", "")
 		if waited := time.Since(begun); waited >= whole {
 			t.Errorf("answered after %v", waited)
 		}
@@ -151,22 +152,22 @@ func TestMarginAnswersBeforeTheDeadline(t *testing.T) {
 }
 
 func TestRetryGoesToAnotherInstance(t *testing.T) {
-	both(t, func(t *testing.T, d dialect) {
-		good := serve(t, d)
+	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
+		good := rpctest.Serve(t, d)
 		for _, c := range []struct {
 			name, method, flag string
 			sent               bool
 		}{{"refused", "echo", rpcproxy.FlagConnectFailed, false}, {"closed", "drop", rpcproxy.FlagClosed, true}, {"busy", "busy", rpcproxy.FlagRefused, false}, {"late", "never", rpcproxy.FlagTimeout, true}} {
 			t.Run(c.name, func(t *testing.T) {
-				first := deadPort(t)
+				first := rpctest.DeadPort(t)
 				if c.name != "refused" {
-					first = serve(t, d).addr()
+					first = rpctest.Serve(t, d).Addr()
 				}
 				var asked []string
 				r := start(t, d, &rpcproxy.Relay{Again: func(k *rpcproxy.Call, e *rpcproxy.Error, status int) bool {
 					asked = append(asked, fmt.Sprint(e.Flag, e.Sent))
 					return k.Attempt == 1
-				}}, first, good.addr())
+				}}, first, good.Addr())
 				route := r.Route
 				r.Route = func(k *rpcproxy.Call) (*rpcproxy.Upstream, error) {
 					if k.PerTry = 0; k.Attempt == 1 {
@@ -178,12 +179,12 @@ func TestRetryGoesToAnotherInstance(t *testing.T) {
 				if c.name == "refused" {
 					timeout = patience
 				}
-				f := r.dial().call(t, 1, timeout, c.method, "again")
-				if c.name == "refused" && !strings.Contains(d.body(f.Bytes), "again") {
+				f := r.dial().Call(t, 1, timeout, c.method, "again")
+				if c.name == "refused" && !strings.Contains(d.Body(f.Bytes), "again") {
 					t.Errorf("answered %q", f.Bytes)
 				}
 				o := r.ended(1)[0]
-				if o.Attempts != 2 || o.Upstream.Name != good.addr() {
+				if o.Attempts != 2 || o.Upstream.Name != good.Addr() {
 					t.Errorf("%d attempts, the last at %v", o.Attempts, o.Upstream)
 				}
 				if r.attempted[0] != first+" "+c.flag || !strings.HasPrefix(asked[0], fmt.Sprint(c.flag, c.sent)) {
@@ -195,32 +196,32 @@ func TestRetryGoesToAnotherInstance(t *testing.T) {
 }
 
 func TestOneWayIsSentOnceAndNotAnswered(t *testing.T) {
-	both(t, func(t *testing.T, d dialect) {
-		s := serve(t, d)
-		r := start(t, d, &rpcproxy.Relay{}, s.addr())
+	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
+		s := rpctest.Serve(t, d)
+		r := start(t, d, &rpcproxy.Relay{}, s.Addr())
 		w := r.dial()
-		w.Write(d.request(3, true, 0, "note", "x"))
-		if f := w.call(t, 4, patience, "echo", "y"); f.ID != 4 {
+		w.Write(d.Request(3, true, 0, "note", "x"))
+		if f := w.Call(t, 4, patience, "echo", "y"); f.ID != 4 {
 			t.Errorf("answered %+v", f)
 		}
 		if o := r.ended(2); o[0].Status != -1 || o[0].Flag != "" || o[0].Attempts != 1 {
 			t.Errorf("ended as %+v", o[0])
 		}
-		if n := s.times("note"); n != 1 {
+		if n := s.Times("note"); n != 1 {
 			t.Errorf("it arrived %d times", n)
 		}
 		r.Route = func(*rpcproxy.Call) (*rpcproxy.Upstream, error) { return nil, errors.New("no") }
-		w.Write(d.request(5, true, 0, "note", "x"))
-		if f := w.call(t, 6, patience, "echo", "y"); f.ID != 6 {
+		w.Write(d.Request(5, true, 0, "note", "x"))
+		if f := w.Call(t, 6, patience, "echo", "y"); f.ID != 6 {
 			t.Errorf("a one-way request is answered: %+v", f)
 		}
 	})
 }
 
 func TestRouteThatComesLater(t *testing.T) {
-	both(t, func(t *testing.T, d dialect) {
-		s := serve(t, d)
-		r := start(t, d, &rpcproxy.Relay{}, s.addr())
+	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
+		s := rpctest.Serve(t, d)
+		r := start(t, d, &rpcproxy.Relay{}, s.Addr())
 		route := r.Route
 		var tasks sync.WaitGroup
 		defer tasks.Wait()
@@ -235,56 +236,56 @@ func TestRouteThatComesLater(t *testing.T) {
 			return nil, rpcproxy.ErrLater
 		}
 		w := r.dial()
-		if f := w.call(t, 1, patience, "echo", "here"); !strings.Contains(d.body(f.Bytes), "here") {
+		if f := w.Call(t, 1, patience, "echo", "here"); !strings.Contains(d.Body(f.Bytes), "here") {
 			t.Errorf("answered %q", f.Bytes)
 		}
-		if f := w.call(t, 2, 50*time.Millisecond, "other", ""); !strings.Contains(string(f.Bytes), "still waiting for an instance") {
+		if f := w.Call(t, 2, 50*time.Millisecond, "other", ""); !strings.Contains(string(f.Bytes), "still waiting for an instance") {
 			t.Errorf("answered %q", f.Bytes)
 		}
 	})
 }
 
 func TestDrainingLetsCallsEnd(t *testing.T) {
-	both(t, func(t *testing.T, d dialect) {
-		s := serve(t, d)
-		r := start(t, d, &rpcproxy.Relay{Quiet: 20 * time.Millisecond}, s.addr())
+	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
+		s := rpctest.Serve(t, d)
+		r := start(t, d, &rpcproxy.Relay{Quiet: 20 * time.Millisecond}, s.Addr())
 		w, idle := r.dial(), r.dial()
-		idle.call(t, 1, patience, "echo", "")
-		w.Write(d.request(8, false, patience, "slow", ""))
-		eventually(t, func() error {
-			if s.times("slow") == 0 {
-				return errClosed
+		idle.Call(t, 1, patience, "echo", "")
+		w.Write(d.Request(8, false, patience, "slow", ""))
+		rpctest.Eventually(t, func() error {
+			if s.Times("slow") == 0 {
+				return errors.New("not yet")
 			}
 			return nil
 		})
 		if err := r.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		idle.closed(t)
+		idle.Closed(t)
 		for {
-			f, err := w.next()
+			f, err := w.Next()
 			if err != nil {
 				t.Fatal(err)
 			}
 			if f.Kind == rpcproxy.Response {
-				if f.ID != 8 || !strings.Contains(d.body(f.Bytes), "slow") {
+				if f.ID != 8 || !strings.Contains(d.Body(f.Bytes), "slow") {
 					t.Errorf("answered %q", f.Bytes)
 				}
 				break
 			}
 		}
-		w.closed(t)
+		w.Closed(t)
 	})
 }
 
 func TestDrainingIsBounded(t *testing.T) {
-	s := serve(t, boltDialect)
-	r := start(t, boltDialect, &rpcproxy.Relay{}, s.addr())
+	s := rpctest.Serve(t, rpctest.Bolt)
+	r := start(t, rpctest.Bolt, &rpcproxy.Relay{}, s.Addr())
 	w := r.dial()
-	w.Write(boltDialect.request(8, false, patience, "never", ""))
-	eventually(t, func() error {
-		if s.times("never") == 0 {
-			return errClosed
+	w.Write(rpctest.Bolt.Request(8, false, patience, "never", ""))
+	rpctest.Eventually(t, func() error {
+		if s.Times("never") == 0 {
+			return errors.New("not yet")
 		}
 		return nil
 	})
@@ -293,5 +294,5 @@ func TestDrainingIsBounded(t *testing.T) {
 	if err := r.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("ended with %v", err)
 	}
-	w.closed(t)
+	w.Closed(t)
 }

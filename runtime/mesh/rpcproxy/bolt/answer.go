@@ -69,34 +69,41 @@ const (
 // AppendError answers a SOFARPC request with a response of the service's that carries the text: it is the only one of which
 // clients show their callers more than a number. A timeout, and a server that is busy, have a status of their own, which
 // clients tell apart by their exceptions. So has whatever is not SOFARPC's.
-func (Codec) AppendError(b, frame []byte, code int, text string) []byte {
+func (Codec) AppendError(b, frame []byte, e *rpcproxy.Error, sidecar bool) []byte {
 	s, _, _ := measure(frame)
 	id := binary.BigEndian.Uint32(frame[s.id:])
-	codec := frame[s.codec]
+	codec, text := frame[s.codec], plain(e.Error())
 	sofa := string(frame[s.class:s.headers]) == classRequest
-	status := statusServerException
+	var headers []byte
+	if sidecar {
+		headers = put(put(nil, rpcproxy.HeaderError), plain(e.Pack()))
+	}
+	status, class, body := statusOf(e.Code), "", text
+	switch {
+	case sofa && codec == codecHessian:
+		class, body = classResponse, sofaResponse(text)
+	case sofa && codec == codecProtobuf:
+		class = classResponse
+		headers = put(put(headers, "sofa_head_response_error"), "true")
+	}
+	if class != "" && status != statusTimeout && status != statusThreadpoolBusy {
+		status = statusSuccess
+	}
+	return response(b, frame, id, cmdResponse, status, codec, class, string(headers), body)
+}
+
+func statusOf(code int) uint16 {
 	switch code {
 	case codeDeadline:
-		status = statusTimeout
+		return statusTimeout
 	case codeExhausted:
-		status = statusThreadpoolBusy
-	default:
-		switch {
-		case sofa && codec == codecHessian:
-			return response(b, frame, id, cmdResponse, statusSuccess, codec, classResponse, "", sofaResponse(text))
-		case sofa && codec == codecProtobuf:
-			headers := put(put(nil, "sofa_head_response_error"), "true")
-			return response(b, frame, id, cmdResponse, statusSuccess, codec, classResponse, string(headers), text)
-		case code == codeUnavailable:
-			status = statusConnectionClosed
-		case code == codeUnimplement:
-			status = statusNoProcessor
-		}
+		return statusThreadpoolBusy
+	case codeUnavailable:
+		return statusConnectionClosed
+	case codeUnimplement:
+		return statusNoProcessor
 	}
-	if sofa && codec == codecHessian {
-		return response(b, frame, id, cmdResponse, uint16(status), codec, classResponse, "", sofaResponse(text))
-	}
-	return response(b, frame, id, cmdResponse, uint16(status), codec, "", "", text)
+	return statusServerException
 }
 
 // AppendUnserved refuses a request that a server sends to its clients, which Bolt allows: of those behind us none could be told
@@ -105,5 +112,5 @@ func (c Codec) AppendUnserved(b []byte, f *rpcproxy.Frame) []byte {
 	if f.Kind == rpcproxy.Oneway {
 		return b
 	}
-	return c.AppendError(b, f.Bytes, codeUnimplement, "requests of servers are not passed on by a sidecar")
+	return c.AppendError(b, f.Bytes, &rpcproxy.Error{Code: codeUnimplement, Message: "requests of servers are not passed on by a sidecar"}, false)
 }

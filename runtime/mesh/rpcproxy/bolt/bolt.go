@@ -162,6 +162,9 @@ func (Codec) Read(f *rpcproxy.Frame) error {
 		if f.Status == statusSuccess && string(find(f.Bytes[s.headers:s.body], "sofa_head_response_error")) == "true" {
 			f.Code = codeUnknown // the service has thrown something
 		}
+		if e := find(f.Bytes[s.headers:s.body], rpcproxy.HeaderError); len(e) > 0 {
+			f.Peer = rpcproxy.Unpack(string(e))
+		}
 	default:
 		f.Kind = rpcproxy.Request
 		if s.kind == typeOneway {

@@ -122,9 +122,8 @@ func (r *reader) maybe() (out []byte, ok bool) {
 
 const maxText = 8 << 10 // characters of an error's text
 
-// sofaResponse is a SofaResponse that is an error.
+// sofaResponse is a SofaResponse that is an error, whose text is plain.
 func sofaResponse(text string) string {
-	text = plain(text)
 	n := utf8.RuneCountInString(text)
 	var b strings.Builder
 	b.WriteByte('O')

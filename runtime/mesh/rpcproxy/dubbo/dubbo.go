@@ -80,6 +80,9 @@ func (Codec) Read(f *rpcproxy.Frame) error {
 		f.Kind, f.Status = rpcproxy.Response, int(f.Bytes[3])
 		f.Code = code(f.Status)
 		f.Failed = f.Status == statusPoolExhausted
+		if f.Status != statusOK && flags&serializationMask == hessian2 {
+			f.Peer = peer(body)
+		}
 		if f.Status == statusOK && flags&serializationMask == hessian2 && len(body) > 0 && (body[0] == 0x90 || body[0] == 0x93) {
 			f.Code = codeUnknown // the service has thrown something
 		}
@@ -306,9 +309,26 @@ func (Codec) AppendLeave(b []byte, _ bool) []byte {
 	return frame(b, flagRequest|flagEvent|hessian2, 0, 0, "\x01R")
 }
 
-// AppendError is a response with a status that is not OK, whose body is the text: clients throw it as an RpcException.
-func (Codec) AppendError(b, of []byte, code int, text string) []byte {
-	return frame(b, hessian2, status(code), binary.BigEndian.Uint64(of[4:]), string(put(nil, plain(text))))
+// AppendError is a response with a status that is not OK, whose body is the text: clients throw it as an RpcException. Behind it,
+// where clients look no further, stands what is for another sidecar.
+func (Codec) AppendError(b, of []byte, e *rpcproxy.Error, sidecar bool) []byte {
+	body := put(nil, plain(e.Error()))
+	if sidecar {
+		body = put(put(body, rpcproxy.HeaderError), plain(e.Pack()))
+	}
+	return frame(b, hessian2, status(e.Code), binary.BigEndian.Uint64(of[4:]), string(body))
+}
+
+// peer reads what AppendError writes for a sidecar.
+func peer(body []byte) *rpcproxy.Error {
+	r := reader{b: body}
+	_, ok := r.text()
+	name, ok2 := r.text()
+	text, ok3 := r.text()
+	if !ok || !ok2 || !ok3 || string(name) != rpcproxy.HeaderError {
+		return nil
+	}
+	return rpcproxy.Unpack(string(text))
 }
 
 // AppendUnserved refuses a request that a server sends its client, as for a callback that is an argument.
@@ -316,7 +336,8 @@ func (c Codec) AppendUnserved(b []byte, f *rpcproxy.Frame) []byte {
 	if f.Kind == rpcproxy.Oneway {
 		return b
 	}
-	return c.AppendError(b, f.Bytes, codeUnimplement, "requests of servers are not passed on by a sidecar: arguments that are callbacks do not work through it")
+	return c.AppendError(b, f.Bytes, &rpcproxy.Error{Code: codeUnimplement,
+		Message: "requests of servers are not passed on by a sidecar: arguments that are callbacks do not work through it"}, false)
 }
 
 const maxText = 8 << 10 // characters of an error's text

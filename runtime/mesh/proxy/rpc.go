@@ -1,0 +1,177 @@
+package proxy
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/api"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy"
+)
+
+// rpcCall is a request of a framed protocol between Route and Done. The relay's hooks for one call come one after the other.
+type rpcCall struct {
+	Record
+	plan     mesh.Plan
+	hops     int          // sidecars passed before this one
+	open     mesh.Attempt // begun and not reported
+	admitted bool         // the gate must hear of the end
+	self     bool         // the application calls itself, which is counted
+}
+
+func (c *rpcCall) report(o mesh.Outcome) {
+	if c.open != nil {
+		c.open.Report(o)
+		c.open = nil
+	}
+}
+
+// trace hands the request's trace context to the monitor and sends on what it made of it.
+func (c *rpcCall) trace(k *rpcproxy.Call, m Monitor) {
+	parent, state := k.Header("traceparent"), k.Header("tracestate")
+	c.Traceparent, c.Tracestate = parent, state
+	m.Begin(&c.Record)
+	if parent == "" { // one that the request brings cannot be replaced, and stays
+		setHeader(k, "traceparent", c.Traceparent)
+		setHeader(k, "tracestate", c.Tracestate)
+	}
+}
+
+func setHeader(k *rpcproxy.Call, name, value string) {
+	if value != "" {
+		k.Set = append(k.Set, rpcproxy.Header{Name: name, Value: value})
+	}
+}
+
+// finish tells the monitor how the request ended.
+func (c *rpcCall) finish(o *rpcproxy.Outcome, m Monitor) {
+	c.Attempts, c.Flag, c.Code = o.Attempts, o.Flag, o.Code
+	c.Sent, c.Received, c.Duration = int64(o.Sent), int64(o.Received), o.Duration
+	m.End(&c.Record)
+}
+
+// rpcHops reads how many sidecars a request has passed.
+func rpcHops(k *rpcproxy.Call) int {
+	hops := parseHops(k.Header(HeaderHops))
+	if state := k.Header("tracestate"); state != "" && traced(k.Header("traceparent")) {
+		return max(hops, stateHops(state))
+	}
+	return hops
+}
+
+// rpcService is the service that a request is for. A sidecar before this one, or an application that knows of sidecars, may name
+// another namespace, or another service altogether.
+func rpcService(k *rpcproxy.Call, namespace string) (mesh.Service, bool) {
+	s := mesh.Service{Namespace: namespace, Name: k.Service, Version: k.Version, Group: k.Group, Protocol: k.Protocol()}
+	if name := k.Header(HeaderService); name != "" {
+		other, ok := ParseService(name, namespace)
+		if !ok {
+			return s, false
+		}
+		s.Namespace, s.Name = other.Namespace, other.Name
+	}
+	_, ok := checked(s.Namespace, s.Name)
+	return s, ok
+}
+
+// rpcError is what callers are told of an error.
+func rpcError(err error) *rpcproxy.Error {
+	e := api.RelayError(err)
+	return &rpcproxy.Error{Flag: rpcproxy.FlagNoRoute, Code: e.Code, Reason: components.Reason(e.Reason), Message: e.Message}
+}
+
+// rpcFailure is how an attempt failed, for the plan.
+func rpcFailure(e *rpcproxy.Error, status string) mesh.Failure {
+	f := mesh.Failure{Sent: e.Sent, Status: status}
+	switch e.Flag {
+	case rpcproxy.FlagConnectFailed:
+		f.Kind = mesh.Connect
+	case rpcproxy.FlagTimeout:
+		f.Kind = mesh.Timeout
+	case rpcproxy.FlagClosed:
+		f.Kind = mesh.Closed
+	default:
+		f.Kind = mesh.Refused
+	}
+	return f
+}
+
+// rpcBlame tells what a failed attempt says of the instance.
+func rpcBlame(e *rpcproxy.Error) mesh.Outcome {
+	switch e.Flag {
+	case rpcproxy.FlagConnectFailed, rpcproxy.FlagClosed, rpcproxy.FlagTimeout:
+		return mesh.Failed
+	case rpcproxy.FlagRefused:
+		return mesh.Answered
+	}
+	return mesh.Unknown
+}
+
+// pool keeps the connections to places for as long as they are used.
+type pool[K comparable, U interface{ Close() }] struct {
+	make func(K) U
+	all  sync.Map // K -> *kept[U]
+}
+
+// kept is one place's.
+type kept[U any] struct {
+	up   U
+	idle atomic.Int32 // sweeps since its last use; negative: it is being closed
+}
+
+// get answers the one of a place, made if there is none.
+func (p *pool[K, U]) get(key K) U {
+	for {
+		if k, ok := p.all.Load(key); ok && k.(*kept[U]).use() {
+			return k.(*kept[U]).up
+		}
+		fresh := &kept[U]{up: p.make(key)}
+		if _, raced := p.all.LoadOrStore(key, fresh); !raced {
+			return fresh.up
+		}
+		fresh.up.Close()
+	}
+}
+
+// use marks it as used; false if it is being closed.
+func (k *kept[U]) use() bool {
+	for {
+		n := k.idle.Load()
+		if n <= 0 {
+			return n == 0
+		}
+		if k.idle.CompareAndSwap(n, 0) {
+			return true
+		}
+	}
+}
+
+// unused counts one sweep more; true when there have been so many that nobody may use it any longer.
+func (k *kept[U]) unused() bool {
+	n := k.idle.Load()
+	next := n + 1
+	if next > idleSweeps {
+		next = -1
+	}
+	return k.idle.CompareAndSwap(n, next) && next < 0
+}
+
+// sweep closes what has not been used for a while.
+func (p *pool[K, U]) sweep() {
+	p.all.Range(func(key, k any) bool {
+		if k := k.(*kept[U]); k.unused() {
+			p.all.Delete(key)
+			k.up.Close()
+		}
+		return true
+	})
+}
+
+// newRPC begins the record of a request.
+func newRPC(k *rpcproxy.Call, direction, source string, s mesh.Service) *rpcCall {
+	return &rpcCall{Record: Record{Direction: direction, Protocol: k.Protocol(), Service: s, Method: strings.TrimPrefix(k.Method, "/"), Source: source,
+		Rule: "default", Start: time.Now()}}
+}

@@ -1,0 +1,163 @@
+package proxy_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/proxy"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy/rpctest"
+)
+
+// listenRPC serves a relay on a port.
+func listenRPC(t *testing.T, r *rpcproxy.Relay, d rpctest.Dialect) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dispatch := &proxy.Dispatch{Logger: slog.New(slog.DiscardHandler), Protocols: proxy.RPCProtocols(r, map[string]rpcproxy.Codec{d.Name(): d})}
+	var tasks sync.WaitGroup
+	tasks.Go(func() { dispatch.Serve(ln) })
+	t.Cleanup(func() {
+		ln.Close()
+		r.Close()
+		dispatch.Close()
+		tasks.Wait()
+	})
+	return ln.Addr().String()
+}
+
+// rpcBed is a client before an outbound side, whose engine sends to the inbound side before a server, or elsewhere.
+type rpcBed struct {
+	engine       *engine
+	out, in      *monitor
+	gate         *mesh.Gate
+	server       *rpctest.Server
+	client       *rpctest.Wire
+	inboundPort  string
+	outboundPort string
+	named        string // the service, in a header
+}
+
+func newRPCBed(t *testing.T, d rpctest.Dialect, app string) *rpcBed {
+	b := &rpcBed{engine: &engine{}, out: &monitor{}, in: &monitor{}, gate: &mesh.Gate{Concurrency: 10, MaxHops: 3}, server: rpctest.Serve(t, d)}
+	if app == "" {
+		app = b.server.Addr()
+	}
+	_, text, _ := net.SplitHostPort(app)
+	port, _ := strconv.Atoi(text)
+	codecs := map[string]rpcproxy.Codec{d.Name(): d}
+	in, out := &rpcproxy.Relay{}, &rpcproxy.Relay{}
+	(&proxy.RPCInbound{Gate: b.gate, Monitor: b.in, App: components.Caller{Namespace: "shop", App: "stock"}, Codecs: codecs,
+		Port: func(s mesh.Service) (int, bool) { return port, s.Name == "peer.Hello" }}).Bind(in)
+	(&proxy.RPCOutbound{Engine: b.engine, Monitor: b.out, Caller: components.Caller{Namespace: "shop", App: "orders"}, Codecs: codecs,
+		Dial: func(ctx context.Context, in *mesh.Instance) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", in.Address)
+		}}).Bind(out)
+	b.inboundPort, b.outboundPort = listenRPC(t, in, d), listenRPC(t, out, d)
+	b.engine.addresses = []string{b.inboundPort}
+	nc, err := net.Dial("tcp", b.outboundPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	b.client = &rpctest.Wire{Conn: nc, Dialect: d}
+	return b
+}
+
+func TestRPCThroughTwoSidecars(t *testing.T) {
+	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
+		b := newRPCBed(t, d, "")
+		frame, err := d.AppendRequest(nil, d.Request(7, false, 5*time.Second, "echo", "body"), 7, rpcproxy.Edit{Set: []rpcproxy.Header{
+			{Name: "outrigger-old", Value: "1"}, {Name: "x-set", Value: "kept"}, {Name: proxy.HeaderHops, Value: "2"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.client.Write(frame)
+		if f, err := b.client.Next(); err != nil || f.ID != 7 || !strings.Contains(d.Body(f.Bytes), "body") {
+			t.Fatalf("answered %q, %v", f.Bytes, err)
+		}
+		if !slices.Equal(b.server.Texts, []string{"kept", ""}) {
+			t.Errorf("the application saw the headers %q", b.server.Texts)
+		}
+		b.engine.reported(t, b.inboundPort+" answered")
+		version := map[string]string{"bolt": "1.0", "dubbo": ""}[d.Name()]
+		want := mesh.Service{Namespace: "shop", Name: "peer.Hello", Version: version, Protocol: d.Name()}
+		if r := b.engine.requests[0]; r.Service != want || r.Method != "echo" || r.Hops != 2 || r.Timeout != 5*time.Second {
+			t.Errorf("the engine was asked for %+v", r)
+		}
+		for side, m := range map[string]*monitor{"outbound": b.out, "inbound": b.in} {
+			r := m.all(t, 1)[0]
+			if r.Direction != side || r.Protocol != d.Name() || r.Service != want || r.Method != "echo" || r.Source != "shop/orders" || r.Code != 0 || r.Attempts != 1 || r.Flag != "" {
+				t.Errorf("%s: %+v", side, r)
+			}
+		}
+		if b.gate.Active() != 0 {
+			t.Errorf("the gate has %d calls inside", b.gate.Active())
+		}
+	})
+}
+
+func TestRPCErrors(t *testing.T) {
+	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
+		for _, c := range []struct {
+			name, method, app, text string
+			code                    int
+			flag, report            string
+			set                     func(b *rpcBed)
+		}{
+			{"no instance", "echo", "", "service shop/peer.Hello has no instance", 14, "no-route", "", func(b *rpcBed) {
+				b.engine.refuse = components.WithReason(fmt.Errorf("%w: service shop/peer.Hello has no instance", components.ErrUnavailable), mesh.ReasonNoInstance)
+			}},
+			{"refused", "echo", "", "CONNECT_FAILED: cannot connect to", 14, "connect-failed", "failed", func(b *rpcBed) { b.engine.addresses = []string{rpctest.DeadPort(t)} }},
+			{"application not up", "echo", rpctest.DeadPort(t), "CONNECT_FAILED: cannot connect to", 14, "connect-failed", "failed", nil},
+			{"connection lost", "drop", "", "CONNECTION_LOST: ", 14, "closed", "failed", nil},
+			{"timeout", "never", "", "TIMEOUT: shop/peer.Hello: deadline exceeded after", 4, "timeout", "failed", nil},
+			{"circle", "echo", "", "TOO_MANY_HOPS: ", 9, "no-route", "unknown", func(b *rpcBed) { b.gate.MaxHops = 0 }},
+			{"full", "echo", "", "APP_BUSY: ", 8, "no-route", "unknown", func(b *rpcBed) { b.gate.Concurrency = 0 }},
+			{"another's service", "echo", "", "SERVICE_NOT_HERE: ", 5, "no-route", "unknown", func(b *rpcBed) { b.named = "shop/other" }},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				b := newRPCBed(t, d, c.app)
+				if c.set != nil {
+					c.set(b)
+				}
+				frame := d.Request(5, false, 300*time.Millisecond, c.method, "")
+				if b.named != "" {
+					frame, _ = d.AppendRequest(nil, frame, 5, rpcproxy.Edit{Set: []rpcproxy.Header{{Name: proxy.HeaderService, Value: b.named}}})
+				}
+				begun := time.Now()
+				b.client.Write(frame)
+				f, err := b.client.Next()
+				if err != nil || f.Kind != rpcproxy.Response || f.ID != 5 || !strings.Contains(string(f.Bytes), c.text) || f.Peer != nil {
+					t.Fatalf("answered %q, %v; want %q in it", f.Bytes, err, c.text)
+				}
+				if took := time.Since(begun); c.method != "never" && took > 100*time.Millisecond {
+					t.Logf("answered after %v", took)
+				}
+				if r := b.out.all(t, 1)[0]; r.Code != c.code || r.Flag != c.flag {
+					t.Errorf("outbound: %+v", r)
+				}
+				if c.report != "" {
+					b.engine.mu.Lock()
+					defer b.engine.mu.Unlock()
+					if n := len(b.engine.reports); n != b.engine.begun || !strings.HasSuffix(b.engine.reports[n-1], c.report) {
+						t.Errorf("%d attempts, reported %q", b.engine.begun, b.engine.reports)
+					}
+				}
+			})
+		}
+	})
+}
