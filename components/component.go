@@ -222,6 +222,24 @@ func (c *Component[D]) Begin(ctx context.Context, op string) (Call[D], error) {
 	}
 }
 
+// TryBegin is Begin for who must not wait: false where it would have to, or the call is refused, which Begin then says.
+func (c *Component[D]) TryBegin(ctx context.Context, op string) (call Call[D], ok bool) {
+	if ctx.Err() != nil {
+		return call, false
+	}
+	g := c.acquire()
+	if g == nil {
+		return call, false
+	}
+	select {
+	case g.slots <- struct{}{}:
+		return Call[D]{Driver: g.driver, c: c, g: g, ctx: ctx, op: op, start: time.Now(), slot: true}, true
+	default:
+		g.release()
+		return call, false
+	}
+}
+
 // Stream starts a call that may last: it takes no place, and the context it returns ends, with the cause ErrUnavailable
 // and reason RELOADED, when the driver is replaced.
 func (c *Component[D]) Stream(ctx context.Context, op string) (Call[D], context.Context, error) {
@@ -332,6 +350,12 @@ func (k *Call[D]) End(err *error) {
 	case *err != nil:
 		*err = named(k.g.id, *err)
 	}
+}
+
+// Withdraw ends a call that has not used the driver and is made in another way: it is not observed.
+func (k *Call[D]) Withdraw() {
+	<-k.g.slots
+	k.g.release()
 }
 
 func (k *Call[D]) finish(err error) {

@@ -367,6 +367,46 @@ func TestDriverOfAnotherKind(t *testing.T) {
 }
 
 // quick is a driver whose calls never wait.
+// Who must not wait gets a call only where it need not, and what it withdraws leaves nothing.
+func TestTryBegin(t *testing.T) {
+	var seen journal
+	c := components.NewComponent[*store](id, components.Limits{Concurrency: 1}, &seen)
+	try := func(ctx context.Context) (components.Call[*store], bool) { return c.TryBegin(ctx, "try") }
+	if _, ok := try(t.Context()); ok {
+		t.Error("there is no driver")
+	}
+	retired := c.Set(&store{})
+	<-retired
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, ok := try(over); ok {
+		t.Error("the call is over")
+	}
+	call, ok := try(t.Context())
+	if !ok {
+		t.Fatal("there is a place")
+	}
+	if _, ok := try(t.Context()); ok {
+		t.Error("there is no second place")
+	}
+	call.Withdraw()
+	if call, ok = try(t.Context()); !ok {
+		t.Fatal("what was withdrawn has kept its place")
+	}
+	retired = c.Clear(errors.New("gone"))
+	select {
+	case <-retired:
+		t.Error("a call is under way")
+	default:
+	}
+	var err error
+	call.End(&err)
+	<-retired
+	if len(seen.lines) != 1 {
+		t.Errorf("%q", seen.lines)
+	}
+}
+
 type quick struct{}
 
 func (quick) Instant() {}

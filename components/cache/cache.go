@@ -67,6 +67,12 @@ type Exister interface {
 	Exists(ctx context.Context, key string) (bool, error)
 }
 
+// LaterGetter is a driver that is told by its store when an item is there. GetLater is Get for who must not wait: done is called once,
+// by any goroutine, perhaps at once, and waits for nothing. That ctx ends need not be noticed.
+type LaterGetter interface {
+	GetLater(ctx context.Context, key string, done func(Item, error))
+}
+
 // Toucher is a driver that can change the time to live, counted from now, and nothing else; 0 takes it away. The version
 // stays. ErrNotFound if the key is absent.
 type Toucher interface {

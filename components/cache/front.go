@@ -38,6 +38,31 @@ func (c *Cache) Get(ctx context.Context, caller components.Caller, key string) (
 	return call.Driver.Get(ctx, stored)
 }
 
+// Later is Get for who must not wait: begin has done called once with what Get would answer, by any goroutine, perhaps at once;
+// done waits for nothing. begin has to be called, once. Without it (nil) Get has to be called after all: the driver has no such
+// way, all the component's places are taken, or there is something wrong, which Get will say.
+func (c *Cache) Later(ctx context.Context, caller components.Caller, key string) (begin func(done func(Item, error))) {
+	stored, err := caller.StoredKey(key)
+	if err != nil {
+		return nil
+	}
+	call, ok := c.component.TryBegin(ctx, "get")
+	if !ok {
+		return nil
+	}
+	driver, ok := call.Driver.(LaterGetter)
+	if !ok {
+		call.Withdraw()
+		return nil
+	}
+	return func(done func(Item, error)) {
+		driver.GetLater(ctx, stored, func(item Item, err error) {
+			call.End(&err)
+			done(item, err)
+		})
+	}
+}
+
 // Set stores an item and answers its version. It fails with ErrConflict or ErrExists when the condition does not hold. The
 // item is only lent: value and metadata may be overwritten once Set has returned.
 func (c *Cache) Set(ctx context.Context, caller components.Caller, key string, item Item, when Condition) (

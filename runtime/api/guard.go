@@ -140,6 +140,9 @@ func (r *request) message(v any) (err error) {
 func (r *request) end(answer *any, err *error) {
 	if p := recover(); p != nil {
 		*err = r.g.panicked(r.ctx, r.op, p)
+	} else if l, ok := (*err).(*fastgrpc.Later); ok {
+		r.endLater(l)
+		return
 	} else if *err != nil {
 		*err = r.g.failed(r.ctx, r.op, *err)
 	}
@@ -153,6 +156,27 @@ func (r *request) end(answer *any, err *error) {
 	}
 	r.g, r.op, r.ctx, r.read, r.held, r.seen, r.span = nil, "", nil, nil, 0, false, telemetry.Span{}
 	requests.Put(r)
+}
+
+// endLater has the request end with the call, once that does.
+func (r *request) endLater(l *fastgrpc.Later) {
+	if !r.seen {
+		r.seen = true
+		r.g.underWay.Add(1)
+	}
+	begin := l.Begin
+	l.Begin = func(done func(proto.Message, error)) {
+		begin(func(answer proto.Message, err error) {
+			if err == nil {
+				_, err = r.g.size(answer, "answer")
+			}
+			var any any = answer
+			if r.end(&any, &err); err != nil {
+				answer = nil
+			}
+			done(answer, err)
+		})
+	}
 }
 
 func (r *request) header(name string) string { return header(r.ctx, name) }

@@ -22,7 +22,7 @@ type Full interface {
 
 // Mutants are faults that drivers may have, each of which Run finds. What they break must be a Full driver.
 func Mutants() []componenttest.Mutant[cache.Driver] {
-	return slices.Concat(valueMutants, timeMutants, versionMutants, conditionMutants, countMutants, manyMutants, sharingMutants)
+	return slices.Concat(valueMutants, timeMutants, versionMutants, conditionMutants, countMutants, manyMutants, laterMutants, sharingMutants)
 }
 
 // hooks takes the place of some calls of a driver; those that are nil go through.

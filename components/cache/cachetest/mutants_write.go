@@ -148,6 +148,30 @@ var conditionMutants = []mutant{
 	}),
 }
 
+// laterDriver answers gets from another goroutine, soundly as far as its hook is.
+type laterDriver struct {
+	Full
+	got func(item *cache.Item, err *error)
+}
+
+func (d *laterDriver) GetLater(ctx context.Context, key string, done func(cache.Item, error)) {
+	go func() {
+		item, err := d.Get(ctx, key)
+		d.got(&item, &err)
+		done(item, err)
+	}()
+}
+
+func afterwards(name string, got func(item *cache.Item, err *error)) mutant {
+	return mutant{Name: name, Break: func(sound cache.Driver) cache.Driver { return &laterDriver{sound.(Full), got} }}
+}
+
+var laterMutants = []mutant{
+	afterwards("later hides errors", func(_ *cache.Item, err *error) { *err = nil }),
+	afterwards("later forgets the version", func(item *cache.Item, _ *error) { item.Version = "" }),
+	afterwards("later forgets the time to live", func(item *cache.Item, _ *error) { item.TTL = 0 }),
+}
+
 // manyDriver answers calls for many keys, soundly as far as its hooks are.
 type manyDriver struct {
 	Full

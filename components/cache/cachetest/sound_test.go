@@ -36,6 +36,7 @@ func TestSoundDriversPass(t *testing.T) {
 		beforehand("beforehand", func(context.Context, *hooks, string, cache.Item, *time.Duration) {}),
 		renamed("renamed", true, func(string, []byte, int) string { return fmt.Sprint("v", serial.Add(1)) }),
 		inSteps("in steps", func(cache.Condition) bool { return false }, nil),
+		afterwards("afterwards", func(*cache.Item, *error) {}),
 		inBulk("in bulk", func(*manyDriver) {}),
 		kept("kept", func(_, _ *cache.Item) {}, false),
 	} {

@@ -43,7 +43,15 @@ func (s Suite) Run(t *testing.T) {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
-				c.run(t, s.open(t))
+				f := s.open(t)
+				c.run(t, f)
+				if _, ok := f.driver.(cache.LaterGetter); ok {
+					t.Run("later", func(t *testing.T) {
+						f := s.open(t)
+						f.later = true
+						c.run(t, f)
+					})
+				}
 			})
 		}
 	}
@@ -60,6 +68,25 @@ type fixture struct {
 	*cache.Cache
 	driver cache.Driver
 	caller components.Caller
+	later  bool // it gets by Later
+}
+
+// Get is the cache's, in one of its ways.
+func (f *fixture) Get(ctx context.Context, caller components.Caller, key string) (item cache.Item, err error) {
+	if !f.later {
+		return f.Cache.Get(ctx, caller, key)
+	}
+	begin := f.Later(ctx, caller, key)
+	if begin == nil { // as for a key that is refused
+		return f.Cache.Get(ctx, caller, key)
+	}
+	done := make(chan struct{})
+	begin(func(i cache.Item, e error) {
+		item, err = i, e
+		close(done)
+	})
+	<-done
+	return item, err
 }
 
 func (s Suite) open(t *testing.T) *fixture {

@@ -48,7 +48,20 @@ func Open(ctx context.Context, env components.Env, o Options) (cache.Driver, err
 	if err != nil {
 		return nil, err
 	}
-	return &store{Joined: joined}, nil
+	s := &store{Joined: joined}
+	if joined.Mode() == redisconn.Cluster {
+		return s, nil
+	}
+	return &one{s}, nil
+}
+
+// one is a store that is no cluster: a key is always where it was, so who asks for it need not wait to hear where else to ask.
+type one struct{ *store }
+
+var _ cache.LaterGetter = (*one)(nil)
+
+func (s *one) GetLater(ctx context.Context, key string, done func(cache.Item, error)) {
+	s.getter.GetLater(ctx, s.Client, s.Prefix+key, func(r record.Item, left time.Duration, err error) { done(item(r, left), err) })
 }
 
 type store struct {

@@ -50,7 +50,8 @@ type call struct {
 	came time.Time
 	// state says whose it is: the caller takes back what no pipeline has taken.
 	state atomic.Int32
-	done  chan error // what is wrong besides the errors of the commands
+	done  chan error  // what is wrong besides the errors of the commands
+	then  func(error) // is called with that instead, if it is there
 }
 
 const (
@@ -79,6 +80,34 @@ func (c *Client) Do(ctx context.Context, kind Kind, key string, cmds ...redis.Cm
 		}
 	}
 	return err
+}
+
+// DoLater is Do for who must not wait: then is called once with the error, by any goroutine, and waits for nothing. Not for a cluster,
+// where a command may have to go on to another server.
+func (c *Client) DoLater(ctx context.Context, kind Kind, then func(error), cmds ...redis.Cmder) {
+	l, err := c.lane(ctx, kind, "")
+	if err != nil {
+		then(c.Err(ctx, Read, err))
+		return
+	}
+	one := calls.Get().(*call)
+	one.cmds = append(one.cmds[:0], cmds...)
+	one.state.Store(waiting)
+	one.then = func(err error) {
+		if err != nil {
+			then(c.Err(ctx, kind, err))
+			return
+		}
+		for _, cmd := range cmds {
+			if own := cmd.Err(); err == nil && own != nil {
+				if err = own; err != redis.Nil {
+					err = c.Err(ctx, kind, err)
+				}
+			}
+		}
+		then(err)
+	}
+	l.add(one)
 }
 
 // Many is Do for commands that do not depend on each other, each with its key: one after the other at each server, and an error for
@@ -227,10 +256,11 @@ func (l *lane) start() {
 	r := &runner{began: time.Now()}
 	l.runners = append(l.runners, r)
 	l.client.work.Go(func() {
-		own := make([]*call, 0, 32)
+		own, late := make([]*call, 0, 32), []*call(nil)
 		for {
 			runtime.Gosched() // those who are about to call go along
-			own = l.take(r, own[:0])
+			own, late = l.take(r, own[:0], late[:0])
+			l.end(late, errNotSent)
 			if len(own) == 0 {
 				return
 			}
@@ -239,22 +269,47 @@ func (l *lane) start() {
 	})
 }
 
+// end tells callers what became of their calls. Those who are called back are by a goroutine that no pipeline waits for.
+func (l *lane) end(all []*call, fault error) {
+	var back []*call
+	for _, one := range all {
+		if one.then != nil {
+			back = append(back, one)
+		} else {
+			one.done <- fault
+		}
+	}
+	if len(back) == 0 {
+		return
+	}
+	l.client.work.Go(func() {
+		for _, one := range back {
+			then := one.then
+			one.then = nil
+			clear(one.cmds)
+			calls.Put(one)
+			then(fault)
+		}
+	})
+}
+
 // take answers the calls of a runner's next pipeline, and none when it is to end: nobody waits, or another one is there who is fast.
-func (l *lane) take(r *runner, own []*call) []*call {
+// Those that have waited too long are apart.
+func (l *lane) take(r *runner, own, late []*call) (next, tooLate []*call) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.fast(r) {
-		l.end(r)
+		l.leave(r)
 		l.look()
-		return nil
+		return nil, nil
 	}
 	for len(own) < batch && len(l.queue) > 0 {
 		n := min(batch-len(own), len(l.queue))
 		for _, one := range l.queue[:n] {
-			switch late := time.Since(one.came) > l.client.options.Timeout; {
+			switch {
 			case !one.state.CompareAndSwap(waiting, taken):
-			case late:
-				one.done <- errNotSent
+			case time.Since(one.came) > l.client.options.Timeout:
+				late = append(late, one)
 			default:
 				own = append(own, one)
 			}
@@ -262,13 +317,13 @@ func (l *lane) take(r *runner, own []*call) []*call {
 		l.queue = append(l.queue[:0], l.queue[n:]...)
 	}
 	if len(own) == 0 {
-		l.end(r)
+		l.leave(r)
 	}
 	r.began = time.Now()
-	return own
+	return own, late
 }
 
-func (l *lane) end(r *runner) {
+func (l *lane) leave(r *runner) {
 	l.runners = slices.DeleteFunc(l.runners, func(other *runner) bool { return other == r })
 }
 
@@ -300,8 +355,8 @@ func (l *lane) send(own []*call) {
 				cmd.SetErr(err)
 			}
 		}
-		one.done <- fault
 	}
+	l.end(own, fault)
 }
 
 // notKept is what is wrong if no replica has what was written before.

@@ -148,16 +148,27 @@ func (s *Server) handler(impl any, h grpc.MethodHandler) grpcproxy.Handler {
 		v, err := h(impl, ctx, r.dec, s.unary)
 		r.b = nil
 		requests.Put(r)
-		if err == nil {
-			if resp, err = (proto.MarshalOptions{}).MarshalAppend(resp, v.(proto.Message)); err == nil {
-				return resp, nil
+		if err != nil && !MayWait(ctx) {
+			if err == ErrWouldBlock {
+				return resp, grpcproxy.WouldBlock
+			}
+			if l, ok := err.(*Later); ok {
+				return resp, l.later(ctx)
 			}
 		}
-		if err == ErrWouldBlock && !MayWait(ctx) {
-			return resp, grpcproxy.WouldBlock
-		}
-		return resp, Status(err)
+		answer, _ := v.(proto.Message)
+		return encode(resp, answer, err)
 	}
+}
+
+// encode appends an answer, or says how the call fails.
+func encode(resp []byte, answer proto.Message, err error) ([]byte, *grpcproxy.Status) {
+	if err == nil {
+		if resp, err = (proto.MarshalOptions{}).MarshalAppend(resp, answer); err == nil {
+			return resp, nil
+		}
+	}
+	return resp, Status(err)
 }
 
 // Status makes of an error what grpc-go makes of it. An error with a method RelayStatus has made it before.

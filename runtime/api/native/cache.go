@@ -11,6 +11,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/api/fastgrpc"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -39,6 +40,13 @@ func (s *cacheServer) open(ctx context.Context, name string) (*cache.Cache, comp
 
 func (s *cacheServer) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, error) {
 	c, who, err := s.open(ctx, in.GetComponent())
+	if err == fastgrpc.ErrWouldBlock {
+		if begin := c.Later(ctx, who, in.GetKey()); begin != nil {
+			return nil, &fastgrpc.Later{Begin: func(done func(proto.Message, error)) {
+				begin(func(item cache.Item, err error) { done(cacheItem(item), err) })
+			}}
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -111,5 +111,5 @@ func (s *stream) ended(b *batch) {
 	k.cancel(err)
 	s.r.held.Add(-int64(k.sent))
 	s.out.Path, s.out.Tag, s.out.ConnTag, s.out.Attempts, s.out.Start = k.Path(), k.tag, k.c.tag, 1, epoch.Add(time.Duration(k.start))
-	s.out.Sent = int64(len(k.body))
+	s.out.Sent = int64(max(len(k.body), k.size))
 }

@@ -20,7 +20,9 @@ type Call struct {
 	tag      any
 	start    int64
 	sent     int
-	slow     bool // it is the Slow handler's now
+	slow     bool    // it is the Slow handler's now
+	s        *stream // made of it, since it waits for something
+	size     int     // bytes of the request, where body does not have it
 
 	mu    sync.Mutex
 	done  chan struct{}

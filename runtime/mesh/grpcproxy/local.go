@@ -127,7 +127,7 @@ func (c *conn) recycle(k *Call) {
 	if k.done != nil || len(c.free) >= maxOpen {
 		return
 	}
-	k.m, k.header, k.trailer, k.tag, k.sent = nil, k.header[:0], k.trailer[:0], nil, 0
+	k.m, k.header, k.trailer, k.tag, k.sent, k.size = nil, k.header[:0], k.trailer[:0], nil, 0, 0
 	c.free = append(c.free, k)
 }
 
@@ -145,6 +145,7 @@ func (c *conn) promote(k *Call) *stream {
 	if k.deadline != 0 {
 		s.patience = c.r.patient(k.start, time.Duration(k.deadline-k.start))
 	}
+	k.s = s
 	s.h[0] = half{c: c, id: k.id, credit: c.r.StreamWindow}
 	s.h[1] = half{done: true, rdone: true}
 	c.mu.Lock()
@@ -206,12 +207,21 @@ func (m *Method) call(h Handler, k *Call, req, resp []byte) (out []byte, st *Sta
 
 // inline answers on the spot.
 func (c *conn) inline(k *Call, req []byte, b *batch) bool {
+	k.size = len(req) + 5
 	resp, st := k.m.call(k.m.Handler, k, req, append(c.scratch[:0], 0, 0, 0, 0, 0))
 	if c.scratch = resp; cap(resp) > 256<<10 {
 		c.scratch = nil
 	}
-	if st == WouldBlock {
+	switch {
+	case st == WouldBlock:
 		return false
+	case st == AnswerLater:
+		return true
+	case k.s != nil: // it failed after it had said that it answers later
+		k.s.mu.Lock()
+		k.s.respond(resp, st, b)
+		k.s.mu.Unlock()
+		return true
 	}
 	c.mu.Lock()
 	ok := c.answer(k, c.initWin, resp, st)
@@ -311,8 +321,11 @@ func (c *conn) streamData(s *stream, p []byte, flow int, end bool, b *batch) {
 	if c.scratch = resp; cap(resp) > 256<<10 {
 		c.scratch = nil
 	}
-	if st == WouldBlock {
+	switch st {
+	case WouldBlock:
 		c.work(s, b)
+		return
+	case AnswerLater:
 		return
 	}
 	s.mu.Lock()

@@ -34,7 +34,7 @@ func FuzzLocal(f *testing.F) {
 		b = append(appendFrame(b, 4, fData, flagEnd, 3), msg[3:]...)
 		return appendU32(appendU32(appendU32(b, fWindow, 1, 100), fWindow, 0, 100), fReset, 5, 8)
 	}
-	for _, p := range []string{"/i", "/b", "/w", "/n"} {
+	for _, p := range []string{"/i", "/b", "/w", "/l", "/n"} {
 		f.Add(one(p), uint8(0))
 		f.Add(one(p), uint8(20))
 	}
@@ -44,6 +44,11 @@ func FuzzLocal(f *testing.F) {
 		r.Unary("/i", Method{Handler: h})
 		r.Unary("/b", Method{Handler: h, Blocking: true, MaxRequest: 100})
 		r.Unary("/w", Method{Handler: func(context.Context, []byte, []byte) ([]byte, *Status) { return nil, WouldBlock }, Slow: h})
+		r.Unary("/l", Method{Handler: func(ctx context.Context, _, resp []byte) ([]byte, *Status) {
+			end := FromContext(ctx).Later()
+			go end(empty)
+			return resp, AnswerLater
+		}})
 		r.Route = func(*Headers) (*Upstream, error) { return nil, io.EOF }
 		a, b := net.Pipe()
 		go io.Copy(io.Discard, b)

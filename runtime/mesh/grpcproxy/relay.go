@@ -95,6 +95,7 @@ type Relay struct {
 	methods map[string]*Method
 	work    workers
 	tasks   tasks
+	late    unflushed
 	held    atomic.Int64
 	parked  atomic.Int64
 	count   counters
