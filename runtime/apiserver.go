@@ -11,6 +11,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/api/server"
 	"github.com/outrigger-mesh/outrigger/runtime/config"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	contract "github.com/outrigger-mesh/outrigger/runtime/mesh/control"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/proxy"
 )
@@ -21,6 +22,7 @@ type apiServer struct {
 	doors     *proxy.Dispatch // the listeners of gRPC
 	mesh      *proxy.Dispatch // that of the application's calls to others
 	rpc       rpcOutbound
+	control   *contract.Server // SOFARPC's registry; nil: there is none
 	invoker   *proxy.Invoker
 	outbounds []*proxy.Outbound
 }
@@ -65,6 +67,7 @@ func (s *sidecar) startAPI(context.Context) error {
 			s.serve(name, func() error { return a.doors.Serve(ln) })
 		}
 	}
+	a.control = s.startControl(policy, a.mesh)
 	s.http = &counted{Listener: s.sockets.http}
 	s.serve("http", func() error { return a.ServeHTTP(s.http) })
 	return nil
@@ -88,6 +91,9 @@ func (a *apiServer) Shutdown(ctx context.Context) error {
 	rpc := make(chan error, 1)
 	go func() { rpc <- a.rpc.relay.Shutdown(ctx) }()
 	err := errors.Join(a.Server.Shutdown(ctx), <-rpc)
+	if a.control != nil {
+		err = errors.Join(err, a.control.Shutdown(ctx))
+	}
 	a.doors.Close()
 	a.mesh.Close()
 	return err

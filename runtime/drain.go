@@ -78,7 +78,7 @@ func (s *sidecar) stopAccepting(ctx context.Context, next *successor) {
 		defer cancel()
 		s.admin.Close(limit)
 	})
-	left := []net.Listener{s.sockets.grpc, s.sockets.http, s.sockets.unix, s.sockets.outbound}
+	left := []net.Listener{s.sockets.grpc, s.sockets.http, s.sockets.unix, s.sockets.outbound, s.sockets.control, s.sockets.sofaOutbound}
 	if next.has("inbound") {
 		left = append(left, s.sockets.inbound)
 	}
@@ -165,7 +165,7 @@ func (s *sidecar) stopAPI(ctx context.Context) error {
 	}
 	s.linger(ctx)
 	s.closing.Store(true)
-	for _, ln := range []net.Listener{s.sockets.grpc, s.sockets.unix, s.sockets.outbound} {
+	for _, ln := range []net.Listener{s.sockets.grpc, s.sockets.unix, s.sockets.outbound, s.sockets.control, s.sockets.sofaOutbound} {
 		if ln != nil {
 			ln.Close()
 		}

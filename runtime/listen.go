@@ -20,6 +20,7 @@ import (
 type sockets struct {
 	grpc, http, outbound, inbound, admin, probes net.Listener
 	unix, adminUnix, handover                    net.Listener
+	control, sofaOutbound                        net.Listener
 	lock                                         *os.File // of the unix sockets
 	paths                                        []string // of the unix sockets
 	taken                                        []string // what others have bound
@@ -44,6 +45,8 @@ func (s *sockets) slots(c *config.Config, dataDir string) []slot {
 		{"admin", &s.admin, c.Admin.Address, "admin", "-admin-port (admin.address)", false},
 		{"inbound", &s.inbound, c.Mesh.Inbound.Address, "inbound", "-inbound-port (mesh.inbound.address)", false},
 		{"outbound", &s.outbound, c.Mesh.Outbound.Address, "outbound", "-outbound-port (mesh.outbound.address)", false},
+		{"sofarpc-control", &s.control, c.Mesh.SOFARPC.Control, "SOFARPC's control", anotherHost("mesh.sofarpc.control"), false},
+		{"sofarpc-outbound", &s.sofaOutbound, c.Mesh.SOFARPC.Outbound, "SOFARPC's outbound", anotherHost("mesh.sofarpc.outbound"), false},
 		{"probes", &s.probes, c.Admin.Probes, "probes", "admin.probes", false},
 	}
 	if path := socketPath(c, dataDir); path != "" {
@@ -52,6 +55,11 @@ func (s *sockets) slots(c *config.Config, dataDir string) []slot {
 			slot{name: "handover", into: &s.handover, address: handoverPath(path), unix: true})
 	}
 	return all
+}
+
+// anotherHost: what has a port that cannot be changed can be on another address of this machine.
+func anotherHost(setting string) string {
+	return setting + ": another host, such as 127.0.0.2 with the same port, in both of mesh.sofarpc and in the address of the application's registry \"mesh\""
 }
 
 // bind opens all of them or none, and takes those that others have bound. With later, nothing is accepted until accept.
@@ -220,7 +228,7 @@ func socketPath(c *config.Config, dataDir string) string {
 }
 
 func (s *sockets) close() {
-	for _, ln := range []net.Listener{s.grpc, s.http, s.outbound, s.inbound, s.admin, s.probes, s.unix, s.adminUnix, s.handover} {
+	for _, ln := range []net.Listener{s.grpc, s.http, s.outbound, s.inbound, s.admin, s.probes, s.unix, s.adminUnix, s.handover, s.control, s.sofaOutbound} {
 		if ln != nil {
 			ln.Close()
 		}

@@ -72,6 +72,7 @@ type Mesh struct {
 	Naming   Naming   `yaml:"naming" doc:"the form that services have in it besides our own, for consumers and providers without a sidecar; in ZooKeeper and Nacos"`
 	Inbound  Inbound  `yaml:"inbound" doc:"the one port for calls from other sidecars"`
 	Outbound Outbound `yaml:"outbound" doc:"the port for the application's own calls in its own protocol"`
+	SOFARPC  SOFARPC  `yaml:"sofarpc" doc:"the addresses that SOFARPC's registry mesh knows; the control one also serves MOSN's /pub, /unpub, /sub and /unsub"`
 	MaxHops  int      `yaml:"max_hops" doc:"sidecars that one call may pass before it is taken for a loop"`
 }
 
@@ -80,6 +81,12 @@ type Naming struct {
 	Bolt  string `yaml:"bolt" doc:"sofa: as SOFARPC does; native: in no form but our own" enum:"sofa,native"`
 	Dubbo string `yaml:"dubbo" doc:"dubbo: as Dubbo does, by interface; native: in no form but our own" enum:"dubbo,native"`
 	HTTP  string `yaml:"http" doc:"springcloud: as Spring Cloud does; native: in no form but our own" enum:"springcloud,native"`
+}
+
+// SOFARPC are the listeners of its registry "mesh". Both are off unless they are set.
+type SOFARPC struct {
+	Control  string `yaml:"control" doc:"where applications publish and subscribe, 127.0.0.1:13330 as SOFARPC expects it; empty: nowhere"`
+	Outbound string `yaml:"outbound" doc:"where their calls leave by: port 12220 of the same host, which SOFARPC does not let be changed; empty: nowhere"`
 }
 
 // Inbound is the one port for calls from other sidecars.

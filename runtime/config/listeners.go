@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 // listener is an address that the sidecar binds.
@@ -26,8 +27,10 @@ func (k *check) listeners(c *Config) {
 		{"admin.probes", c.Admin.Probes, true},
 		{"mesh.inbound.address", c.Mesh.Inbound.Address, true},
 		{"mesh.outbound.address", c.Mesh.Outbound.Address, false},
+		{"mesh.sofarpc.control", c.Mesh.SOFARPC.Control, false},
+		{"mesh.sofarpc.outbound", c.Mesh.SOFARPC.Outbound, false},
 	} {
-		if a.path == "admin.probes" && a.address == "" {
+		if a.address == "" && (a.path == "admin.probes" || strings.HasPrefix(a.path, "mesh.sofarpc.")) {
 			continue
 		}
 		l, err := parseListener(a.path, a.address)
@@ -40,6 +43,7 @@ func (k *check) listeners(c *Config) {
 		}
 		all = append(all, l)
 	}
+	k.sofarpc(c.Mesh.SOFARPC)
 	if c.Mesh.Inbound.TLS != "off" {
 		for _, l := range all {
 			if l.path == "mesh.inbound.address" && !isLoopback(l.host) {
@@ -57,6 +61,18 @@ func (k *check) listeners(c *Config) {
 		if c.App.Port == l.port && l.port != 0 && overlap(l.host, "127.0.0.1") {
 			k.taken("app.port", l.path)
 		}
+	}
+}
+
+// sofarpc holds its two addresses against each other: one follows from the other there.
+func (k *check) sofarpc(s SOFARPC) {
+	control, _, _ := net.SplitHostPort(s.Control)
+	outbound, _, _ := net.SplitHostPort(s.Outbound)
+	switch {
+	case (s.Control == "") != (s.Outbound == ""):
+		k.fault("mesh.sofarpc", "control and outbound need each other: SOFARPC publishes at one and calls through the other")
+	case control != outbound:
+		k.bad("mesh.sofarpc.outbound", s.Outbound, "is on another host than control: SOFARPC calls port 12220 of the host that it publishes at")
 	}
 }
 
