@@ -2,6 +2,8 @@
 GO ?= go
 TOOL = $(GO) tool -modfile=tools/go.mod
 UNIT = $$($(GO) list ./... | grep -v /integration)
+# Tests wait for disks and clocks most of their time: more packages at a time than a small machine has cores.
+BESIDE = -p 4
 
 all: build lint test ## build, lint and test
 
@@ -15,28 +17,28 @@ demo: ## build and run the shop, and check what it does; ON=redis-kafka-nacos: o
 	$(if $(ON),$(GO) run ./integration/servers/cmd $(subst -, ,$(ON)) -- )$(GO) run ./examples/shop/demo$(if $(ON), -on $(ON))
 
 test: ## run the tests that need nothing but Go
-	$(GO) test $(UNIT)
+	$(GO) test $(BESIDE) $(UNIT)
 
 race: ## the same with the race detector
-	$(GO) test -race -timeout 30m $(UNIT)
+	$(GO) test $(BESIDE) -race -timeout 30m $(UNIT)
 
 mutants: ## show that the conformance suites catch broken drivers
-	$(GO) test -tags mutants -run '^TestMutants$$' -v ./components/...
+	$(GO) test $(BESIDE) -tags mutants -run '^TestMutants$$' -v ./components/...
 
-SUITE = bin/suite $(if $(ONLY),-only '$(ONLY)',)
+SUITE = OUTRIGGER_BINARY=$(CURDIR)/bin/outrigger bin/suite $(if $(ONLY),-only '$(ONLY)',)
 
 integration: build ## black box: the binary, its peers and real servers, those of SERVICES by docker-compose, NATIVE=1 all of them installed and started here; ONLY=name runs one suite
 	$(GO) build -o bin/suite ./integration/suite
-	$(if $(NATIVE),,$(GO) run ./integration/compose $(or $(SERVICES),redis etcd postgres) -- )$(SUITE) $(PACKAGES)
+	$(if $(NATIVE),,$(GO) run ./integration/compose $(or $(SERVICES),redis etcd postgres) -- env )$(SUITE) $(PACKAGES)
 
 soak: build ## faults of real servers at full length, with a report; FAULT=30s is how long each lasts
 	$(GO) build -o bin/suite ./integration/suite
 	OUTRIGGER_FAULT=$(or $(FAULT),30s) $(SUITE) -report docs/reports/soak.md ./integration/backends
 
-integration-compose: ## conformance and faults on the servers of integration/docker-compose.yml, images built here; SERVICES="redis etcd postgres"
+integration-compose: build ## conformance and faults on the servers of integration/docker-compose.yml, images built here; SERVICES="redis etcd postgres"
 	$(GO) build -o bin/suite ./integration/suite
 	$(GO) run ./integration/compose -stand-ins $(or $(SERVICES),redis etcd postgres) -- \
-	  bin/suite -only '$(or $(ONLY),^TestDrivers$$/(redis|etcd|postgres)|^TestRedisFaults$$)' ./integration/conformance ./integration/backends
+	  env OUTRIGGER_BINARY=$(CURDIR)/bin/outrigger bin/suite -only '$(or $(ONLY),^TestDrivers$$/(redis|etcd|postgres)|^TestRedisFaults$$)' ./integration/conformance ./integration/backends
 
 drivers: ## the drivers' tests on real servers, installed and started here; ONLY=redis tries those of one
 	$(GO) build -o bin/suite ./integration/suite

@@ -74,7 +74,7 @@ func (l *load) end() {
 const callTime = 30 * time.Second
 
 // pace is how often a worker calls at most: a load that many tests can have beside each other.
-const pace = 5 * time.Millisecond
+const pace = 10 * time.Millisecond
 
 // worker makes a call again and again, until the end.
 func (l *load) worker(call func(ctx context.Context) error) {

@@ -45,14 +45,21 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// together is of how many back ends the drivers are tried beside each other: more would be compiled at a time than a small machine can.
+const together = 3
+
 // TestDrivers fails where a package of drivers is of no server that is known here, so that none is forgotten.
 func TestDrivers(t *testing.T) {
 	packages, err := tested(filepath.Join(harness.Root(), "components"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	room := make(chan struct{}, together)
 	for _, name := range slices.Sorted(maps.Keys(packages)) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			room <- struct{}{}
+			defer func() { <-room }()
 			kinds, known := backEnds[name]
 			if !known {
 				t.Fatalf("no server is known for %s", packages[name])

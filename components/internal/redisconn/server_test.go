@@ -77,7 +77,7 @@ func TestSlowCommandsDoNotStallTheRest(t *testing.T) {
 		slow <- c.Do(t.Context(), redisconn.Read, "slow", redis.NewSliceCmd(t.Context(), "blpop", "slow:none", 1.5))
 	}()
 	var during atomic.Int64
-	time.Sleep(100 * time.Millisecond) // those that go along with it have to wait
+	redistest.Blocked(t, c.Redis()) // those that go along with it have to wait
 	for len(slow) == 0 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		err := c.Do(ctx, redisconn.Read, "fast", redis.NewStatusCmd(ctx, "ping"))

@@ -216,7 +216,12 @@ func TestAPublicationWhoseAnswerIsLost(t *testing.T) {
 		_, err := p.Publish(t.Context(), c, pubsub.NewEvent{Topic: "t", Event: pubsub.Event{Data: []byte("lost")}})
 		lost <- err
 	}()
-	time.Sleep(200 * time.Millisecond)
+	componenttest.Eventually(t, 10*time.Second, func() error {
+		if w.Lost() == 0 {
+			return errors.New("no answer was lost")
+		}
+		return nil
+	})
 	w.Set(wiretest.Whole)
 	var d *components.Detail
 	if err := <-lost; !errors.As(err, &d) || d.Reason != backend.ReasonOutcomeUnknown {

@@ -29,6 +29,7 @@ type Wire struct {
 	changed *sync.Cond
 	mode    Mode
 	ended   bool
+	lost    int
 	open    map[net.Conn]bool
 }
 
@@ -68,6 +69,13 @@ func (w *Wire) Set(m Mode) {
 	}
 	w.mode = m
 	w.changed.Broadcast()
+}
+
+// Lost is how many pieces of answers were lost while it was Deaf.
+func (w *Wire) Lost() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost
 }
 
 func (w *Wire) accept() {
@@ -124,6 +132,9 @@ func (w *Wire) carries(answers bool) bool {
 	defer w.mu.Unlock()
 	for w.mode == Stalled {
 		w.changed.Wait()
+	}
+	if w.mode == Deaf && answers {
+		w.lost++
 	}
 	return w.mode == Whole || w.mode == Deaf && !answers
 }
