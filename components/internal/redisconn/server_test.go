@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/internal/backend"
 	"github.com/outrigger-mesh/outrigger/components/internal/redisconn"
 	"github.com/outrigger-mesh/outrigger/components/internal/redisconn/redistest"
@@ -77,7 +78,7 @@ func TestSlowCommandsDoNotStallTheRest(t *testing.T) {
 		slow <- c.Do(t.Context(), redisconn.Read, "slow", redis.NewSliceCmd(t.Context(), "blpop", "slow:none", 1.5))
 	}()
 	var during atomic.Int64
-	redistest.Blocked(t, c.Redis()) // those that go along with it have to wait
+	blocked(t, c.Redis()) // those that go along with it have to wait
 	for len(slow) == 0 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		err := c.Do(ctx, redisconn.Read, "fast", redis.NewStatusCmd(ctx, "ping"))
@@ -261,4 +262,16 @@ func TestASlotMoves(t *testing.T) {
 	}
 	move(owner)
 	set()
+}
+
+// blocked waits until the server has a command that waits there, such as BLPOP.
+func blocked(t *testing.T, c redis.UniversalClient) {
+	t.Helper()
+	componenttest.Eventually(t, 10*time.Second, func() error {
+		text, err := c.Info(t.Context(), "clients").Result()
+		if err == nil && strings.Contains(text, "blocked_clients:0\r") {
+			err = errors.New("no command waits")
+		}
+		return err
+	})
 }

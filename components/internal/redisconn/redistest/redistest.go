@@ -2,7 +2,6 @@
 package redistest
 
 import (
-	"errors"
 	"log/slog"
 	"os"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/outrigger-mesh/outrigger/components"
-	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/internal/backend"
 	"github.com/outrigger-mesh/outrigger/components/internal/redisconn"
 )
@@ -97,16 +95,4 @@ func Info(t testing.TB, c *redisconn.Client, name string) string {
 	}
 	t.Fatalf("INFO has no %s", name)
 	return ""
-}
-
-// Blocked waits until the server has a command that waits there, such as BLPOP.
-func Blocked(t *testing.T, c redis.UniversalClient) {
-	t.Helper()
-	componenttest.Eventually(t, 10*time.Second, func() error {
-		text, err := c.Info(t.Context(), "clients").Result()
-		if err == nil && strings.Contains(text, "blocked_clients:0\r") {
-			err = errors.New("no command waits")
-		}
-		return err
-	})
 }
