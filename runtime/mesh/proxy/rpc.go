@@ -9,6 +9,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/naming"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy"
 )
 
@@ -74,7 +75,7 @@ func rpcService(k *rpcproxy.Call, namespace string) (mesh.Service, bool) {
 		s.Namespace, s.Name = other.Namespace, other.Name
 	}
 	_, ok := checked(s.Namespace, s.Name)
-	return s, ok
+	return naming.Canonical(s), ok
 }
 
 // rpcError is what callers are told of an error.

@@ -64,7 +64,9 @@ func (o *RPCOutbound) route(k *rpcproxy.Call) (*rpcproxy.Upstream, error) {
 				pending.Wait(k.Later())
 				return nil, rpcproxy.ErrLater
 			}
-			return nil, rpcError(err)
+			e := rpcError(err)
+			e.Message += fmt.Sprintf(" (asked for: %s, version %q, group %q, %s)", c.Service.Name, c.Service.Version, c.Service.Group, c.Protocol)
+			return nil, e
 		}
 	}
 	to, err := c.plan.Next()

@@ -1,0 +1,105 @@
+package mesh
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/integration/harness"
+)
+
+// rpcPair is a stock client and a stock server, each of a language and a dialect of its protocol.
+type rpcPair struct {
+	protocol                 string // of the mesh
+	server, serverLanguage   string
+	client, clientLanguage   string
+	hasTimeouts, hasErrors   bool
+	noRoute, refused, thrown string // in the errors' texts
+}
+
+var rpcPairs = []rpcPair{
+	{protocol: "bolt", server: "bolt", serverLanguage: "node", client: "bolt", clientLanguage: "node", hasTimeouts: true, hasErrors: true},
+	{protocol: "bolt", server: "bolt", serverLanguage: "node", client: "bolt2crc", clientLanguage: "node", hasTimeouts: true, hasErrors: true},
+	{protocol: "dubbo", server: "dubbo", serverLanguage: "node", client: "dubbo", clientLanguage: "node", hasTimeouts: true, hasErrors: true},
+	{protocol: "dubbo", server: "dubbo", serverLanguage: "node", client: "dubbo-js", clientLanguage: "node"},
+}
+
+const patience = 5 * time.Second
+
+func TestStockPeersThroughSidecars(t *testing.T) {
+	dirs := map[string]string{}
+	for name, p := range programs {
+		dirs[name] = p.Prepare(t)
+	}
+	for _, c := range rpcPairs {
+		t.Run(c.clientLanguage+" "+c.client+" to "+c.serverLanguage+" "+c.server, func(t *testing.T) {
+			port := freePort(t)
+			server := startPeer(t, c.serverLanguage, dirs[c.serverLanguage], "server", c.server, strconv.Itoa(port))
+			s := startSidecars(t, c.protocol, port, "")
+			for _, way := range []struct{ name, to string }{
+				{"direct", fmt.Sprint("127.0.0.1:", port)}, {"inbound sidecar", s.provider.Inbound}, {"two sidecars", s.consumer.Outbound},
+			} {
+				t.Run(way.name, func(t *testing.T) { c.calls(t, startPeer(t, c.clientLanguage, dirs[c.clientLanguage], "client", c.client, way.to)) })
+			}
+			client := startPeer(t, c.clientLanguage, dirs[c.clientLanguage], "client", c.client, s.consumer.Outbound)
+			if a := client.call(t, "hello", "before", patience); !a.OK {
+				t.Fatal(a)
+			}
+			server.kill()
+			begun := time.Now()
+			a := client.call(t, "hello", "after", patience)
+			if a.OK || !strings.Contains(a.Error, "provider") && !strings.Contains(a.Error, "127.0.0.1:") {
+				t.Errorf("of a provider that was killed: %s", a)
+			}
+			t.Logf("of a provider that was killed, after %v: %s", time.Since(begun), a)
+			harness.Eventually(t, 20*time.Second, func() error { // the sidecar unpublishes what is gone
+				if a := client.call(t, "hello", "gone", patience); a.OK || !strings.Contains(a.Error, "no instance") {
+					return fmt.Errorf("of a provider that is gone: %s", a)
+				}
+				return nil
+			})
+			startPeer(t, c.serverLanguage, dirs[c.serverLanguage], "server", c.server, strconv.Itoa(port))
+			harness.Eventually(t, 20*time.Second, func() error {
+				if a := client.call(t, "hello", "again", patience); !a.OK {
+					return fmt.Errorf("of a provider that is back: %s", a)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+func (c rpcPair) calls(t *testing.T, client *process) {
+	for i := range 50 {
+		arg := strings.Repeat("w", 1+i)
+		if a := client.call(t, "hello", arg, patience); !a.OK || !strings.HasSuffix(a.Value, ":"+arg) {
+			t.Fatalf("hello: %s", a)
+		}
+	}
+	if a := client.call(t, "big", "200000", patience); len(a.Value) != 200_000 {
+		t.Errorf("big: %d bytes, %.100s", len(a.Value), a.Error)
+	}
+	if a := client.call(t, "fail", "boom", patience); a.OK || !strings.Contains(a.Error, "boom") {
+		t.Errorf("fail: %s", a)
+	}
+	slow := client.begin("slow", "300", patience)
+	if a := client.call(t, "hello", "meanwhile", patience); !a.OK {
+		t.Errorf("beside a slow call: %s", a)
+	}
+	if a := <-slow; !a.OK || a.Value != "slow" {
+		t.Errorf("slow: %s", a)
+	}
+	if !c.hasTimeouts {
+		return
+	}
+	begun := time.Now()
+	if a := client.call(t, "slow", "2000", 400*time.Millisecond); a.OK || a.Error == "" {
+		t.Errorf("too slow: %s", a)
+	} else if took := time.Since(begun); took > time.Second {
+		t.Errorf("too slow, after %v: %s", took, a)
+	} else {
+		t.Logf("too slow, after %v: %s", took, a)
+	}
+}
