@@ -23,6 +23,7 @@ type apiServer struct {
 	mesh      *proxy.Dispatch // that of the application's calls to others
 	rpc       rpcOutbound
 	control   *contract.Server // SOFARPC's registry; nil: there is none
+	http1     httpOutbound
 	invoker   *proxy.Invoker
 	outbounds []*proxy.Outbound
 }
@@ -47,8 +48,9 @@ func (s *sidecar) startAPI(context.Context) error {
 	}
 	a := &apiServer{invoker: invoker, outbounds: []*proxy.Outbound{calls, invocations}}
 	a.doors = &proxy.Dispatch{Logger: s.log, Hint: httpHint(s.sockets.http.Addr()), Protocols: []proxy.Protocol{a.grpc()}}
-	a.rpc = s.rpcOutbound(&bounded, self, policy)
-	a.mesh = &proxy.Dispatch{Logger: s.log, Hint: a.doors.Hint, Protocols: append([]proxy.Protocol{a.grpc()}, proxy.RPCProtocols(a.rpc.relay, rpcCodecs)...)}
+	a.rpc, a.http1 = s.rpcOutbound(&bounded, self, policy), s.httpOutbound(router, self, policy)
+	a.mesh = &proxy.Dispatch{Logger: s.log, MaxConns: maxConns,
+		Protocols: append([]proxy.Protocol{a.grpc(), proxy.HTTPProtocol(a.http1.relay)}, proxy.RPCProtocols(a.rpc.relay, rpcCodecs)...)}
 	a.Server, err = server.New(server.Options{Caller: s.app, Admin: s.sockets.admin.Addr().String(), Access: policy, Logger: s.log, Tracer: s.telemetry.Tracer,
 		MaxMessage: c.API.MaxMessageBytes, MaxInFlight: c.API.MaxInFlight,
 		Services: native.Deps{Caches: s.fronts.caches, Configs: s.fronts.configs, Secrets: s.fronts.secrets, States: s.fronts.states, PubSubs: s.fronts.pubsubs,
@@ -73,7 +75,7 @@ func (s *sidecar) startAPI(context.Context) error {
 	return nil
 }
 
-// grpc is all that is spoken on the sockets of the gRPC API and the outbound one.
+// grpc is all that is spoken on the sockets of the gRPC API, and a part of what is on the outbound one.
 func (a *apiServer) grpc() proxy.Protocol {
 	return proxy.Protocol{Name: "grpc", Match: proxy.Prefix(proxy.HTTP2), Serve: func(nc net.Conn, head []byte) {
 		a.ServeConn(grpcproxy.Prefixed(nc, head))
@@ -88,15 +90,18 @@ func httpHint(api net.Addr) string {
 
 // Shutdown is that of the server; connections that have said nothing yet end, too.
 func (a *apiServer) Shutdown(ctx context.Context) error {
-	rpc := make(chan error, 1)
-	go func() { rpc <- a.rpc.relay.Shutdown(ctx) }()
-	err := errors.Join(a.Server.Shutdown(ctx), <-rpc)
+	err := together(ctx, a.Server.Shutdown, a.rpc.relay.Shutdown, a.http1.relay.Shutdown)
 	if a.control != nil {
 		err = errors.Join(err, a.control.Shutdown(ctx))
 	}
 	a.doors.Close()
 	a.mesh.Close()
 	return err
+}
+
+// clients is how many connections the application has to the sidecar, those of the HTTP API aside.
+func (a *apiServer) clients() int {
+	return a.Relay().Stats().Downstream + a.rpc.relay.Stats().Downstream + a.http1.relay.Stats().Downstream
 }
 
 // outbound makes a side of the mesh that calls leave by; it sweeps unused connections until the sidecar ends.

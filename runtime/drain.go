@@ -96,6 +96,7 @@ func (s *sidecar) stopAccepting(ctx context.Context, next *successor) {
 		limit, cancel := context.WithDeadline(s.cut, s.drained())
 		defer cancel()
 		s.api.Leave()
+		s.api.http1.relay.Leave()
 		s.quietHTTP(limit)
 		s.leaving <- s.api.Shutdown(limit)
 	}()
@@ -133,11 +134,7 @@ func (s *sidecar) turnAway(ctx context.Context) error {
 	limit, cancel := context.WithDeadline(context.WithoutCancel(ctx), s.drained())
 	i.cancel = cancel
 	i.leaving = make(chan error, 1)
-	go func() {
-		rpc := make(chan error, 1)
-		go func() { rpc <- i.rpc.Shutdown(limit) }()
-		i.leaving <- errors.Join(i.server.Shutdown(limit), <-rpc)
-	}()
+	go func() { i.leaving <- together(limit, i.server.Shutdown, i.rpc.Shutdown, i.http1.Shutdown) }()
 	select {
 	case err := <-i.leaving:
 		i.leaving <- err
@@ -183,7 +180,7 @@ func (s *sidecar) linger(ctx context.Context) {
 	defer tick.Stop()
 	var seen int64
 	quiet := time.Now()
-	for told := false; !s.childEnded() && s.api.Relay().Stats().Downstream+s.api.rpc.relay.Stats().Downstream+s.http.open() > 0; {
+	for told := false; !s.childEnded() && s.api.clients()+s.http.open() > 0; {
 		if underWay, total := s.activity(); underWay > 0 || total != seen {
 			quiet, seen = time.Now(), total
 		}
@@ -212,8 +209,10 @@ func (s *sidecar) activity() (underWay, total int64) {
 		u, t := o.Activity()
 		underWay, total = underWay+u, total+t
 	}
-	u, t := s.api.rpc.out.Activity()
-	underWay, total = underWay+u, total+t
+	for _, more := range []func() (int64, int64){s.api.rpc.out.Activity, s.api.http1.out.Activity} {
+		u, t := more()
+		underWay, total = underWay+u, total+t
+	}
 	return underWay + s.api.UnderWay(), total + s.http.reads.Load()
 }
 
@@ -229,6 +228,7 @@ func (s *sidecar) stopInbound(ctx context.Context) (err error) {
 	}
 	i.server.Close()
 	i.rpc.Close()
+	i.http1.Close()
 	i.dispatch.Close()
 	i.app.Close()
 	return err
@@ -271,4 +271,15 @@ func (c *countedConn) Close() error {
 		c.l.n.Add(-1)
 	}
 	return c.Conn.Close()
+}
+
+// together does all at once, and waits for them.
+func together(ctx context.Context, all ...func(context.Context) error) error {
+	errs := make([]error, len(all))
+	var tasks sync.WaitGroup
+	for i, do := range all {
+		tasks.Go(func() { errs[i] = do(ctx) })
+	}
+	tasks.Wait()
+	return errors.Join(errs...)
 }

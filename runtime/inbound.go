@@ -13,6 +13,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/callback"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/httpproxy"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/proxy"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy"
 )
@@ -23,7 +24,8 @@ type inbound struct {
 	dispatch *proxy.Dispatch
 	app      *callback.App
 	gate     *mesh.Gate
-	rpc      *rpcproxy.Relay // calls of Bolt and Dubbo
+	rpc      *rpcproxy.Relay  // calls of Bolt and Dubbo
+	http1    *httpproxy.Relay // requests of HTTP/1.1
 
 	leaving chan error         // once turned away: how that ended
 	cancel  context.CancelFunc // cuts it off
@@ -33,8 +35,6 @@ const (
 	maxConns  = 50_000 // connections of other sidecars at once
 	maxEach   = 12_500 // of these from one address
 	localPath = "/outrigger.invocation.v1.Invocation/"
-
-	inboundHint = "It is for the calls of other sidecars: an application calls others through its own."
 )
 
 // peerResets is what a connection from another sidecar may reset in a second: it carries what many clients reset, each of which
@@ -52,6 +52,8 @@ func (s *sidecar) startInbound(context.Context) (err error) {
 	i.server.Relay.MaxResets = peerResets
 	in := &proxy.Inbound{Gate: i.gate, Monitor: monitor{s.telemetry}, App: s.app, Port: s.publisher.Port}
 	invocationv1.RegisterInvocationServer(i.server, &proxy.InvokeServer{Inbound: in, App: i.app})
+	i.http1 = &httpproxy.Relay{}
+	(&proxy.HTTPInbound{Inbound: in}).Bind(i.http1)
 	in.Bind(i.server.Relay, func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error, bool) {
 		if !strings.HasPrefix(h.Path(), localPath) {
 			return nil, nil, false
@@ -60,8 +62,9 @@ func (s *sidecar) startInbound(context.Context) (err error) {
 		return up, err, true
 	})
 	i.rpc = s.rpcInbound(i.gate)
-	i.dispatch = &proxy.Dispatch{Logger: s.log, MaxConns: maxConns, MaxEach: maxEach, Hint: inboundHint, Protocols: append([]proxy.Protocol{
+	i.dispatch = &proxy.Dispatch{Logger: s.log, MaxConns: maxConns, MaxEach: maxEach, Protocols: append([]proxy.Protocol{
 		{Name: "grpc", Match: proxy.Prefix(proxy.HTTP2), Serve: func(nc net.Conn, head []byte) { i.server.ServeConn(grpcproxy.Prefixed(nc, head)) }},
+		proxy.HTTPProtocol(i.http1),
 	}, proxy.RPCProtocols(i.rpc, rpcCodecs)...)}
 	s.inbound = i
 	s.serve("inbound", func() error { return i.dispatch.Serve(s.sockets.inbound) })

@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"strconv"
+
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/proxy"
 	"github.com/outrigger-mesh/outrigger/runtime/telemetry"
 )
@@ -25,13 +27,26 @@ func (m monitor) End(r *proxy.Record) {
 	if r.Upstream == "" {
 		service, attempts = "", 0 // it led nowhere: its name may be made up, and asking for a way was no attempt
 	}
-	m.t.Metrics.Mesh(r.Direction, r.Protocol, service, r.Service.Version).Observe(r.Code, r.Duration)
+	code := ownStatus(r)
+	m.t.Metrics.Mesh(r.Direction, r.Protocol, service, r.Service.Version).Observe(code, r.Duration)
 	if m.t.Access != nil {
 		m.t.Access.Write(&telemetry.Entry{Time: r.Start, Direction: r.Direction, Protocol: r.Protocol, Service: r.Service.String(),
-			Method: r.Method, Source: r.Source, Rule: r.Rule, Upstream: r.Upstream, Attempts: attempts, Flag: r.Flag, Code: r.Code,
+			Method: r.Method, Source: r.Source, Rule: r.Rule, Upstream: r.Upstream, Attempts: attempts, Flag: r.Flag, Code: code,
 			Duration: r.Duration, BytesIn: r.Sent, BytesOut: r.Received})
 	}
 	if span, ok := r.Span.(telemetry.Span); ok {
-		span.End(telemetry.Result{End: r.Start.Add(r.Duration), Code: r.Code, Upstream: r.Upstream, Attempts: attempts, Flag: r.Flag})
+		span.End(telemetry.Result{End: r.Start.Add(r.Duration), Code: code, Upstream: r.Upstream, Attempts: attempts, Flag: r.Flag})
 	}
+}
+
+// ownStatus is the one that a record shows: the protocol's own of HTTP, whose statuses everybody knows.
+func ownStatus(r *proxy.Record) int {
+	if r.Protocol != "http" {
+		return r.Code
+	}
+	status, err := strconv.Atoi(r.Status)
+	if err != nil {
+		return -1
+	}
+	return status
 }

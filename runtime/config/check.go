@@ -145,6 +145,12 @@ func (k *check) mesh(c *Config) {
 	if m.Outbound.SelfCalls < 0 {
 		k.bad("mesh.outbound.self_calls", m.Outbound.SelfCalls, "is negative")
 	}
+	for i, name := range m.Outbound.Watch {
+		namespace, service, both := strings.Cut(name, "/")
+		if name == "" || both && (service == "" || strings.Contains(service, "/") || !dnsLabel.MatchString(namespace)) {
+			k.bad(fmt.Sprintf("mesh.outbound.watch.%d", i), name, "is not the name of a service: write NAME or NAMESPACE/NAME")
+		}
+	}
 }
 
 func (k *check) tracing(t Trace) {

@@ -99,9 +99,11 @@ type Inbound struct {
 
 // Outbound is the port for the application's own calls in its own protocol.
 type Outbound struct {
-	Address   string        `yaml:"address" doc:"where the application sends calls in its own protocol; port 0 picks one"`
-	Timeout   time.Duration `yaml:"timeout" doc:"of Invoke, when the caller sets no deadline; 0: none"`
-	SelfCalls int           `yaml:"self_calls" doc:"calls of the application to itself that are under way at once; more are taken for a loop; 0: no limit"`
+	Address     string        `yaml:"address" doc:"where the application sends calls in its own protocol; port 0 picks one"`
+	Timeout     time.Duration `yaml:"timeout" doc:"of Invoke, when the caller sets no deadline; 0: none"`
+	SelfCalls   int           `yaml:"self_calls" doc:"calls of the application to itself that are under way at once; more are taken for a loop; 0: no limit"`
+	Watch       []string      `yaml:"watch" doc:"services, NAME or NAMESPACE/NAME, of which the application names instances' addresses: the sidecar knows them from the beginning"`
+	Passthrough bool          `yaml:"passthrough" doc:"as an HTTP proxy, forward also to addresses that are no service's, CONNECT included"`
 }
 
 // Telemetry says what is told about the sidecar's work, and where.
@@ -160,7 +162,7 @@ func Defaults() Config {
 		Admin: Admin{Address: "127.0.0.1:7072"},
 		Mesh: Mesh{
 			Inbound:  Inbound{Address: "127.0.0.1:7080", Concurrency: 1024},
-			Outbound: Outbound{Address: "127.0.0.1:7090", Timeout: 30 * time.Second, SelfCalls: 64},
+			Outbound: Outbound{Address: "127.0.0.1:7090", Timeout: 30 * time.Second, SelfCalls: 64, Watch: []string{}},
 			MaxHops:  16,
 			Naming:   Naming{Bolt: "sofa", Dubbo: "dubbo", HTTP: "springcloud"},
 		},

@@ -87,7 +87,7 @@ type plan struct {
 func (p *plan) Rule() string           { return "default" }
 func (p *plan) Timeout() time.Duration { return p.timeout }
 
-func (p *plan) PerTry() time.Duration  { return 0 }
+func (p *plan) PerTry() time.Duration { return 0 }
 
 // maxAttempts is how often a request is begun, the first time included.
 const maxAttempts = 3

@@ -16,7 +16,7 @@ func (c *conn) answer(uc *upConn, pumping bool) (keep bool, f *Failure) {
 		return false, f
 	}
 	if c.r.Again != nil && (res.status >= 500 || res.status == 429) && !pumping {
-		f := &Failure{Flag: FlagStatus, Sent: true, Status: res.status}
+		f := &Failure{Flag: FlagStatus, Sent: true, Status: res.status, Response: res}
 		if c.again(f) {
 			f.again = true
 			return false, f
@@ -57,7 +57,7 @@ func (c *conn) answer(uc *upConn, pumping bool) (keep bool, f *Failure) {
 	*c.scratch = out[:0]
 	if werr != nil {
 		f := c.failed(werr, true)
-		if f.begun = true; f.Flag != FlagTimeout {
+		if f.Begun = true; f.Flag != FlagTimeout {
 			f.Err = errGone
 		}
 		return false, f
@@ -67,7 +67,7 @@ func (c *conn) answer(uc *upConn, pumping bool) (keep bool, f *Failure) {
 			c.tcp.SetLinger(0) // its end would look like the body's
 		}
 		f := c.failed(rerr, true)
-		f.begun = true
+		f.Begun = true
 		return false, f
 	}
 	return keep, nil

@@ -21,14 +21,14 @@ func (e *Error) Error() string { return strconv.Itoa(e.Status) + " " + e.Text }
 
 // Reasons of answers of the relay's own.
 const (
-	ReasonMalformed = "REQUEST_MALFORMED" // the request breaks the rules of HTTP/1.1, or would be understood in two ways
-	ReasonTooLarge  = "HEAD_TOO_LARGE"    // the request's head is larger than the relay takes
+	ReasonMalformed = "MALFORMED_REQUEST" // the request breaks the rules of HTTP/1.1, or would be understood in two ways
+	ReasonTooLarge  = "HEADERS_TOO_LARGE" // the request's head is larger than the relay takes
 	ReasonSlow      = "REQUEST_TOO_SLOW"  // the client has not sent its request in time
 	ReasonConnect   = "CONNECT_FAILED"    // no connection to the instance could be made
-	ReasonBroken    = "CONNECTION_BROKEN" // the instance ended the connection before its answer was complete
-	ReasonAnswer    = "ANSWER_MALFORMED"  // the instance answered what is no HTTP
+	ReasonLost      = "CONNECTION_LOST"   // the instance ended the connection before its answer was complete
+	ReasonAnswer    = "MALFORMED"         // the instance answered what is no HTTP/1.1
 	ReasonTimeout   = "TIMEOUT"           // the time for the answer is over
-	ReasonBusy      = "INSTANCE_BUSY"     // all connections to the instance that there may be are in use
+	ReasonBusy      = "OVERLOADED"        // all connections to the instance that there may be are in use
 	ReasonInternal  = "INTERNAL"
 )
 

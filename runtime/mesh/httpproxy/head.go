@@ -105,9 +105,14 @@ func (h *Head) Get(name string) []byte {
 // Set replaces all fields of that name. Fields of framing and of the connection cannot be set.
 func (h *Head) Set(name, value string) {
 	h.Del(name)
-	n, v := []byte(name), []byte(value)
-	if k, odd := kindOf(n); k == kindPlain && !odd && len(n) > 0 && all(n, isToken) && all(v, isText) {
-		h.Fields = append(h.Fields, Field{Name: n, Value: v})
+	h.Add([]byte(name), []byte(value))
+}
+
+// Add adds a field to those there are. The slices are kept until the request has ended. Like Set, it adds nothing that would be
+// malformed.
+func (h *Head) Add(name, value []byte) {
+	if k, odd := kindOf(name); k == kindPlain && !odd && len(name) > 0 && all(name, isToken) && all(value, isText) {
+		h.Fields = append(h.Fields, Field{Name: name, Value: value})
 	}
 }
 

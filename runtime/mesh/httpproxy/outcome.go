@@ -43,9 +43,12 @@ type Failure struct {
 	// Sent tells whether the instance's application may have seen any of the request.
 	Sent   bool
 	Status int // of FlagStatus
-	Err    error
+	// Response is the head of the answer with that status.
+	Response *Head
+	Err      error
 
-	begun bool // the client has got some of the answer
+	Begun bool // the client has got some of the answer
+
 	again bool // Again has been asked, and has said yes
 }
 
@@ -82,7 +85,7 @@ func (c *conn) late() error {
 
 // answer is what the client is told of a failure.
 func (f *Failure) answer(up *Upstream) *Error {
-	e := &Error{Status: http.StatusBadGateway, Reason: ReasonBroken, Metadata: map[string]string{"instance": up.Name}}
+	e := &Error{Status: http.StatusBadGateway, Reason: ReasonLost, Metadata: map[string]string{"instance": up.Name}}
 	switch f.Flag {
 	case FlagConnectFailed:
 		e.Status, e.Reason = http.StatusServiceUnavailable, ReasonConnect

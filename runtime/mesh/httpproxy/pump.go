@@ -54,7 +54,7 @@ func (c *conn) endPump(uc *upConn, keep bool, f *Failure) (bool, *Failure) {
 		return keep, nil
 	}
 	if f != nil {
-		cause.begun = f.begun
+		cause.Begun = f.Begun
 		return false, cause
 	}
 	// The answer is complete, the request is not.

@@ -221,15 +221,15 @@ func (r *Relay) Close() {
 
 // Stats are figures of a relay.
 type Stats struct {
-	Downstream, Upstream int64 // open connections
-	Requests             int64 // under way
+	Downstream, Upstream int // open connections
+	Requests             int // under way
 }
 
 // Stats are gathered when they are asked for.
 func (r *Relay) Stats() (s Stats) {
 	r.init()
 	r.mu.Lock()
-	s.Downstream = int64(len(r.conns))
+	s.Downstream = len(r.conns)
 	for c := range r.conns {
 		if !c.idle.Load() {
 			s.Requests++
@@ -239,7 +239,7 @@ func (r *Relay) Stats() (s Stats) {
 	r.mu.Unlock()
 	for _, u := range ups {
 		u.mu.Lock()
-		s.Upstream += int64(u.open)
+		s.Upstream += u.open
 		u.mu.Unlock()
 	}
 	return s

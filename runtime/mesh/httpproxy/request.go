@@ -30,7 +30,7 @@ func (c *conn) relay() (keep bool) {
 			c.o.ByClient, c.o.Flag = true, ""
 			return false
 		case errors.As(f.Err, &own):
-			if f.begun {
+			if f.Begun {
 				return false
 			}
 			return c.local(own, f.Flag)
@@ -39,7 +39,7 @@ func (c *conn) relay() (keep bool) {
 			c.r.Attempted(h, up, f)
 		}
 		switch {
-		case f.begun:
+		case f.Begun:
 			return false
 		case !f.again && !c.again(f):
 			return c.local(f.answer(up), f.Flag)
@@ -174,7 +174,7 @@ func (c *conn) attempt(uc *upConn, start int) (keep bool, f *Failure) {
 		keep, f = c.endPump(uc, keep, f)
 	}
 	if !c.unwatch() {
-		return false, &Failure{Flag: FlagClosed, Sent: true, Err: errGone, begun: c.o.Status != 0}
+		return false, &Failure{Flag: FlagClosed, Sent: true, Err: errGone, Begun: c.o.Status != 0}
 	}
 	if f == nil && c.o.Status != 101 {
 		c.keepUp(uc)

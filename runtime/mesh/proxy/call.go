@@ -38,6 +38,7 @@ type Record struct {
 	Attempts    int
 	Flag        string // "" or why it failed
 	Code        int    // a gRPC status code
+	Status      string // the protocol's own, if that is another; "": it ended without one
 	Sent        int64  // bytes to the upstream
 	Received    int64
 	Start       time.Time

@@ -182,7 +182,7 @@ func (d *Dispatch) match(head []byte) (p *Protocol, more bool) {
 			more = true
 		}
 	}
-	return nil, more || http1(head) == More || hello(head) == More
+	return nil, more || HTTP1(head) == More || hello(head) == More
 }
 
 func (d *Dispatch) warn(what string, args ...any) { d.log(slog.LevelWarn, what, args...) }

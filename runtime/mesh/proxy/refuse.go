@@ -8,14 +8,6 @@ import (
 	"time"
 )
 
-// http1 matches the begin of a request of HTTP/1.1.
-func http1(head []byte) (v Verdict) {
-	for _, method := range [...]string{"GET ", "POST ", "PUT ", "HEAD ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT "} {
-		v = max(v, Prefix(method)(head))
-	}
-	return v
-}
-
 // hello matches that of TLS: a handshake record of version 3.x (RFC 8446 section 5.1).
 func hello(head []byte) Verdict { return Prefix("\x16\x03")(head) }
 
@@ -28,7 +20,7 @@ func (d *Dispatch) refuse(nc net.Conn, head []byte) {
 	switch {
 	case len(head) == 0:
 		return // a probe that connects and goes
-	case http1(head) == Yes:
+	case HTTP1(head) == Yes:
 		text := "This port speaks gRPC (HTTP/2 without an upgrade). " + d.Hint + "\n"
 		answer = fmt.Sprintf("HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n"+
 			"%s: sidecar\r\n\r\n%s", len(text), HeaderOrigin, text)
