@@ -10,6 +10,7 @@ import (
 	_ "github.com/outrigger-mesh/outrigger/components/lock/postgres"
 	_ "github.com/outrigger-mesh/outrigger/components/lock/redis"
 	_ "github.com/outrigger-mesh/outrigger/components/pubsub/kafka"
+	_ "github.com/outrigger-mesh/outrigger/components/pubsub/nats"
 	_ "github.com/outrigger-mesh/outrigger/components/pubsub/rabbitmq"
 	_ "github.com/outrigger-mesh/outrigger/components/pubsub/redis"
 	_ "github.com/outrigger-mesh/outrigger/components/registry/etcd"

@@ -133,6 +133,26 @@ func (e *events) finish() (acked, repeated int) {
 	return len(e.acked), repeated
 }
 
+// eventFaults has faults happen under a load that two sidecars publish and handle: what was acknowledged is delivered, in the order of its key.
+func eventFaults(t *testing.T, name string, one, two *harness.Sidecar, faults ...fault) {
+	t.Helper()
+	e := newEvents(t, "load")
+	e.subscribe(one)
+	e.subscribe(two)
+	e.publish(one, 4)
+	e.publish(two, 4)
+	e.more(300)
+	before := running(t, one, two)
+	for _, f := range faults {
+		said := e.during(func() { check(t, f.make()) })
+		whole := time.Now()
+		e.more(300)
+		fmt.Printf("%s %s: %s | 300 more were handled %.1f s later\n", name, f.name, said(), time.Since(whole).Seconds())
+	}
+	acked, repeated := e.finish()
+	fmt.Printf("%s: acked %d lost 0 | repeated %d | goroutines %+d\n", name, acked, repeated, settled(t, before, one, two))
+}
+
 // consumer is a stream that is spoken by hand.
 type consumer struct {
 	t      *testing.T

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/integration/harness"
+	"github.com/outrigger-mesh/outrigger/integration/servers"
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
 )
 
@@ -173,6 +174,28 @@ func (l *load) during(fault func()) (said func() string) {
 		return fmt.Sprintf("during: %d calls, p99 %d ms, most %d ms, %s | recovered %.1f s", len(l.took), l.took[len(l.took)*99/100].Milliseconds(),
 			l.took[len(l.took)-1].Milliseconds(), failed, l.whole.Seconds())
 	}
+}
+
+// fault is something that happens to a server, which is whole again then.
+type fault struct {
+	name string
+	make func() error
+}
+
+func restart(t *testing.T, n *servers.Node) fault {
+	return fault{"restart", func() error { return errors.Join(n.Stop(), n.Start(t.Context())) }}
+}
+
+func kill(t *testing.T, n *servers.Node) fault {
+	return fault{"kill -9", func() error { return errors.Join(n.Kill(), n.Start(t.Context())) }}
+}
+
+func freeze(n *servers.Node) fault {
+	return fault{fmt.Sprintf("frozen %s", frozen), func() error {
+		err := n.Freeze()
+		time.Sleep(frozen)
+		return errors.Join(err, n.Thaw())
+	}}
 }
 
 var goroutines = regexp.MustCompile(`(?m)^go_goroutines (\d+)`)

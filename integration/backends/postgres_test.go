@@ -78,29 +78,15 @@ func TestPostgresFaults(t *testing.T) {
 	})
 	before := running(t, pair...)
 	node := s.Nodes[0]
-	for _, fault := range []struct {
-		name        string
-		lose, bring func() error
-	}{
-		{"restart", node.Stop, func() error { return node.Start(t.Context()) }},
-		{"kill -9", node.Kill, func() error { return node.Start(t.Context()) }},
-		{fmt.Sprintf("frozen %s", frozen), func() error {
-			err := node.Freeze()
-			time.Sleep(frozen)
-			return err
-		}, node.Thaw},
-	} {
-		told := l.during(func() {
-			check(t, fault.lose())
-			check(t, fault.bring())
-		})()
+	for _, f := range []fault{restart(t, node), kill(t, node), freeze(node)} {
+		told := l.during(func() { check(t, f.make()) })()
 		lost := writes.lost(t, func(key string) (string, error) {
 			item, err := pair[0].Client().State("").Get(t.Context(), key)
 			return string(item.Value), err
 		})
 		more := settled(t, before, pair...)
 		l.mu.Lock()
-		fmt.Printf("postgres %s: acked %d lost %d | %s | goroutines %+d\n", fault.name, l.acked, lost, told, more)
+		fmt.Printf("postgres %s: acked %d lost %d | %s | goroutines %+d\n", f.name, l.acked, lost, told, more)
 		l.mu.Unlock()
 	}
 	l.end()

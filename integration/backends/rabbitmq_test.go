@@ -42,38 +42,11 @@ func TestRabbit(t *testing.T) {
 	t.Run("faults", func(t *testing.T) { rabbitFaults(t, s) })
 }
 
-// rabbitFaults: the node is restarted, killed and frozen under load: what was acknowledged is delivered, in the order of its key.
+// rabbitFaults: the node is restarted, killed and frozen.
 func rabbitFaults(t *testing.T, s *servers.Server) {
 	one, two := rabbitSidecars(t, s)
-	e := newEvents(t, "load")
-	e.subscribe(one)
-	e.subscribe(two)
-	e.publish(one, 4)
-	e.publish(two, 4)
-	e.more(300)
-	before := running(t, one, two)
 	node := s.Node("rabbitmq")
-	for _, fault := range []struct {
-		name        string
-		lose, bring func() error
-	}{
-		{"restart", node.Stop, func() error { return node.Start(t.Context()) }},
-		{"kill -9", node.Kill, func() error { return node.Start(t.Context()) }},
-		{fmt.Sprintf("frozen %s", frozen), func() error {
-			err := node.Freeze()
-			time.Sleep(frozen)
-			return err
-		}, node.Thaw},
-	} {
-		said := e.during(func() {
-			check(t, fault.lose())
-			check(t, fault.bring())
-		})
-		e.more(300)
-		fmt.Printf("rabbitmq %s: %s\n", fault.name, said())
-	}
-	acked, repeated := e.finish()
-	fmt.Printf("rabbitmq: acked %d lost 0 | repeated %d | goroutines %+d\n", acked, repeated, settled(t, before, one, two))
+	eventFaults(t, "rabbitmq", one, two, restart(t, node), kill(t, node), freeze(node))
 }
 
 // rabbitRefuses: whoever may not use the server is told so, and the secret is nowhere.

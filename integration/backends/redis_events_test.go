@@ -18,33 +18,13 @@ func redisEvents(t *testing.T, options string) (one, two *harness.Sidecar) {
 	return harness.Start(t, harness.Options{App: "one", Config: config}), harness.Start(t, harness.Options{App: "two", Config: config})
 }
 
-// A Redis with streams is killed and frozen, and fails over: what was acknowledged is delivered, in the order of its key.
+// A Redis with streams is killed and frozen.
 func TestRedisEvents(t *testing.T) {
 	t.Parallel()
 	single := servers.Run(t, "redis")
 	node := single.Nodes[0]
 	one, two := redisEvents(t, redisSingle(single))
-	e := newEvents(t, "load")
-	e.subscribe(one)
-	e.subscribe(two)
-	e.publish(one, 4)
-	e.publish(two, 4)
-	e.more(500)
-	before := running(t, one, two)
-	for _, f := range []struct {
-		name        string
-		lose, bring func() error
-	}{{"kill -9", node.Kill, func() error { return node.Start(t.Context()) }}, {"frozen", node.Freeze, node.Thaw}} {
-		said := e.during(func() {
-			check(t, f.lose())
-			time.Sleep(frozen)
-			check(t, f.bring())
-		})
-		e.more(500)
-		fmt.Printf("redis streams %s %s: %s\n", f.name, frozen, said())
-	}
-	acked, repeated := e.finish()
-	fmt.Printf("redis streams: acked %d lost 0 | repeated %d | goroutines %+d\n", acked, repeated, settled(t, before, one, two))
+	eventFaults(t, "redis streams", one, two, kill(t, node), freeze(node))
 }
 
 func TestRedisEventsFailOver(t *testing.T) {

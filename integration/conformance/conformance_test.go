@@ -29,7 +29,7 @@ var backEnds = map[string][]string{
 	"postgres":  {"postgres"},
 	"kafka":     {"kafka", "kafka-cluster"},
 	"nacos":     {"nacos"},
-	"nats":      {"nats"},
+	"nats":      {"nats", "nats-cluster"},
 	"rabbitmq":  {"rabbitmq"},
 	"zookeeper": {"zookeeper"},
 }

@@ -10,7 +10,12 @@ import (
 	"time"
 )
 
-var nats = Kind{Name: "nats", About: "one NATS with JetStream, with users; the limited one may publish and subscribe app.> and no more", install: installNATS, start: startNATS}
+var (
+	nats = Kind{Name: "nats", About: "one NATS with JetStream, with users and TLS for who wants it; the limited one may publish and subscribe app.> and no more", install: installNATS,
+		start: func(ctx context.Context, s *Server) error { return startNATS(ctx, s, 1) }}
+	natsCluster = Kind{Name: "nats-cluster", About: "three NATS with JetStream, users and TLS as nats", install: installNATS,
+		start: func(ctx context.Context, s *Server) error { return startNATS(ctx, s, 3) }}
+)
 
 func natsBinary(ctx context.Context) (string, error) {
 	return goBinary(ctx, "nats", "github.com/nats-io/nats-server/v2", "")
@@ -18,43 +23,66 @@ func natsBinary(ctx context.Context) (string, error) {
 
 func installNATS(ctx context.Context) error { _, err := natsBinary(ctx); return err }
 
-func startNATS(ctx context.Context, s *Server) error {
+func startNATS(ctx context.Context, s *Server, servers int) error {
 	binary, err := natsBinary(ctx)
 	if err != nil {
 		return err
 	}
-	at, err := freePorts(2)
+	at, err := freePorts(3 * servers)
 	if err != nil {
 		return err
 	}
-	n, err := s.node("nats", at[0], program{product: "nats", limit: 20 * time.Second})
+	certs, err := s.certificates()
 	if err != nil {
 		return err
 	}
-	n.Ports["monitor"] = at[1]
 	s.users()
-	config, err := s.file("nats.conf", fmt.Sprintf(`
-listen: "127.0.0.1:%d"
-http: "127.0.0.1:%d"
+	clients, monitors, peers, routes := at[:servers], at[servers:2*servers], at[2*servers:], []string{}
+	for _, port := range peers {
+		routes = append(routes, "nats://"+local(port))
+	}
+	all := []*Node{}
+	for i := range servers {
+		name := "nats"
+		cluster := ""
+		if servers > 1 {
+			name = fmt.Sprintf("nats-%d", i+1)
+			cluster = fmt.Sprintf("cluster { name: outrigger, listen: %q, routes: [%s] }", local(peers[i]), strings.Join(routes, ", "))
+		}
+		n, err := s.node(name, clients[i], program{product: "nats", limit: 20 * time.Second})
+		if err != nil {
+			return err
+		}
+		n.Ports["monitor"] = monitors[i]
+		config, err := s.file(name+".conf", fmt.Sprintf(`
+server_name: %s
+listen: %q
+http: %q
+max_payload: 8MB
 jetstream { store_dir: %q, sync_interval: always }
+tls { cert_file: %q, key_file: %q }
+allow_non_tls: true
 authorization { users: [
   { user: %q, password: %q }
   { user: %q, password: %q, permissions: { publish: "app.>", subscribe: ["app.>", "_INBOX.>"] } }
 ] }
 %s
-`, at[0], at[1], n.Dir, s.User, s.Password, s.Limited, s.LimitedPassword, strings.Join(s.settings, "\n")))
-	if err != nil {
-		return err
-	}
-	n.args = []string{binary, "-c", config}
-	n.ask = func(ctx context.Context) (string, int, error) {
-		if _, err := get(ctx, "http://"+local(at[1])+"/healthz"); err != nil {
-			return "", 0, err
+%s
+`, name, local(clients[i]), local(monitors[i]), n.Dir, certs.cert, certs.key, s.User, s.Password, s.Limited, s.LimitedPassword, cluster, strings.Join(s.settings, "\n")))
+		if err != nil {
+			return err
 		}
-		version, err := natsVersion(ctx, n.Addr)
-		return version, 0, err
+		n.args = []string{binary, "-c", config}
+		n.ask = func(ctx context.Context) (string, int, error) {
+			if _, err := get(ctx, "http://"+local(monitors[i])+"/healthz"); err != nil {
+				return "", 0, err
+			}
+			version, err := natsVersion(ctx, n.Addr)
+			return version, 0, err
+		}
+		all = append(all, n)
 	}
-	return s.boot(ctx, n)
+	return s.boot(ctx, all...)
 }
 
 // natsVersion is in the line with which the server greets whoever connects: INFO {...}.
@@ -75,4 +103,29 @@ func natsVersion(ctx context.Context, addr string) (string, error) {
 	info := struct{ Version string }{}
 	err = json.Unmarshal([]byte(text), &info)
 	return info.Version, err
+}
+
+// NATSLeader is the node that leads the stream whose name ends so.
+func (s *Server) NATSLeader(ctx context.Context, stream string) (*Node, error) {
+	for _, n := range s.Nodes {
+		var all struct {
+			Accounts []struct {
+				Streams []struct {
+					Name    string
+					Cluster struct{ Leader string }
+				} `json:"stream_detail"`
+			} `json:"account_details"`
+		}
+		if err := getJSON(ctx, "http://"+local(n.Ports["monitor"])+"/jsz?streams=true", &all); err != nil {
+			return nil, err
+		}
+		for _, a := range all.Accounts {
+			for _, one := range a.Streams {
+				if one.Cluster.Leader != "" && strings.HasSuffix(one.Name, stream) {
+					return s.Node(one.Cluster.Leader), nil
+				}
+			}
+		}
+	}
+	return nil, fmt.Errorf("%s: no stream whose name ends with %s has a leader", s.Name, stream)
 }

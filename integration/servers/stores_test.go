@@ -57,7 +57,7 @@ func see(t *testing.T, s store, key, want string) {
 
 var stores = map[string]func(*testing.T, *Server) store{
 	"redis": redisStore, "redis-tls": redisTLSStore, "redis-sentinel": sentinelStore, "redis-cluster": redisStore, "etcd": etcdStore, "etcd-cluster": etcdStore,
-	"postgres": postgresStore, "kafka": kafkaStore, "kafka-cluster": kafkaStore, "nacos": nacosStore, "nats": natsStore, "rabbitmq": rabbitStore,
+	"postgres": postgresStore, "kafka": kafkaStore, "kafka-cluster": kafkaStore, "nacos": nacosStore, "nats": natsStore, "nats-cluster": natsStore, "rabbitmq": rabbitStore,
 	"zookeeper": zookeeperStore, "dtm": dtmStore,
 }
 

@@ -125,3 +125,28 @@ func (b *Backoff) Wait(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
+
+// Within runs what takes no context. What comes after the context has ended is shut.
+func Within[T any](ctx context.Context, open func() (T, error), shut func(T) error) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := open()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.err == nil {
+				_ = shut(r.value)
+			}
+		}()
+		var none T
+		return none, ctx.Err()
+	}
+}

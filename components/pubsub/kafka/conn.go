@@ -85,7 +85,7 @@ func (o Options) dial(ctx context.Context) (*conn, error) {
 	if err := c.probe(ctx); err != nil {
 		return nil, c.failed(ctx, err)
 	}
-	if c.client, err = within(ctx, func() (sarama.Client, error) { return sarama.NewClient(o.Addresses, c.config()) }, sarama.Client.Close); err != nil {
+	if c.client, err = backend.Within(ctx, func() (sarama.Client, error) { return sarama.NewClient(o.Addresses, c.config()) }, sarama.Client.Close); err != nil {
 		return nil, c.failed(ctx, err)
 	}
 	if c.small, err = c.produce(ctx, smallBatch); err == nil {
@@ -128,31 +128,6 @@ func (c *conn) probe(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// within runs what takes no context. What comes after the context has ended is closed.
-func within[T any](ctx context.Context, open func() (T, error), shut func(T) error) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		v, err := open()
-		done <- result{v, err}
-	}()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
-		go func() {
-			if r := <-done; r.err == nil {
-				_ = shut(r.value)
-			}
-		}()
-		var none T
-		return none, ctx.Err()
-	}
-}
-
 func (c *conn) close() {
 	for _, p := range []*producer{c.small, c.big} {
 		if p != nil {
@@ -163,7 +138,7 @@ func (c *conn) close() {
 }
 
 func (c *conn) check(ctx context.Context) error {
-	_, err := within(ctx, func() (*sarama.Broker, error) { return c.client.RefreshController() }, func(*sarama.Broker) error { return nil })
+	_, err := backend.Within(ctx, func() (*sarama.Broker, error) { return c.client.RefreshController() }, func(*sarama.Broker) error { return nil })
 	return c.failed(ctx, err)
 }
 
@@ -205,7 +180,7 @@ func (c *conn) made(ctx context.Context, topic string, settings map[string]strin
 	if n > 0 {
 		return n, nil
 	}
-	n, err := within(ctx, func() (int32, error) { return c.look(topic, settings) }, func(int32) error { return nil })
+	n, err := backend.Within(ctx, func() (int32, error) { return c.look(topic, settings) }, func(int32) error { return nil })
 	if err != nil {
 		return 0, c.failed(ctx, err)
 	}

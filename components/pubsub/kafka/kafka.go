@@ -152,7 +152,7 @@ func (d *driver) Check(ctx context.Context) error { return d.conn.check(ctx) }
 
 // Close implements components.Closer.
 func (d *driver) Close(ctx context.Context) error {
-	_, err := within(ctx, func() (any, error) { d.tasks.Wait(); return nil, nil }, func(any) error { return nil })
+	_, err := backend.Within(ctx, func() (any, error) { d.tasks.Wait(); return nil, nil }, func(any) error { return nil })
 	d.release()
 	return err
 }

@@ -35,7 +35,7 @@ func (c *conn) produce(ctx context.Context, bytes int) (*producer, error) {
 	config.Producer.Return.Successes = true
 	config.Producer.Partitioner = newPartitioner
 	p := &producer{}
-	_, err := within(ctx, func() (_ any, err error) {
+	_, err := backend.Within(ctx, func() (_ any, err error) {
 		if p.client, err = sarama.NewClient(c.opts.Addresses, config); err != nil {
 			return nil, err
 		}

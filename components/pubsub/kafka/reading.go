@@ -88,7 +88,7 @@ func (r *reading) run(ctx context.Context) {
 // removed goes on with the first event that there is.
 func (r *reading) removed(ctx context.Context) error {
 	g := r.g
-	first, err := within(ctx, func() (int64, error) { return g.d.conn.client.GetOffset(g.topic, r.p.ID(), sarama.OffsetOldest) }, func(int64) error { return nil })
+	first, err := backend.Within(ctx, func() (int64, error) { return g.d.conn.client.GetOffset(g.topic, r.p.ID(), sarama.OffsetOldest) }, func(int64) error { return nil })
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (r *reading) removed(ctx context.Context) error {
 // consume reads until it cannot any more.
 func (r *reading) consume(ctx context.Context, wait *backend.Backoff) error {
 	g, next := r.g, r.p.Next()
-	from, err := within(ctx, func() (sarama.PartitionConsumer, error) { return g.consumer.ConsumePartition(g.topic, r.p.ID(), next) }, sarama.PartitionConsumer.Close)
+	from, err := backend.Within(ctx, func() (sarama.PartitionConsumer, error) { return g.consumer.ConsumePartition(g.topic, r.p.ID(), next) }, sarama.PartitionConsumer.Close)
 	if err != nil {
 		return err
 	}

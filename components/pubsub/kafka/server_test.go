@@ -161,82 +161,20 @@ func TestProgressThatIsTooLongIsKeptElsewhere(t *testing.T) {
 	}
 }
 
-// A stream that has no room leaves the partition to one that has, and keeps what it is handling.
-func TestAPartitionGoesWhereThereIsRoom(t *testing.T) {
-	o, c := options(t), newCaller()
-	o.Partitions = 1
-	p, q := sidecar(t, o), sidecar(t, o)
-	ctx, cancel := context.WithCancel(t.Context())
-	full, err := p.Subscribe(ctx, c, pubsub.SubscribeOptions{Topic: "t"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := full.Grant(1, 0); err != nil {
-		t.Fatal(err)
-	}
-	publish(t, p, c, "t", 1)
-	held := next(t, full, 1)[0]
-	var waiting sync.WaitGroup
-	waiting.Go(func() { _, _ = full.Next() }) // without credit
-	defer func() { cancel(); waiting.Wait(); full.Close() }()
-	s := stream(t, q, c, pubsub.SubscribeOptions{Topic: "t"})
-	defer s.Close()
-	publish(t, p, c, "t", 10)
-	next(t, s, 10)
-	if err := full.Ack(held.ID); err != nil {
-		t.Fatal(err)
+// parted opens sidecars on topics of so many partitions.
+func parted(partitions int) pubsubtest.Harness {
+	return func(t *testing.T) pubsubtest.Opener {
+		return func(t *testing.T, p pubsub.Policy) pubsub.Driver {
+			o := options(t)
+			o.Partitions, o.Delivery = partitions, p
+			return open(t, o)
+		}
 	}
 }
 
-// A stream of another sidecar that joins takes its share at once, and what is under way goes on where it is: it is not repeated, and
-// settled it stays settled.
-func TestSidecarsComeAndGoWithDeliveriesUnderWay(t *testing.T) {
-	o, c := options(t), newCaller()
-	o.Partitions = 6
-	p, q := sidecar(t, o), sidecar(t, o)
-	one := stream(t, p, c, pubsub.SubscribeOptions{Topic: "t"})
-	publish(t, p, c, "t", 300)
-	held := next(t, one, 300)
-	two := stream(t, q, c, pubsub.SubscribeOptions{Topic: "t"})
-	seen := map[string]bool{}
-	for _, d := range held {
-		seen[string(d.Event.Data)] = true
-	}
-	publish(t, p, c, "t2", 1) // another topic: nothing of this one
-	var more []pubsub.NewEvent
-	for i := range 600 {
-		more = append(more, pubsub.NewEvent{Topic: "t", Event: pubsub.Event{Data: fmt.Append(nil, "more", i)}})
-	}
-	if _, err := p.PublishMany(t.Context(), c, more); err != nil {
-		t.Fatal(err)
-	}
-	got := next(t, two, 100)
-	for _, d := range got {
-		if seen[string(d.Event.Data)] || d.Attempt != 1 {
-			t.Fatalf("%s, attempt %d, is under way elsewhere", d.Event.Data, d.Attempt)
-		}
-	}
-	for _, d := range held[:200] { // of partitions that the other has by now, too
-		if err := one.Ack(d.ID); err != nil {
-			t.Fatal(err)
-		}
-	}
-	one.Close()
-	two.Close()
-	again := stream(t, q, c, pubsub.SubscribeOptions{Topic: "t"})
-	defer again.Close()
-	acked := map[string]bool{}
-	for _, d := range held[:200] {
-		acked[string(d.Event.Data)] = true
-	}
-	came := map[string]bool{}
-	for _, d := range next(t, again, 700) {
-		if acked[string(d.Event.Data)] || came[string(d.Event.Data)] {
-			t.Fatalf("%s came again", d.Event.Data)
-		}
-		came[string(d.Event.Data)] = true
-	}
-}
+func TestAPartitionGoesWhereThereIsRoom(t *testing.T) { pubsubtest.Room(t, parted(1)) }
+
+func TestSidecarsComeAndGoWithDeliveriesUnderWay(t *testing.T) { pubsubtest.ComeAndGo(t, parted(6)) }
 
 // Who is refused is told why, soon, and the password is nowhere.
 func TestRefusals(t *testing.T) {

@@ -138,7 +138,7 @@ var events = []test{
 			outcome(t, results[i].Err, want)
 		}
 		s := p.join(earliest("t"))
-		s.want("before", "a", "d", "e")
+		s.ack(s.wantAll("before", "a", "d", "e")...)
 		s.nothing()
 	}},
 }
