@@ -13,6 +13,7 @@ var (
 	ErrNotFound        = errors.New("not found")
 	ErrExists          = errors.New("exists already")
 	ErrConflict        = errors.New("version mismatch")
+	ErrAborted         = errors.New("rolled back")
 	ErrInvalid         = errors.New("invalid argument")
 	ErrPrecondition    = errors.New("precondition failed")
 	ErrUnsupported     = errors.New("not supported")

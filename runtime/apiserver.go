@@ -54,7 +54,7 @@ func (s *sidecar) startAPI(context.Context) error {
 	a.Server, err = server.New(server.Options{Caller: s.app, Admin: s.sockets.admin.Addr().String(), Access: policy, Logger: s.log, Tracer: s.telemetry.Tracer,
 		MaxMessage: c.API.MaxMessageBytes, MaxInFlight: c.API.MaxInFlight,
 		Services: native.Deps{Caches: s.fronts.caches, Configs: s.fronts.configs, Secrets: s.fronts.secrets, States: s.fronts.states, PubSubs: s.fronts.pubsubs,
-			Locks: s.fronts.locks, Sequences: s.fronts.sequences, Schedules: s.fronts.schedules,
+			Locks: s.fronts.locks, Sequences: s.fronts.sequences, Schedules: s.fronts.schedules, Transactions: s.fronts.transactions,
 			Invoker: invoker, Draining: s.draining,
 			Naming: &naming{publisher: s.publisher, directory: s.directory, outbound: s.sockets.outbound.Addr().String()}}})
 	if err != nil {
@@ -62,6 +62,7 @@ func (s *sidecar) startAPI(context.Context) error {
 	}
 	calls.Bind(a.Relay(), a.Route)
 	s.api = a
+	s.branches.begin(invoker)
 	s.telemetry.Metrics.Register(relayStats{map[string]*grpcproxy.Relay{"api": a.Relay(), "inbound": s.inbound.server.Relay}})
 	s.serve("outbound", func() error { return a.mesh.Serve(s.sockets.outbound) })
 	for name, ln := range map[string]net.Listener{"grpc": s.sockets.grpc, "unix": s.sockets.unix} {

@@ -158,10 +158,12 @@ func (s *sidecar) stopChild(ctx context.Context) error {
 // stopAPI ends the application's side when it has gone, or after as long as draining may take.
 func (s *sidecar) stopAPI(ctx context.Context) error {
 	if s.leaving != nil {
+		s.branches.stop()
 		return s.cutOff("calls of the application", errors.Join(<-s.leaving, s.api.invoker.Close(ctx)))
 	}
 	s.linger(ctx)
 	s.closing.Store(true)
+	s.branches.stop()
 	for _, ln := range []net.Listener{s.sockets.grpc, s.sockets.unix, s.sockets.outbound, s.sockets.control, s.sockets.sofaOutbound} {
 		if ln != nil {
 			ln.Close()

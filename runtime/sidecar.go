@@ -24,6 +24,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/secret"
 	"github.com/outrigger-mesh/outrigger/components/sequence"
 	"github.com/outrigger-mesh/outrigger/components/state"
+	"github.com/outrigger-mesh/outrigger/components/transaction"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/config"
 	"github.com/outrigger-mesh/outrigger/runtime/host"
@@ -50,6 +51,7 @@ type sidecar struct {
 	publisher *publish.Publisher
 	inbound   *inbound
 	api       *apiServer
+	branches  *branches
 	http      *counted
 	admin     *admin.Server
 	reloads   *reloads
@@ -82,15 +84,16 @@ type sidecar struct {
 
 // fronts are the components by capability.
 type fronts struct {
-	caches     *host.Fronts[*cache.Cache]
-	configs    *host.Fronts[*conf.Config]
-	secrets    *host.Fronts[*secret.Secret]
-	states     *host.Fronts[*state.State]
-	pubsubs    *host.Fronts[*pubsub.PubSub]
-	locks      *host.Fronts[*lock.Lock]
-	schedules  *host.Fronts[*schedule.Schedule]
-	sequences  *host.Fronts[*sequence.Sequence]
-	registries *host.Fronts[*registry.Registry]
+	caches       *host.Fronts[*cache.Cache]
+	configs      *host.Fronts[*conf.Config]
+	secrets      *host.Fronts[*secret.Secret]
+	states       *host.Fronts[*state.State]
+	pubsubs      *host.Fronts[*pubsub.PubSub]
+	locks        *host.Fronts[*lock.Lock]
+	schedules    *host.Fronts[*schedule.Schedule]
+	sequences    *host.Fronts[*sequence.Sequence]
+	registries   *host.Fronts[*registry.Registry]
+	transactions *host.Fronts[*transaction.Transactions]
 }
 
 func (s *sidecar) config() *config.Config { return s.conf.Load() }
@@ -125,7 +128,8 @@ func (s *sidecar) assemble(ctx context.Context) (err error) {
 		return err
 	}
 	s.log = s.telemetry.Logger
-	s.host, s.fronts = newHost(s.telemetry, s.log, s.dataDir)
+	s.branches = newBranches(&s.fronts)
+	s.host, s.fronts = newHost(s.telemetry, s.log, s.dataDir, s.branches.options(s.app, s.log))
 	s.telemetry.ShowComponents(s.componentsUp)
 	s.admin = s.newAdmin()
 	close(s.assembled)
@@ -133,7 +137,7 @@ func (s *sidecar) assemble(ctx context.Context) (err error) {
 }
 
 // newHost is the table of capabilities.
-func newHost(t *telemetry.Telemetry, log *slog.Logger, dataDir string) (*host.Host, fronts) {
+func newHost(t *telemetry.Telemetry, log *slog.Logger, dataDir string, tx transaction.Options) (*host.Host, fronts) {
 	var f fronts
 	o := host.Options{Logger: log, DataDir: dataDir, Secret: func(ctx context.Context, component, key string) (string, error) {
 		front, err := f.secrets.Get(component)
@@ -158,6 +162,9 @@ func newHost(t *telemetry.Telemetry, log *slog.Logger, dataDir string) (*host.Ho
 	f.locks = host.Add(h, lock.Drivers, lock.New)
 	f.sequences = host.Add(h, sequence.Drivers, sequence.New)
 	f.schedules = host.Add(h, schedule.Drivers, func(c *components.Component[schedule.Driver]) *schedule.Schedule { return schedule.New(c, log) })
+	f.transactions = host.Add(h, transaction.Drivers, func(c *components.Component[transaction.Driver]) *transaction.Transactions {
+		return transaction.New(c, tx)
+	})
 	f.registries = host.Add(h, registry.Drivers, registry.New)
 	return h, f
 }
@@ -168,7 +175,7 @@ func Dial(ctx context.Context, c *config.Config) (map[components.ID]error, error
 	if err != nil {
 		return nil, err
 	}
-	h, _ := newHost(nil, slog.New(slog.DiscardHandler), dir)
+	h, _ := newHost(nil, slog.New(slog.DiscardHandler), dir, transaction.Options{})
 	return h.Dial(ctx, c), nil
 }
 

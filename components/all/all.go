@@ -15,4 +15,5 @@ import (
 	_ "github.com/outrigger-mesh/outrigger/components/secret/file"
 	_ "github.com/outrigger-mesh/outrigger/components/sequence/local"
 	_ "github.com/outrigger-mesh/outrigger/components/state/local"
+	_ "github.com/outrigger-mesh/outrigger/components/transaction/local"
 )

@@ -26,6 +26,7 @@ const (
 	ReasonKeyNotFound     components.Reason = "KEY_NOT_FOUND"
 	ReasonKeyExists       components.Reason = "KEY_EXISTS"
 	ReasonVersionMismatch components.Reason = "VERSION_MISMATCH"
+	ReasonRolledBack      components.Reason = "ROLLED_BACK"
 	ReasonInvalidArgument components.Reason = "INVALID_ARGUMENT"
 	ReasonPrecondition    components.Reason = "PRECONDITION_FAILED"
 	ReasonNotSupported    components.Reason = "NOT_SUPPORTED"
@@ -49,6 +50,7 @@ var kinds = []struct {
 	{components.ErrNotFound, codes.NotFound, ReasonKeyNotFound},
 	{components.ErrExists, codes.AlreadyExists, ReasonKeyExists},
 	{components.ErrConflict, codes.Aborted, ReasonVersionMismatch},
+	{components.ErrAborted, codes.Aborted, ReasonRolledBack},
 	{components.ErrInvalid, codes.InvalidArgument, ReasonInvalidArgument},
 	{components.ErrPrecondition, codes.FailedPrecondition, ReasonPrecondition},
 	{components.ErrUnsupported, codes.Unimplemented, ReasonNotSupported},

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/transaction"
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
 )
 
@@ -37,6 +38,12 @@ const (
 	// ReasonStreamingMethod is for a method that answers with more or less than one message.
 	ReasonStreamingMethod components.Reason = "STREAMING_METHOD"
 )
+
+// How an application says that a branch of a transaction cannot be done, where it has no google.rpc.ErrorInfo at hand: in a trailer of
+// a call that ends with ABORTED, or in a header of the status 409.
+const txReason = "tx-reason"
+
+func branchFailed(said string) bool { return said == string(transaction.ReasonBranchFailed) }
 
 // App is the application's server. Safe for concurrent use.
 type App struct {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
@@ -17,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/transaction"
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
 )
 
@@ -84,6 +87,11 @@ func (a *App) grpcFailure(ctx context.Context, err error, header, trailer metada
 	switch {
 	case len(header) > 0 && a.isTooLarge(st):
 		return a.tooLarge()
+	case st.Code() == codes.Aborted && slices.ContainsFunc(append(header.Get(txReason), trailer.Get(txReason)...), branchFailed):
+		if told, err := st.WithDetails(&errdetails.ErrorInfo{Reason: string(transaction.ReasonBranchFailed), Domain: "outrigger"}); err == nil {
+			return told.Err()
+		}
+		return st.Err()
 	case len(header)+len(trailer) > 0:
 		return st.Err()
 	case ctx.Err() == nil && st.Code() == codes.DeadlineExceeded: // its clock was a little faster

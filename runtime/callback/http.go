@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/transaction"
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
 )
 
@@ -105,7 +106,11 @@ const (
 func httpFailure(res *http.Response, body []byte) error {
 	text := strings.ToValidUTF8(string(body[:min(len(body), bodyShown)]), "\uFFFD")
 	plain := status.Newf(codeOf(res.StatusCode), "the application answered %s: %s", strings.ToValidUTF8(res.Status[:min(len(res.Status), statusShown)], "?"), text)
-	told, err := plain.WithDetails(&errdetails.ErrorInfo{Reason: string(ReasonAppHTTPStatus), Domain: "outrigger",
+	reason := ReasonAppHTTPStatus
+	if res.StatusCode == http.StatusConflict && branchFailed(res.Header.Get(txReason)) {
+		reason = transaction.ReasonBranchFailed
+	}
+	told, err := plain.WithDetails(&errdetails.ErrorInfo{Reason: string(reason), Domain: "outrigger",
 		Metadata: map[string]string{"http_status": strconv.Itoa(res.StatusCode), "hop": "app"}})
 	if err != nil {
 		return plain.Err()

@@ -134,9 +134,13 @@ type kindOf[D, F any] struct {
 	fronts  *Fronts[F]
 }
 
+// declare makes a component. A front that works in the background begins to.
 func (k *kindOf[D, F]) declare(id components.ID, limits components.Limits, observe components.Observer) slot {
 	c := components.NewComponent[D](id, limits, observe)
 	f := k.front(c)
+	if s, ok := any(f).(interface{ Start() }); ok {
+		s.Start()
+	}
 	k.fronts.change(func(all map[string]F) { all[id.Name] = f })
 	return slotOf[D]{c}
 }

@@ -49,7 +49,7 @@ type layer struct {
 
 // kinds are the errors that the other side tells apart, by names that stay.
 var kinds = map[string]error{
-	"not_found": components.ErrNotFound, "exists": components.ErrExists, "conflict": components.ErrConflict,
+	"not_found": components.ErrNotFound, "exists": components.ErrExists, "conflict": components.ErrConflict, "aborted": components.ErrAborted,
 	"invalid": components.ErrInvalid, "precondition": components.ErrPrecondition, "unsupported": components.ErrUnsupported,
 	"exhausted": components.ErrExhausted, "denied": components.ErrDenied, "unauthenticated": components.ErrUnauthenticated,
 	"unavailable": components.ErrUnavailable, "damaged": components.ErrDamaged,

@@ -10,6 +10,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
 	"github.com/outrigger-mesh/outrigger/components/schedule"
+	"github.com/outrigger-mesh/outrigger/components/transaction"
 	commonv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/common/v1"
 
 	"google.golang.org/grpc"
@@ -37,6 +38,27 @@ type share[D any] interface {
 	Drain()
 	Close()
 }
+
+// quiet is a share whose deliveries are settled without a word: what a stream cannot tell its driver comes again.
+type quiet[D any] struct{ unsaid[D] }
+
+type unsaid[D any] interface {
+	Next() ([]D, error)
+	Grant(messages, bytes int64) error
+	Ack(ids ...string)
+	Nack(id string, delay time.Duration)
+	Reject(id, reason string)
+	Extend(id string)
+	Return(ids ...string)
+	Drain()
+	Close()
+}
+
+func (q quiet[D]) Ack(ids ...string) error                   { q.unsaid.Ack(ids...); return nil }
+func (q quiet[D]) Nack(id string, delay time.Duration) error { q.unsaid.Nack(id, delay); return nil }
+func (q quiet[D]) Reject(id, reason string) error            { q.unsaid.Reject(id, reason); return nil }
+func (q quiet[D]) Return(ids ...string) error                { q.unsaid.Return(ids...); return nil }
+func (q quiet[D]) Extend(id string) error                    { q.unsaid.Extend(id); return nil }
 
 // request is what an application says on a stream that delivers: the message set that all of them have.
 type request[Q, S any] interface {
@@ -98,7 +120,7 @@ var errNoStart = fmt.Errorf("%w: the first message of a stream is its start", co
 func (d *deliveries[A, D]) tell(stream interface{ Send(*A) error }) error {
 	for {
 		some, err := d.share.Next()
-		if errors.Is(err, pubsub.ErrDraining) || errors.Is(err, schedule.ErrDraining) {
+		if errors.Is(err, pubsub.ErrDraining) || errors.Is(err, schedule.ErrDraining) || errors.Is(err, transaction.ErrDraining) {
 			err = stream.Send(d.draining)
 		}
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/secret"
 	"github.com/outrigger-mesh/outrigger/components/sequence"
 	"github.com/outrigger-mesh/outrigger/components/state"
+	"github.com/outrigger-mesh/outrigger/components/transaction"
 	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
 	configv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
@@ -25,6 +26,7 @@ import (
 	secretv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/secret/v1"
 	sequencev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/sequence/v1"
 	statev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/state/v1"
+	transactionv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/transaction/v1"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 
 	"google.golang.org/grpc"
@@ -32,16 +34,17 @@ import (
 
 // Deps are what the services call. A service without its field is not registered.
 type Deps struct {
-	Caches    api.Components[*cache.Cache]
-	Configs   api.Components[*config.Config]
-	Secrets   api.Components[*secret.Secret]
-	States    api.Components[*state.State]
-	Locks     api.Components[*lock.Lock]
-	Sequences api.Components[*sequence.Sequence]
-	PubSubs   api.Components[*pubsub.PubSub]
-	Schedules api.Components[*schedule.Schedule]
-	Naming    Naming
-	Invoker   Invoker
+	Caches       api.Components[*cache.Cache]
+	Configs      api.Components[*config.Config]
+	Secrets      api.Components[*secret.Secret]
+	States       api.Components[*state.State]
+	Locks        api.Components[*lock.Lock]
+	Sequences    api.Components[*sequence.Sequence]
+	PubSubs      api.Components[*pubsub.PubSub]
+	Schedules    api.Components[*schedule.Schedule]
+	Transactions api.Components[*transaction.Transactions]
+	Naming       Naming
+	Invoker      Invoker
 	// MaxMessage is how large an answer may be, in bytes: what would not fit in one is not taken. 0: any.
 	MaxMessage int
 	// Draining ends when the sidecar begins to drain: streams that deliver say so then, and deliver nothing new; what they have
@@ -69,6 +72,9 @@ func Register(s grpc.ServiceRegistrar, d Deps) {
 	if d.Schedules != nil {
 		schedulev1.RegisterScheduleServer(s, &scheduleServer{schedules: d.Schedules, draining: d.Draining})
 	}
+	if d.Transactions != nil {
+		transactionv1.RegisterTransactionServer(s, &transactionServer{transactions: d.Transactions, draining: d.Draining})
+	}
 	if d.Locks != nil {
 		lockv1.RegisterLockServer(s, &lockServer{locks: d.Locks, draining: d.Draining})
 	}
@@ -85,7 +91,13 @@ func Register(s grpc.ServiceRegistrar, d Deps) {
 
 // Patient tells of a method whether it may wait for long: for somebody to free a lock, or for another application to answer.
 func Patient(method string) bool {
-	return method == lockv1.Lock_Lock_FullMethodName || method == invocationv1.Invocation_Invoke_FullMethodName
+	switch method {
+	case lockv1.Lock_Lock_FullMethodName, invocationv1.Invocation_Invoke_FullMethodName, transactionv1.Transaction_RunSaga_FullMethodName,
+		transactionv1.Transaction_RegisterBranch_FullMethodName, transactionv1.Transaction_Commit_FullMethodName, transactionv1.Transaction_Abort_FullMethodName,
+		transactionv1.Transaction_SubmitMessage_FullMethodName:
+		return true
+	}
+	return false
 }
 
 func caller(ctx context.Context) (components.Caller, error) {

@@ -61,22 +61,33 @@ const idempotentAttempts = 3
 
 // Invoke calls a method of another application. See invocation.v1.
 func (i *Invoker) Invoke(ctx context.Context, caller components.Caller, in *invocationv1.InvokeRequest) (*invocationv1.InvokeResponse, error) {
+	out, origin, err := i.Call(ctx, caller, in)
+	if origin != "" {
+		if e := grpc.SetTrailer(ctx, metadata.Pairs(HeaderOrigin, origin)); e != nil {
+			return nil, e
+		}
+	}
+	return out, err
+}
+
+// Call is Invoke for who is no server: it answers also who has spoken, "" if that is not known.
+func (i *Invoker) Call(ctx context.Context, caller components.Caller, in *invocationv1.InvokeRequest) (_ *invocationv1.InvokeResponse, origin string, _ error) {
 	s, ok := ParseService(in.GetService(), caller.Namespace)
 	switch {
 	case !ok:
-		return nil, components.WithReason(fmt.Errorf("%w: service %q: write NAME or NAMESPACE/NAME", components.ErrInvalid, in.GetService()), mesh.ReasonNoService)
+		return nil, "", components.WithReason(fmt.Errorf("%w: service %q: write NAME or NAMESPACE/NAME", components.ErrInvalid, in.GetService()), mesh.ReasonNoService)
 	case in.GetMethod() == "":
-		return nil, fmt.Errorf("%w: method is empty", components.ErrInvalid)
+		return nil, "", fmt.Errorf("%w: method is empty", components.ErrInvalid)
 	}
 	if err := mesh.CheckMethod(in.GetMethod()); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	ctx = metadata.NewOutgoingContext(ctx, along(ctx, s))
 	for attempt := 1; ; attempt++ {
 		var trailer metadata.MD
 		out, err := i.client.Invoke(ctx, in, grpc.Trailer(&trailer))
 		if err == nil {
-			return out, grpc.SetTrailer(ctx, metadata.Pairs(HeaderOrigin, "app"))
+			return out, "app", nil
 		}
 		if in.GetIdempotent() && attempt < idempotentAttempts && status.Code(err) == codes.Unavailable && ctx.Err() == nil {
 			select {
@@ -85,12 +96,7 @@ func (i *Invoker) Invoke(ctx context.Context, caller components.Caller, in *invo
 			}
 			continue
 		}
-		if origin := trailer.Get(HeaderOrigin); len(origin) > 0 {
-			if e := grpc.SetTrailer(ctx, metadata.Pairs(HeaderOrigin, origin[0])); e != nil {
-				return nil, e
-			}
-		}
-		return nil, err
+		return nil, first(trailer, HeaderOrigin), err
 	}
 }
 

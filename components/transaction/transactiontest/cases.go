@@ -1,0 +1,343 @@
+package transactiontest
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/transaction"
+)
+
+func chain(s *suite) transaction.Content { return s.saga(step("1"), step("2", "1"), step("3", "2")) }
+
+func sagaOK(s *suite) {
+	g := s.gid()
+	if info := s.begin(g, chain(s)); info.State != transaction.Running {
+		s.Errorf("it begins %s", info.State)
+	}
+	info := s.ends(g, transaction.Committed)
+	s.want(g, "action 1", "action 2", "action 3")
+	if len(info.Branches) != 3 || !info.Branches[2].Done || info.Ended.IsZero() {
+		s.Errorf("%+v", info)
+	}
+}
+
+func sagaFails(s *suite) {
+	s.answers(func(c *transaction.Call) error {
+		if c.Branch == "2" && c.Op == transaction.OpAction {
+			return errNo
+		}
+		return nil
+	})
+	g := s.gid()
+	s.begin(g, chain(s))
+	if info := s.ends(g, transaction.Aborted); info.Failed != "2" || info.Reason == "" {
+		s.Errorf("branch %q has failed because of %q", info.Failed, info.Reason)
+	}
+	s.want(g, "action 1", "action 2", "compensation 2", "compensation 1")
+}
+
+// sagaConcurrent has both of a pair under way at once, and what comes after only then.
+func sagaConcurrent(s *suite) {
+	var both sync.WaitGroup
+	both.Add(2)
+	s.answers(func(c *transaction.Call) error {
+		if c.Branch != "3" {
+			both.Done()
+			both.Wait()
+		}
+		return nil
+	})
+	g := s.gid()
+	s.begin(g, s.saga(step("1"), step("2"), step("3", "1", "2")))
+	s.ends(g, transaction.Committed)
+	if said := s.said(g); len(said) != 3 || said[2] != "action 3" {
+		s.Errorf("%q", said)
+	}
+}
+
+// sagaUnknown calls again what did not answer, and what answered ABORTED without the reason.
+func sagaUnknown(s *suite) {
+	s.answers(func(c *transaction.Call) error {
+		switch c.Attempt {
+		case 1:
+			return errAway
+		case 2:
+			return fmt.Errorf("%w: no reason", components.ErrAborted)
+		}
+		return nil
+	})
+	g := s.gid()
+	s.begin(g, s.saga(step("1")))
+	s.ends(g, transaction.Committed)
+	s.want(g, "action 1", "action 1", "action 1")
+}
+
+func sagaTimeout(s *suite) {
+	s.answers(func(c *transaction.Call) error {
+		if c.Op == transaction.OpAction && c.Branch == "2" {
+			return errAway
+		}
+		return nil
+	})
+	g := s.gid()
+	begun := time.Now()
+	s.begin(g, chain(s))
+	s.ends(g, transaction.Aborted)
+	if took := time.Since(begun); took < s.Policy.Timeout {
+		s.Errorf("it was rolled back after %s, before its timeout", took)
+	}
+	said := s.said(g)
+	if n := len(said); n < 4 || said[n-2] != "compensation 2" || said[n-1] != "compensation 1" {
+		s.Errorf("%q", said)
+	}
+}
+
+// undo is called until it is OK, whatever it answers meanwhile.
+func undo(s *suite) {
+	s.answers(func(c *transaction.Call) error {
+		switch {
+		case c.Op == transaction.OpAction && c.Branch == "2":
+			return errNo
+		case c.Op == transaction.OpCompensation && c.Branch == "1" && c.Attempt == 1:
+			return errAway
+		case c.Op == transaction.OpCompensation && c.Branch == "1" && c.Attempt == 2:
+			return errNo
+		}
+		return nil
+	})
+	g := s.gid()
+	branches := chain(s).Branches
+	branches[1].Undo = transaction.Target{}
+	s.begin(g, s.saga(branches...))
+	s.ends(g, transaction.Aborted)
+	s.want(g, "action 1", "action 2", "compensation 1", "compensation 1", "compensation 1")
+}
+
+// call is whole.
+func call(s *suite) {
+	g := s.gid()
+	s.begin(g, s.saga(step("1")))
+	s.ends(g, transaction.Committed)
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	c, want := s.log.calls[0], target("do 1")
+	if t := c.Target; c.GID != app+g || c.Kind != transaction.Saga || c.Attempt != 1 || t.Service != want.Service || t.Method != want.Method ||
+		string(t.Data) != string(want.Data) || t.ContentType != want.ContentType || t.Metadata["k"] != "v" {
+		s.Errorf("%+v", c)
+	}
+}
+
+func same(s *suite) {
+	g := s.gid()
+	s.begin(g, chain(s))
+	s.begin(g, chain(s))
+	s.ends(g, transaction.Committed)
+	if info := s.begin(g, chain(s)); info.State != transaction.Committed {
+		s.Errorf("the same again is %s", info.State)
+	}
+	time.Sleep(s.Calm)
+	s.want(g, "action 1", "action 2", "action 3")
+}
+
+func other(s *suite) {
+	g := s.gid()
+	s.begin(g, chain(s))
+	_, err := s.driver.Begin(s.Context(), app+g, s.saga(step("1")))
+	s.refused("begin another", err, components.ErrExists)
+	branches := chain(s).Branches
+	branches[2].Do.Data = []byte("other data")
+	_, err = s.driver.Begin(s.Context(), app+g, s.saga(branches...))
+	s.refused("begin with other data", err, components.ErrExists)
+}
+
+func absent(s *suite) {
+	ctx := s.Context()
+	_, err := s.driver.Get(ctx, app+"none")
+	s.refused("get", err, components.ErrNotFound)
+	_, err = s.driver.Wait(ctx, app+"none")
+	s.refused("wait", err, components.ErrNotFound)
+	for _, d := range []transaction.Decision{transaction.Commit, transaction.Abort, transaction.Retry, transaction.GiveUp} {
+		_, err = s.driver.Decide(ctx, app+"none", d)
+		s.refused(string(d), err, components.ErrNotFound)
+	}
+	s.refused("register", s.driver.Register(ctx, app+"none", step("1")), components.ErrNotFound)
+}
+
+func abortSaga(s *suite) {
+	s.answers(func(c *transaction.Call) error {
+		if c.Op == transaction.OpAction && c.Branch == "2" {
+			return errAway
+		}
+		return nil
+	})
+	g := s.gid()
+	s.begin(g, s.saga(step("1"), step("2", "1")))
+	s.until(g, 2)
+	s.decide(g, transaction.Abort)
+	s.ends(g, transaction.Aborted)
+	s.decide(g, transaction.Abort)
+	said := s.said(g)
+	if n := len(said); n < 4 || said[n-2] != "compensation 2" || said[n-1] != "compensation 1" {
+		s.Errorf("%q", said)
+	}
+}
+
+func (s *suite) tcc(ids ...string) (gid string) {
+	s.Helper()
+	gid = s.gid()
+	if info := s.begin(gid, transaction.Content{Kind: transaction.TCC, Policy: s.Policy}); info.State != transaction.Prepared {
+		s.Errorf("it begins %s", info.State)
+	}
+	for _, id := range ids {
+		s.register(gid, id)
+		if err := s.driver.Tried(s.Context(), app+gid, id); err != nil {
+			s.Fatalf("tried %s: %v", id, err)
+		}
+	}
+	return gid
+}
+
+func reserve(id string) transaction.Branch {
+	return transaction.Branch{ID: id, Do: target("try " + id), Confirm: target("confirm " + id), Undo: target("cancel " + id)}
+}
+
+func (s *suite) register(gid, id string) {
+	s.Helper()
+	if err := s.driver.Register(s.Context(), app+gid, reserve(id)); err != nil {
+		s.Fatalf("register %s: %v", id, err)
+	}
+}
+
+func tccCommit(s *suite) {
+	s.answers(func(c *transaction.Call) error {
+		if c.Branch == "2" && c.Attempt == 1 {
+			return errNo
+		}
+		return nil
+	})
+	g := s.tcc("1", "2")
+	s.want(g)
+	s.decide(g, transaction.Commit)
+	s.ends(g, transaction.Committed)
+	s.wantSet(g, "confirm 1", "confirm 2", "confirm 2")
+	s.decide(g, transaction.Commit)
+	_, err := s.driver.Decide(s.Context(), app+g, transaction.Abort)
+	s.refused("abort after a commit", err, components.ErrPrecondition)
+}
+
+func tccAbort(s *suite) {
+	g := s.tcc("1")
+	s.register(g, "2") // whose try is not known
+	s.decide(g, transaction.Abort)
+	s.ends(g, transaction.Aborted)
+	s.wantSet(g, "cancel 1", "cancel 2")
+	_, err := s.driver.Decide(s.Context(), app+g, transaction.Commit)
+	s.refused("commit after an abort", err, components.ErrPrecondition)
+}
+
+func tccTimeout(s *suite) {
+	g := s.tcc("1")
+	s.ends(g, transaction.Aborted)
+	s.want(g, "cancel 1")
+}
+
+func tccNotTried(s *suite) {
+	g := s.tcc("1")
+	s.register(g, "2")
+	_, err := s.driver.Decide(s.Context(), app+g, transaction.Commit)
+	s.refused("commit without a try", err, components.ErrPrecondition)
+	s.register(g, "2")
+	if err := s.driver.Tried(s.Context(), app+g, "2"); err != nil {
+		s.Fatal(err)
+	}
+	s.decide(g, transaction.Commit)
+	s.ends(g, transaction.Committed)
+}
+
+func tccLate(s *suite) {
+	g := s.tcc("1")
+	s.decide(g, transaction.Commit)
+	s.refused("a branch after the commit", s.driver.Register(s.Context(), app+g, reserve("2")), components.ErrPrecondition)
+	s.ends(g, transaction.Committed)
+	s.want(g, "confirm 1")
+}
+
+func tccBranches(s *suite) {
+	g := s.tcc("1")
+	s.register(g, "1")
+	changed := reserve("1")
+	changed.Confirm.Data = nil
+	s.refused("another branch of that id", s.driver.Register(s.Context(), app+g, changed), components.ErrExists)
+	s.decide(g, transaction.Commit)
+	s.ends(g, transaction.Committed)
+	s.want(g, "confirm 1")
+}
+
+func (s *suite) message() (gid string) {
+	s.Helper()
+	gid = s.gid()
+	deliveries := []transaction.Branch{{ID: "1", Do: target("do 1")}, {ID: "2", Do: target("do 2")}}
+	s.begin(gid, transaction.Content{Kind: transaction.Message, Policy: s.Policy, Branches: deliveries, Check: target("check")})
+	return gid
+}
+
+func messageSubmit(s *suite) {
+	g := s.message()
+	s.want(g)
+	s.decide(g, transaction.Commit)
+	s.ends(g, transaction.Committed)
+	s.wantSet(g, "action 1", "action 2")
+}
+
+// messageCheck asks a sender that says nothing, until it answers.
+func messageCheck(s *suite) {
+	s.answers(func(c *transaction.Call) error {
+		if c.Op == transaction.OpCheck && c.Attempt == 1 {
+			return errAway
+		}
+		return nil
+	})
+	g := s.message()
+	s.ends(g, transaction.Committed)
+	if said := s.said(g); len(said) != 4 || said[0] != "check check" || said[1] != "check check" {
+		s.Errorf("%q", said)
+	}
+}
+
+func messageFailed(s *suite) {
+	s.answers(func(c *transaction.Call) error {
+		if c.Op == transaction.OpCheck {
+			return errNo
+		}
+		return nil
+	})
+	g := s.message()
+	s.ends(g, transaction.Aborted)
+	s.want(g, "check check")
+	_, err := s.driver.Decide(s.Context(), app+g, transaction.Commit)
+	s.refused("submit after it was dropped", err, components.ErrPrecondition)
+}
+
+func messageAbort(s *suite) {
+	g := s.message()
+	s.decide(g, transaction.Abort)
+	s.ends(g, transaction.Aborted)
+	time.Sleep(s.Calm)
+	s.want(g)
+}
+
+// messageInsists: who a message goes to cannot refuse it.
+func messageInsists(s *suite) {
+	s.answers(func(c *transaction.Call) error {
+		if c.Branch == "1" && c.Attempt == 1 {
+			return errNo
+		}
+		return nil
+	})
+	g := s.message()
+	s.decide(g, transaction.Commit)
+	s.ends(g, transaction.Committed)
+	s.wantSet(g, "action 1", "action 1", "action 2")
+}
