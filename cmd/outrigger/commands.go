@@ -14,6 +14,7 @@ func commands() []command {
 		{"components", "[NAME] [-o json]", "show drivers, their options, defaults and guarantees", componentsCommand},
 		{"call", "[flags] SERVICE/METHOD [JSON]", "call the sidecar's API, e.g. Cache/Get '{\"key\":\"a\"}'", callCommand},
 		{"status", "[-app-id ID] [-o json]", "show how the sidecar is doing", statusCommand},
+		{"tx", "[list | show GID | retry GID | abort GID | give-up GID] [-app-id ID] [-o json]", "look after the application's transactions", txCommand},
 		{"debug", "bundle [-app-id ID] [-out FILE]", "save what helps to find a fault of the sidecar, without its secrets", debugCommand},
 		{"store", "[run | status | verify | compact | backup DIR | restore DIR] [-data-dir D]", "own the local store without a sidecar, or look after it", storeCommand},
 		{"schema", "", "print the JSON schema of the configuration", schemaCommand},

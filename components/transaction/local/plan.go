@@ -249,7 +249,9 @@ func (t *tx) came(c call, err error, now db.Time) {
 	}
 }
 
+// clip makes one line of an error.
 func clip(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
 	return strings.ToValidUTF8(text[:min(len(text), longestText)], "?")
 }
 
