@@ -1,0 +1,208 @@
+package peers_test
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+
+	"github.com/outrigger-mesh/outrigger/integration/harness"
+	"github.com/outrigger-mesh/outrigger/integration/servers"
+)
+
+// board is what stands in ZooKeeper, for anybody to read.
+type board struct {
+	t    *testing.T
+	conn *zk.Conn
+	addr string
+}
+
+func newBoard(t *testing.T) *board {
+	t.Helper()
+	s := servers.Run(t, "zookeeper")
+	conn, _, err := zk.Connect(s.Addrs(), 10*time.Second, zk.WithLogInfo(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	return &board{t, conn, s.Addr()}
+}
+
+// shows waits until the providers of a folder are those addresses.
+func (b *board) shows(folder string, want ...string) {
+	b.t.Helper()
+	harness.Eventually(b.t, 30*time.Second, func() error {
+		names, _, err := b.conn.Children(folder)
+		if err != nil && err != zk.ErrNoNode {
+			return err
+		}
+		var got []string
+		for _, name := range names {
+			text, _ := url.QueryUnescape(name)
+			_, rest, _ := strings.Cut(text, "://")
+			at, _, _ := strings.Cut(rest, "?")
+			at, _, _ = strings.Cut(at, "/")
+			got = append(got, at)
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if strings.Join(got, " ") != strings.Join(want, " ") {
+			return fmt.Errorf("%s has %q, want %q", folder, got, want)
+		}
+		return nil
+	})
+}
+
+func (b *board) sidecar(app string, o harness.Options, mesh string) *harness.Sidecar {
+	o.App = app
+	o.Config = fmt.Sprintf("registry: {default: {driver: zookeeper, options: {addresses: [%q], session: 4s}}}\nmesh: {registry: default, inbound: {advertise: 127.0.0.1}%s}\ndrain: {propagation: 500ms, quiet: 200ms}\n%s",
+		b.addr, mesh, o.Config)
+	return harness.Start(b.t, o)
+}
+
+// load is calls that go on while something is changed.
+type load struct {
+	j         *jvm
+	reference string
+}
+
+func begin(j *jvm, reference string) load {
+	j.t.Helper()
+	j.do("load %s", reference)
+	return load{j, reference}
+}
+
+// ends counts the calls, of which none may have failed.
+func (l load) ends(what string) int {
+	l.j.t.Helper()
+	said := l.j.do("stop %s", l.reference)
+	var calls, failed int
+	fmt.Sscan(said, &calls, &failed)
+	if failed != 0 || calls == 0 {
+		l.j.t.Errorf("%s: calls, failed: %s", what, said)
+	}
+	fmt.Printf("matrix: %-62s calls %6d failed %d\n", l.j.name+": "+what, calls, failed)
+	return calls
+}
+
+// TestMesh: with stock peers, each side direct or through a sidecar, and moving from the one to the other while calls are made.
+func TestMesh(t *testing.T) { t.Run("matrix", matrix) }
+
+func matrix(t *testing.T) {
+	dir := stock().Prepare(t)
+	b := newBoard(t)
+	t.Run("sofarpc", func(t *testing.T) { b.t = t; sofarpc(t, b, dir) })
+	t.Run("dubbo3", func(t *testing.T) { b.t = t; dubbo(t, b, dir, "dubbo3") })
+	t.Run("nacos", func(t *testing.T) { nacos(t, dir) })
+	t.Run("dubbo27", func(t *testing.T) { b.t = t; dubbo(t, b, dir, "dubbo27") })
+}
+
+// sofarpc: the registry mesh on either side; the sidecar's port of calls is the one that SOFARPC does not let be changed.
+func sofarpc(t *testing.T, b *board, dir string) {
+	const folder = "/sofa-rpc/peer.Hello/providers"
+	peers := started(t, dir, "sofa", "p", "q", "c")
+	provider, next, consumer := peers[0], peers[1], peers[2]
+	direct, meshed := harness.FreePort(t), harness.FreePort(t)
+	provider.do("export direct zookeeper://%s %d", b.addr, direct)
+	at := fmt.Sprint("127.0.0.1:", direct)
+	b.shows(folder, at)
+	consumer.do("refer direct zookeeper://%s", b.addr)
+	consumer.calls("direct", fmt.Sprint("p", direct))
+
+	// The consumer moves first.
+	ours := b.sidecar("orders", harness.Options{}, ", sofarpc: {control: '127.0.0.2:13330', outbound: '127.0.0.2:12220'}")
+	consumer.do("refer mesh mesh://127.0.0.2:13330")
+	consumer.calls("mesh", fmt.Sprint("p", direct))
+	through, beside := begin(consumer, "mesh"), begin(consumer, "direct")
+
+	// Then a provider that has a sidecar comes.
+	theirs := b.sidecar("stock", harness.Options{AppPort: meshed, Protocol: "bolt"}, ", sofarpc: {control: '127.0.0.3:13330', outbound: '127.0.0.3:12220'}")
+	next.do("export mesh mesh://127.0.0.3:13330 %d", meshed)
+	b.shows(folder, at, theirs.Inbound)
+	through.ends("mesh -> direct, and a provider comes that has a sidecar")
+	beside.ends("direct -> direct, and a provider comes that has a sidecar")
+
+	// The other one goes: what is left is behind the sidecar alone, for both kinds of consumers.
+	provider.quit()
+	b.shows(folder, theirs.Inbound)
+	consumer.calls("mesh", fmt.Sprint("q", meshed))
+	consumer.calls("direct", fmt.Sprint("q", meshed))
+	if n := consumer.do("entries direct"); n != "1" {
+		t.Errorf("the consumer without a sidecar sees %s providers", n)
+	}
+	through, beside = begin(consumer, "mesh"), begin(consumer, "direct")
+	time.Sleep(time.Second)
+	through.ends("mesh -> mesh")
+	beside.ends("direct -> mesh")
+
+	// A sidecar that is killed announces again what it was asked for once, and nobody else is asked.
+	theirs.Kill()
+	began := time.Now()
+	again := harness.Start(t, harness.Options{App: "stock", AppPort: meshed, Protocol: "bolt", DataDir: theirs.DataDir, Config: theirs.Options.Config,
+		Args: []string{"-inbound-port", port(theirs.Inbound)}})
+	ready := time.Now()
+	consumer.calls("mesh", fmt.Sprint("q", meshed))
+	if since := time.Since(ready); since > 2*time.Second {
+		t.Errorf("called again %s after the sidecar was ready", since)
+	}
+	fmt.Printf("matrix: sofarpc: kill -9 of the provider's sidecar: called again %s after it was started anew\n", time.Since(began).Round(time.Millisecond))
+	b.shows(folder, again.Inbound)
+
+	// An application that has gone is not announced.
+	next.quit()
+	b.shows(folder)
+	_ = ours
+}
+
+func port(address string) string {
+	_, p, _ := strings.Cut(address, ":")
+	return p
+}
+
+// dubbo: 3.3 registers its sidecar's port by a setting, for 2.7 the sidecar registers; a url leads a consumer to its own.
+func dubbo(t *testing.T, b *board, dir, framework string) {
+	const folder = "/dubbo/peer.Hello/providers"
+	peers := started(t, dir, framework, "p", "q", "c")
+	provider, next, consumer := peers[0], peers[1], peers[2]
+	for _, p := range peers {
+		p.do("set dubbo.application.register-mode interface")
+	}
+	direct, meshed := harness.FreePort(t), harness.FreePort(t)
+	provider.do("export direct zookeeper://%s %d", b.addr, direct)
+	at := fmt.Sprint("127.0.0.1:", direct)
+	b.shows(folder, at)
+	consumer.do("refer direct zookeeper://%s", b.addr)
+	consumer.calls("direct", fmt.Sprint("p", direct))
+
+	ours := b.sidecar("orders", harness.Options{}, "")
+	consumer.do("refer mesh zookeeper://%s dubbo://%s", b.addr, ours.Outbound)
+	consumer.calls("mesh", fmt.Sprint("p", direct))
+	through, beside := begin(consumer, "mesh"), begin(consumer, "direct")
+
+	itself := framework == "dubbo3"
+	theirs := b.sidecar("stock", harness.Options{Config: fmt.Sprintf("app: {services: [{name: peer.Hello, protocol: dubbo, port: %d, registers_itself: %t}]}\n", meshed, itself)}, "")
+	if itself {
+		next.do("set DUBBO_PORT_TO_REGISTRY %s", port(theirs.Inbound))
+		next.do("export mesh zookeeper://%s %d", b.addr, meshed)
+	} else {
+		next.do("export mesh N/A %d", meshed)
+	}
+	b.shows(folder, at, theirs.Inbound)
+	through.ends("mesh -> direct, and a provider comes that has a sidecar")
+	beside.ends("direct -> direct, and a provider comes that has a sidecar")
+
+	provider.quit()
+	b.shows(folder, theirs.Inbound)
+	consumer.calls("mesh", fmt.Sprint("q", meshed))
+	consumer.calls("direct", fmt.Sprint("q", meshed))
+	through, beside = begin(consumer, "mesh"), begin(consumer, "direct")
+	time.Sleep(time.Second)
+	through.ends("mesh -> mesh")
+	beside.ends("direct -> mesh")
+	next.quit()
+	b.shows(folder)
+}
