@@ -108,7 +108,7 @@ func (s *sidecar) info() admin.Info {
 					name += " " + more
 				}
 			}
-			i.Services = append(i.Services, admin.Service{Name: name, Instances: e.Instances})
+			i.Services = append(i.Services, admin.Service{Name: name, Instances: e.Instances, Held: e.Held, Stale: e.Stale})
 		}
 	}
 	return i

@@ -34,7 +34,7 @@ func (s *sidecar) startAPI(context.Context) error {
 	if err != nil {
 		return err
 	}
-	router := &mesh.Router{Directory: s.directory, MaxHops: c.Mesh.MaxHops}
+	router := &mesh.Router{Directory: s.directory, Policies: s.policies, MaxHops: c.Mesh.MaxHops}
 	bounded := *router // calls that pass unchanged keep the deadline they have, or none
 	bounded.Timeout = c.Mesh.Outbound.Timeout
 	self := &mesh.SelfCalls{Limit: c.Mesh.Outbound.SelfCalls, App: s.app, Own: func(name string) bool {

@@ -69,7 +69,7 @@ func (r *reloads) apply(ctx context.Context) error {
 }
 
 // live are the settings that change without a restart; components do too.
-var live = []string{"telemetry.log.level", "app.services", "drain", "reload"}
+var live = []string{"telemetry.log.level", "app.services", "drain", "reload", "mesh.defaults", "mesh.routes", "mesh.migration"}
 
 func (r *reloads) change(ctx context.Context) (changed bool, err error) {
 	next, err := r.load()
@@ -90,6 +90,10 @@ func (r *reloads) change(ctx context.Context) (changed bool, err error) {
 	if err := r.s.host.Reload(ctx, next); err != nil { // also without a change that Diff sees: a secret may have another value
 		undo()
 		return false, fmt.Errorf("components: %w", err)
+	}
+	if err := r.s.policies.Apply(next.Mesh.Policies, next.App.Namespace); err != nil { // which they were checked for
+		undo()
+		return false, err
 	}
 	r.s.publisher.Declare(declared(next))
 	r.s.conf.Store(next)

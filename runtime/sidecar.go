@@ -48,6 +48,7 @@ type sidecar struct {
 	host      *host.Host
 	fronts    fronts
 	directory *mesh.Directory
+	policies  *mesh.Table
 	publisher *publish.Publisher
 	inbound   *inbound
 	api       *apiServer
@@ -219,7 +220,14 @@ func (s *sidecar) registry() (*registry.Registry, error) {
 }
 
 func (s *sidecar) startMesh(context.Context) (err error) {
+	c := s.config()
+	s.policies = &mesh.Table{}
+	if err := s.policies.Apply(c.Mesh.Policies, c.App.Namespace); err != nil {
+		return err
+	}
 	s.directory = mesh.NewDirectory(s.names(), s.log)
+	s.directory.Hold = c.Mesh.Hold
+	s.remember()
 	s.publisher, err = publish.New(publish.Options{Names: s.names(), App: s.app.App, Announce: s.announce(), Logger: s.log,
 		File: filepath.Join(s.dataDir, "publications", s.app.Namespace+"."+s.app.App+".json")})
 	if err != nil {
@@ -228,6 +236,18 @@ func (s *sidecar) startMesh(context.Context) (err error) {
 	}
 	s.publisher.Declare(declared(s.config()))
 	return nil
+}
+
+// remember has the directory keep on disk what it knows, for a start while the registry is away.
+func (s *sidecar) remember() {
+	path := filepath.Join(s.dataDir, "mesh", s.app.Namespace+"."+s.app.App+".jsonl")
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = s.directory.Remember(path)
+	}
+	if err != nil {
+		s.log.Warn("what was known of services before cannot be read", "file", path, "err", err)
+	}
 }
 
 func (s *sidecar) stopMesh(ctx context.Context) error {

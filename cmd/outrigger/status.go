@@ -63,7 +63,14 @@ func printInfo(out io.Writer, i admin.Info, notReady string) {
 		fmt.Fprintln(t, strings.TrimSuffix(strings.Join([]string{c.Capability, c.Name, c.Driver, c.State, c.Error}, "\t"), "\t"))
 	}
 	for _, s := range i.Services {
-		fmt.Fprintf(t, "service\t%s\tinstances: %d\n", s.Name, s.Instances)
+		more := ""
+		if s.Held > 0 {
+			more = fmt.Sprintf(", held: %d (the registry has dropped them all at once)", s.Held)
+		}
+		if s.Stale {
+			more += ", from the disk (the registry does not answer)"
+		}
+		fmt.Fprintf(t, "service\t%s\tinstances: %d%s\n", s.Name, s.Instances, more)
 	}
 	t.Flush()
 }

@@ -151,6 +151,28 @@ func (k *check) mesh(c *Config) {
 			k.bad(fmt.Sprintf("mesh.outbound.watch.%d", i), name, "is not the name of a service: write NAME or NAMESPACE/NAME")
 		}
 	}
+	k.tls(m.TLS)
+	m.Policies.Check(func(path string, value any, what string, hint []string) {
+		path = "mesh." + path
+		if hint != nil {
+			what += suggest(k.spelt(path, fmt.Sprint(value)), hint)
+		}
+		if value == "" {
+			k.fault(path, "it %s", what)
+			return
+		}
+		k.bad(path, value, "%s", what)
+	})
+}
+
+func (k *check) tls(t TLS) {
+	for _, one := range [...]struct{ name, file string }{{"certificate", t.Certificate}, {"key", t.Key}, {"ca", t.CA}} {
+		if path := "mesh.tls." + one.name; t.On() && one.file == "" {
+			k.fault(path, "mutual TLS needs it: write the path of a file")
+		} else if !t.On() && one.file != "" {
+			k.fault(path, "it is for mutual TLS: write mode: strict or mode: permissive beside it")
+		}
+	}
 }
 
 func (k *check) tracing(t Trace) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 )
 
 // Config is a configuration without a fault, defaults filled in.
@@ -74,6 +75,10 @@ type Mesh struct {
 	Outbound Outbound `yaml:"outbound" doc:"the port for the application's own calls in its own protocol"`
 	SOFARPC  SOFARPC  `yaml:"sofarpc" doc:"the addresses that SOFARPC's registry mesh knows; the control one also serves MOSN's /pub, /unpub, /sub and /unsub"`
 	MaxHops  int      `yaml:"max_hops" doc:"sidecars that one call may pass before it is taken for a loop"`
+	TLS      TLS      `yaml:"tls" doc:"mutual TLS between sidecars"`
+	// Hold is Directory.Hold.
+	Hold          time.Duration `yaml:"hold" doc:"how long it is not believed when a registry drops all of a service's instances, or most, at once; 0: it is"`
+	mesh.Policies `yaml:",inline"`
 }
 
 // Naming says in which form, by protocol, services are written into the registry and read there, besides our own.
@@ -89,11 +94,21 @@ type SOFARPC struct {
 	Outbound string `yaml:"outbound" doc:"where their calls leave by: port 12220 of the same host, which SOFARPC does not let be changed; empty: nowhere"`
 }
 
+// TLS is how sidecars prove to each other who they are.
+type TLS struct {
+	Mode        string `yaml:"mode" doc:"strict: calls come in by mutual TLS alone; permissive: without it, too; off: no TLS, though others can connect" enum:",strict,permissive,off"`
+	Certificate string `yaml:"certificate" doc:"file of this sidecar's certificate (PEM), read again when it changes"`
+	Key         string `yaml:"key" doc:"file of its private key"`
+	CA          string `yaml:"ca" doc:"file of the certificates that the other sidecars' must be signed by"`
+}
+
+// On tells whether there is TLS.
+func (t TLS) On() bool { return t.Mode == "strict" || t.Mode == "permissive" }
+
 // Inbound is the one port for calls from other sidecars.
 type Inbound struct {
 	Address     string `yaml:"address" doc:"where calls from other sidecars come in; port 0 picks one"`
 	Advertise   string `yaml:"advertise" doc:"HOST or HOST:PORT to announce instead of the address that leads to the registry"`
-	TLS         string `yaml:"tls" doc:"off lets an address other than loopback be bound without identity" enum:",off"`
 	Concurrency int    `yaml:"concurrency" doc:"calls that the application handles at once; more are refused"`
 }
 
@@ -165,6 +180,8 @@ func Defaults() Config {
 			Outbound: Outbound{Address: "127.0.0.1:7090", Timeout: 30 * time.Second, SelfCalls: 64, Watch: []string{}},
 			MaxHops:  16,
 			Naming:   Naming{Bolt: "sofa", Dubbo: "dubbo", HTTP: "springcloud"},
+			Hold:     30 * time.Second,
+			Policies: mesh.Policies{Defaults: mesh.DefaultRule(), Routes: []mesh.Route{}, Migration: []mesh.Migration{}},
 		},
 		Telemetry: Telemetry{Log: Log{Level: "info", Format: "text"}, AccessLog: "off", Tracing: Trace{Ratio: 0.01}},
 		Drain:     Drain{Propagation: 2 * time.Second, Quiet: 2 * time.Second, Max: 25 * time.Second},

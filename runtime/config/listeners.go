@@ -44,11 +44,11 @@ func (k *check) listeners(c *Config) {
 		all = append(all, l)
 	}
 	k.sofarpc(c.Mesh.SOFARPC)
-	if c.Mesh.Inbound.TLS != "off" {
+	if c.Mesh.TLS.Mode == "" {
 		for _, l := range all {
 			if l.path == "mesh.inbound.address" && !isLoopback(l.host) {
 				k.bad(l.path, c.Mesh.Inbound.Address,
-					"is not a loopback address, and there is no identity to ask callers for: write tls: off beside it to let anyone in")
+					"is not a loopback address, and there is no identity to ask callers for: write mesh.tls with mode: strict and certificates, or with mode: off to let anyone in")
 			}
 		}
 	}

@@ -247,5 +247,5 @@ func TestServices(t *testing.T) {
 
 func TestListenersThatDoNotMeet(t *testing.T) {
 	must(t, nil, "app: {id: a}\napi: {grpc: '127.0.0.1:0', http: '127.0.0.1:0'}\nadmin: {address: '127.0.0.2:7090'}\n")
-	must(t, nil, "app: {id: a}\nmesh: {inbound: {address: '10.1.2.3:7090', tls: off}}\n")
+	must(t, nil, "app: {id: a}\nmesh: {inbound: {address: '10.1.2.3:7090'}, tls: {mode: off}}\n")
 }

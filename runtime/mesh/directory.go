@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -29,6 +28,12 @@ type Directory struct {
 	limit  int           // services watched at once
 	forget time.Duration // since the last question
 
+	// Hold is how long a push is not believed that drops all of a service's instances, or most of them: calls go to those dropped as well
+	// meanwhile, as far as they can be connected. It is set before the first question; 0: pushes are believed.
+	Hold time.Duration
+
+	saved *saved
+
 	ctx   context.Context
 	stop  context.CancelFunc
 	tasks sync.WaitGroup
@@ -42,11 +47,16 @@ type Directory struct {
 type Entry struct {
 	Service  Service
 	snapshot atomic.Pointer[Snapshot]
+	active   atomic.Int64 // calls under way
+	budget   budget
 	used     atomic.Int64
 	stop     context.CancelFunc
 
+	directory *Directory
+
 	mu       sync.Mutex
 	waiting  []func()
+	release  *time.Timer // of those that are held
 	watchers map[*watcher]struct{}
 	gone     bool // forgotten by the directory: nothing will change any more
 }
@@ -54,13 +64,18 @@ type Entry struct {
 // Snapshot is the state of a service at one moment. It is never changed.
 type Snapshot struct {
 	Known     bool  // the source has answered at least once
+	Stale     bool  // not in the life of this directory, though: this is from the disk
 	Err       error // why it has not, or not lately
 	Endpoints []*Endpoint
+	Held      []*Endpoint // those that the source has dropped too many of at once to be believed; calls may still go there
+
+	sets atomic.Pointer[sets]
 }
 
 // Endpoint is an instance with what calls have shown of it. It lives on from snapshot to snapshot.
 type Endpoint struct {
 	instance *Instance
+	entry    *Entry
 
 	active   atomic.Int64 // calls under way
 	failures atomic.Int64 // in a row
@@ -72,13 +87,15 @@ const (
 	forgetService = 10 * time.Minute
 	sourceRetry   = time.Second
 	firstAnswer   = 5 * time.Second // after which a source that says nothing is taken for one that is away
+
+	firstAnswerSaved = time.Second // if there is something to go by instead
 )
 
 var errSilent = errors.New("it has not answered yet")
 
 // NewDirectory makes a directory over source; Close ends its watches.
 func NewDirectory(source Source, log *slog.Logger) *Directory {
-	d := &Directory{source: source, log: log, limit: maxServices, forget: forgetService}
+	d := &Directory{source: source, log: log, limit: maxServices, forget: forgetService, saved: newSaved()}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.tasks.Go(d.clean)
 	return d
@@ -104,7 +121,7 @@ func (d *Directory) Find(s Service) *Entry {
 	}
 	s = Service{strings.Clone(s.Namespace), strings.Clone(s.Name), strings.Clone(s.Group), strings.Clone(s.Version), strings.Clone(s.Protocol)}
 	ctx, stop := context.WithCancel(d.ctx)
-	e := &Entry{Service: s, stop: stop, watchers: map[*watcher]struct{}{}}
+	e := &Entry{Service: s, directory: d, stop: stop, watchers: map[*watcher]struct{}{}}
 	e.snapshot.Store(&Snapshot{})
 	e.used.Store(d.now.Load())
 	if old, raced := d.services.LoadOrStore(s, e); raced {
@@ -122,11 +139,16 @@ func (e *Entry) Snapshot() *Snapshot { return e.snapshot.Load() }
 // follow keeps an entry current until ctx ends.
 func (d *Directory) follow(ctx context.Context, e *Entry) {
 	told := ""
-	silent := time.AfterFunc(firstAnswer, e.overdue)
+	patience := firstAnswer
+	if d.saved.has(e.Service) {
+		patience = firstAnswerSaved
+	}
+	silent := time.AfterFunc(patience, e.overdue)
 	defer silent.Stop()
 	for ctx.Err() == nil {
 		err := d.source.Watch(ctx, e.Service, func(all []Instance) error {
 			e.update(all)
+			d.saved.changed()
 			return ctx.Err()
 		})
 		if ctx.Err() != nil {
@@ -143,63 +165,33 @@ func (d *Directory) follow(ctx context.Context, e *Entry) {
 		}
 	}
 	e.wake(nil)
+	e.letGo()
 }
 
-func (e *Entry) update(all []Instance) {
-	before := map[string]*Endpoint{}
-	for _, p := range e.Snapshot().Endpoints {
-		before[p.instance.Address] = p
-	}
-	next := &Snapshot{Known: true, Endpoints: make([]*Endpoint, 0, len(all))}
-	for i := range all {
-		next.Endpoints = append(next.Endpoints, carry(before[all[i].Address], &all[i]))
-	}
-	e.wake(func(Snapshot) *Snapshot { return next })
-}
-
-// carry keeps what was learnt of an endpoint whose instance may have changed its weight or labels. The counters are the
-// endpoint's, so one that calls still use must stay the same object: only an unchanged instance keeps it.
-func carry(old *Endpoint, in *Instance) *Endpoint {
-	if old == nil {
-		return &Endpoint{instance: in}
-	}
-	if old.instance.same(in) {
-		return old
-	}
-	fresh := &Endpoint{instance: in}
-	fresh.failures.Store(old.failures.Load())
-	fresh.ejected.Store(old.ejected.Load())
-	return fresh
-}
-
-func (a *Instance) same(b *Instance) bool {
-	return a.Address == b.Address && a.Weight == b.Weight && a.Zone == b.Zone && a.Identity == b.Identity && a.Direct == b.Direct &&
-		a.Protocol == b.Protocol && maps.Equal(a.Labels, b.Labels)
-}
-
-// fail notes why the source does not answer; what it said before stands.
+// fail notes why the source does not answer; what it said before stands, and before it has said anything, what it said to the
+// sidecar that was here before.
 func (e *Entry) fail(err error) {
-	e.wake(func(now Snapshot) *Snapshot {
-		now.Err = err
-		return &now
+	e.wake(func(now *Snapshot) *Snapshot {
+		next := &Snapshot{Known: now.Known, Stale: now.Stale, Err: err, Endpoints: now.Endpoints, Held: now.Held}
+		if !now.Known {
+			e.recall(next)
+		}
+		return next
 	})
 }
 
 // overdue lets those go that wait for the first answer: their number must not grow with the time that the source takes.
 func (e *Entry) overdue() {
-	e.wake(func(now Snapshot) *Snapshot {
-		if !now.Known && now.Err == nil {
-			now.Err = errSilent
-		}
-		return &now
-	})
+	if now := e.Snapshot(); !now.Known && now.Err == nil {
+		e.fail(errSilent)
+	}
 }
 
 // wake changes the snapshot, if there is a change, and lets those go on that wait for one.
-func (e *Entry) wake(change func(now Snapshot) *Snapshot) {
+func (e *Entry) wake(change func(now *Snapshot) *Snapshot) {
 	e.mu.Lock()
 	if change != nil {
-		e.snapshot.Store(change(*e.Snapshot()))
+		e.snapshot.Store(change(e.Snapshot()))
 	}
 	waiting := e.waiting
 	e.waiting = nil
@@ -315,7 +307,8 @@ func (d *Directory) sweep(now int64) {
 func (d *Directory) Services() []ServiceState {
 	var all []ServiceState
 	d.services.Range(func(s, v any) bool {
-		all = append(all, ServiceState{s.(Service), len(v.(*Entry).Snapshot().Endpoints)})
+		now := v.(*Entry).Snapshot()
+		all = append(all, ServiceState{s.(Service), len(now.Endpoints), len(now.Held), now.Stale})
 		return true
 	})
 	slices.SortFunc(all, func(a, b ServiceState) int {
@@ -328,4 +321,6 @@ func (d *Directory) Services() []ServiceState {
 type ServiceState struct {
 	Service   Service
 	Instances int
+	Held      int  // more that the source has dropped at once
+	Stale     bool // they are known from the disk alone
 }

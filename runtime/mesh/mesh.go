@@ -49,9 +49,10 @@ type Outcome int
 
 // What an attempt can tell of the instance it went to.
 const (
-	Unknown  Outcome = iota // nothing: the caller gave up, or the instance sent the call away unhandled, as one that drains does
-	Answered                // it answered, whatever it said
-	Failed                  // it is to blame: it could not be reached, broke off, or was silent until the end of the time
+	Unknown     Outcome = iota // nothing: the caller gave up, or the instance sent the call away unhandled, as one that drains does
+	Answered                   // it answered, whatever it said
+	Failed                     // it is to blame: it broke off, or was silent until the end of the time
+	Unreachable                // no connection to it could be made
 )
 
 // Attempt is one instance's turn at a request.
@@ -128,5 +129,6 @@ const (
 	ReasonAppBusy       components.Reason = "APP_BUSY"          // the application handles as many calls as it may
 	ReasonNotForThisApp components.Reason = "SERVICE_NOT_HERE"  // the call is for a service of another application
 	ReasonRegistryAway  components.Reason = "REGISTRY_AWAY"     // the registry has not answered yet
+	ReasonBreaker       components.Reason = "BREAKER_OPEN"      // as many calls as the policy allows are under way
 	ReasonNotFound      components.Reason = "SERVICE_NOT_FOUND" // for Resolve: nobody has published the service
 )

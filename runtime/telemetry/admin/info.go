@@ -30,4 +30,6 @@ type Component struct {
 type Service struct {
 	Name      string `json:"name"`
 	Instances int    `json:"instances"`
+	Held      int    `json:"held,omitempty"`  // more that the registry has dropped, too many at once to be believed
+	Stale     bool   `json:"stale,omitempty"` // the registry has not answered: this is from the disk
 }
