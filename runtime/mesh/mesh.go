@@ -79,6 +79,16 @@ type Plan interface {
 	Again(f Failure) bool
 }
 
+// Repeatable says whether a plan may have its call handled twice, by what the request or the policies say: then it is worth keeping
+// what of it was sent.
+func Repeatable(p Plan) bool {
+	r, ok := p.(interface{ Repeatable() bool })
+	return ok && r.Repeatable()
+}
+
+// FlagBreaker is the flag, in the access log, of a call that is refused with ReasonBreaker.
+const FlagBreaker = "breaker"
+
 // Failure is how an attempt failed.
 type Failure struct {
 	Kind   FailureKind

@@ -107,6 +107,7 @@ func (p *plan) share(s *Snapshot, r *Request) int {
 
 func (p *plan) Rule() string           { return p.rule }
 func (p *plan) Timeout() time.Duration { return p.timeout }
+func (p *plan) Repeatable() bool       { return p.repeatable && p.route.Retry.Attempts > 1 }
 func (p *plan) PerTry() time.Duration  { return p.route.Retry.PerTry }
 
 // elsewhere is how often a request is begun that was sent nowhere so far, at least: to look at another instance costs nobody anything.

@@ -112,9 +112,14 @@ func (s *stream) expired(by int64, b *batch) {
 		return
 	}
 	e := s.tooLate(by, b)
-	if !s.over(by) && s.waitsFor != nil && s.out.Attempts < s.r.MaxAttempts {
-		s.again(e, b)
-		return
+	if !s.over(by) {
+		if s.waitsFor != nil && s.mayAgain(Failed{Flag: FlagTimeout}) {
+			s.again(e, b)
+			return
+		}
+		if s.waitsFor == nil && s.replay(Failed{Flag: FlagTimeout, Sent: true}, e, b) {
+			return
+		}
 	}
 	s.reply(e, b)
 }

@@ -12,6 +12,8 @@ func (s *stream) reset(i int, code uint32, b *batch) {
 	h.done, h.rdone = true, true
 	if i == 0 {
 		s.out.Reset, s.out.ByClient = code, true
+	} else if !whole && s.resetElsewhere(code, b) {
+		return
 	} else if !whole && s.overdue(b) { // a server that was told the deadline may end the stream so; the client may know of no deadline
 		s.reply(s.tooLate(b.now, b), b)
 		return
@@ -24,6 +26,18 @@ func (s *stream) reset(i int, code uint32, b *batch) {
 		s.kill(0, code, b)
 	}
 	s.settle(b)
+}
+
+// resetElsewhere has a request that its upstream has reset go to another; false: it may not. s.mu is held.
+func (s *stream) resetElsewhere(code uint32, b *batch) bool {
+	e := fault(FlagReset, grpcUnavailable, ReasonConnectionLost, "the upstream reset the stream")
+	switch {
+	case code == codeRefused:
+		e.Flag = FlagRefused
+	case s.overdue(b):
+		e = s.tooLate(b.now, b)
+	}
+	return s.replay(Failed{Flag: e.Flag, Sent: code != codeRefused}, e, b)
 }
 
 // reset0 ends the stream for a fault of the client. s.mu is held.
@@ -49,7 +63,10 @@ func (s *stream) lost(i int, err error, b *batch) {
 	if i == 0 {
 		s.out.Reset, s.out.ByClient = codeCancel, true
 	} else if !whole {
-		s.reply(fault(FlagClosed, grpcUnavailable, ReasonConnectionLost, "connection to "+h.c.up.Name+" lost: "+err.Error()), b)
+		e := fault(FlagClosed, grpcUnavailable, ReasonConnectionLost, "connection to "+h.c.up.Name+" lost: "+err.Error())
+		if !s.replay(Failed{Flag: FlagClosed, Sent: true}, e, b) {
+			s.reply(e, b)
+		}
 		return
 	}
 	s.settle(b)

@@ -31,6 +31,7 @@ func (s *stream) data(i int, p []byte, flow int, end bool, b *batch) {
 			s.reset0(codeProtocol, b) // RFC 9113 section 8.1.1
 			return
 		}
+		s.kept(p)
 	} else {
 		s.out.Received += int64(len(p))
 	}

@@ -22,6 +22,10 @@ type Headers struct {
 	Timeout time.Duration
 	PerTry  time.Duration
 
+	// Replay is how many bytes of the request are kept, until its response begins, to be sent once more if Again allows it. Route may set it
+	// at the first attempt; 0: a request of which something was sent is not repeated.
+	Replay int
+
 	Conn    net.Conn // the downstream connection
 	ConnTag any      // what OnConn said of it
 	Tag     any      // the caller's; kept over attempts, goes to Outcome.Tag

@@ -32,6 +32,9 @@ type Relay struct {
 	// Flag constants, or empty if the upstream answered or the client gave up; err is the relay's own answer or why there
 	// was another attempt. tag is Headers.Tag.
 	Attempted func(tag any, up *Upstream, flag string, err error)
+	// Again, if set, says whether there may be another attempt after one that failed so; else those of which nothing was sent are followed by
+	// another. tag is Headers.Tag. It must not wait, and is asked for one request at a time.
+	Again func(tag any, f Failed) bool
 	// Late, if set, may say better what the relay answers where a deadline has passed. tag is Headers.Tag.
 	Late func(tag any, e *Error)
 	// Done, if set, is told how each request ended.

@@ -23,7 +23,10 @@ func (s *stream) route(h *Headers, b *batch) {
 			s.out.Attempts++
 		}
 		up, err := s.r.Route(h)
-		s.out.Tag = h.Tag
+		if s.out.Tag = h.Tag; err == nil && h.Replay > 0 && s.out.Attempts == 1 {
+			s.keep = &keep{fields: slices.Clone(h.Fields), most: h.Replay}
+			s.kept(s.h[1].pend[s.h[1].off:]) // came while the route was awaited
+		}
 		if err == nil {
 			e := s.attempt(up, h, b)
 			if e == nil {
@@ -31,7 +34,7 @@ func (s *stream) route(h *Headers, b *batch) {
 				return
 			}
 			s.tried(e, b)
-			if h.Resumed = false; e.Flag == FlagConnectFailed && s.out.Attempts < s.r.MaxAttempts {
+			if h.Resumed = false; e.Flag == FlagConnectFailed && s.mayAgain(Failed{Flag: e.Flag}) {
 				continue
 			}
 			err = e
@@ -63,7 +66,7 @@ func (s *stream) reroute(u *Upstream, e *Error, b *batch) {
 	if s.finished.Load() || s.waitsFor != u {
 		return
 	}
-	if s.out.Attempts >= s.r.MaxAttempts {
+	if !s.mayAgain(Failed{Flag: e.Flag}) {
 		s.reply(e, b)
 		return
 	}

@@ -15,7 +15,7 @@ type stream struct {
 	born int64 // since epoch
 	// Since epoch; 0: none. Written with both mu and the downstream connection's lock held.
 	deadline, tryDeadline int64
-	patience              int64 // until when the client waits for an answer of ours, since epoch; 0: it is not known. Constant
+	patience              int64 // until when the client waits for an answer of ours, since epoch; 0: it is not known. Written as those
 
 	mu       sync.Mutex
 	h        [2]half
@@ -25,6 +25,7 @@ type stream struct {
 	retime   bool      // grpc-timeout is no longer what the client said
 	waitsFor *Upstream // for a place there
 	parked   *parking  // for its route
+	keep     *keep     // until the response begins; nil: what was sent is not kept
 	trying   bool      // the attempt that runs was not reported
 	began    bool      // the response has begun
 	finished atomic.Bool
@@ -183,9 +184,12 @@ func (s *stream) response(h *Headers, end, over bool, b *batch) {
 			s.out.Status = n
 		}
 	}
+	if end && !s.began && s.out.Status > 0 && s.keep != nil && s.answeredElsewhere(b) {
+		return
+	}
 	trailers := s.began
 	if v := h.kind(kindStatus); trailers || v[0] != '1' {
-		s.began = true
+		s.began, s.keep = true, nil
 	}
 	if s.r.Response != nil {
 		s.r.Response(h, trailers)

@@ -52,6 +52,9 @@ func (s *stream) limit(h *Headers, b *batch) {
 	}
 	c := s.h[0].c
 	c.mu.Lock()
+	if h.Timeout != s.timeout {
+		s.patience = s.r.patient(s.born, h.Timeout)
+	}
 	s.timeout = h.Timeout
 	s.deadline = after(int64(s.out.Start.Sub(epoch)), h.Timeout)
 	s.tryDeadline = after(b.now, h.PerTry)

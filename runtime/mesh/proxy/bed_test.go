@@ -155,19 +155,21 @@ func (e *engine) Route(r *mesh.Request) (mesh.Plan, error) {
 		return nil, e.pending
 	}
 	e.requests = append(e.requests, *r)
-	return &turns{e: e}, e.refuse
+	return &turns{e: e, repeat: r.Repeatable}, e.refuse
 }
 
 type turns struct {
-	e  *engine
-	at int
+	e      *engine
+	at     int
+	repeat bool
 }
 
 func (p *turns) Rule() string           { return "turns" }
 func (p *turns) Timeout() time.Duration { return p.e.timeout }
 func (p *turns) PerTry() time.Duration  { return 0 }
 
-func (p *turns) Again(f mesh.Failure) bool { return !f.Sent }
+func (p *turns) Repeatable() bool          { return p.repeat }
+func (p *turns) Again(f mesh.Failure) bool { return (!f.Sent || p.repeat) && p.at < 3 }
 
 func (p *turns) Next() (mesh.Attempt, error) {
 	p.e.mu.Lock()
@@ -187,7 +189,7 @@ func (a *turn) Instance() *mesh.Instance { return &a.in }
 func (a *turn) Report(o mesh.Outcome) {
 	a.e.mu.Lock()
 	defer a.e.mu.Unlock()
-	a.e.reports = append(a.e.reports, fmt.Sprint(a.in.Address, " ", []string{"unknown", "answered", "failed"}[o]))
+	a.e.reports = append(a.e.reports, fmt.Sprint(a.in.Address, " ", []string{"unknown", "answered", "failed", "failed"}[o]))
 }
 
 // reported waits until each attempt was reported, and holds that none is twice. One may be reported when the next has ended.

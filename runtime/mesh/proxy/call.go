@@ -24,6 +24,9 @@ const (
 	HeaderSource  = "outrigger-source"  // NAMESPACE/APP of the caller's sidecar, for logs: no identity
 	HeaderOrigin  = "outrigger-origin"  // of an answer: app, sidecar or peer
 	headerPrefix  = "outrigger-"
+
+	HeaderIdempotent = "outrigger-idempotent" // "true": the call may be repeated though it may have been handled
+	keyHeader        = "idempotency-key"      // a key by which the application tells repeats
 )
 
 // Record is one proxied request, as the monitor sees it.
@@ -61,6 +64,8 @@ type call struct {
 	hops     int  // sidecars passed before this one
 	admitted bool // the gate must hear of the end
 	self     bool // the application calls itself, which is counted
+
+	repeatable bool // its caller says so
 
 	mu    sync.Mutex
 	open  []attempt // begun and not reported

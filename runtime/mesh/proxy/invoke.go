@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -82,14 +84,18 @@ func (i *Invoker) Call(ctx context.Context, caller components.Caller, in *invoca
 	if err := mesh.CheckMethod(in.GetMethod()); err != nil {
 		return nil, "", err
 	}
-	ctx = metadata.NewOutgoingContext(ctx, along(ctx, s))
+	md := along(ctx, s)
+	if in.GetIdempotent() {
+		md.Set(HeaderIdempotent, "true") // the outbound side repeats it, by the policies
+	}
+	ctx = metadata.NewOutgoingContext(ctx, md)
 	for attempt := 1; ; attempt++ {
 		var trailer metadata.MD
 		out, err := i.client.Invoke(ctx, in, grpc.Trailer(&trailer))
 		if err == nil {
 			return out, "app", nil
 		}
-		if in.GetIdempotent() && attempt < idempotentAttempts && status.Code(err) == codes.Unavailable && ctx.Err() == nil {
+		if in.GetIdempotent() && attempt < idempotentAttempts && neverSent(err) && ctx.Err() == nil {
 			select {
 			case <-time.After(time.Duration(attempt) * 50 * time.Millisecond):
 			case <-ctx.Done():
@@ -99,6 +105,18 @@ func (i *Invoker) Call(ctx context.Context, caller components.Caller, in *invoca
 		return nil, first(trailer, HeaderOrigin), err
 	}
 }
+
+// neverSent tells of an error that the call reached no instance: to try again in a moment costs nobody anything.
+func neverSent(err error) bool {
+	for _, d := range status.Convert(err).Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && status.Code(err) == codes.Unavailable {
+			return slices.Contains(unsentReasons, info.GetReason())
+		}
+	}
+	return false
+}
+
+var unsentReasons = []string{grpcproxy.ReasonConnectFailed, grpcproxy.ReasonUpstreamClosed, string(mesh.ReasonNoInstance), string(mesh.ReasonRegistryAway)}
 
 // along is what goes with the call: whom it is for, and what the caller handed on.
 func along(ctx context.Context, s mesh.Service) metadata.MD {

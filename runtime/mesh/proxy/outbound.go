@@ -24,13 +24,19 @@ type Outbound struct {
 	Caller  components.Caller // the application beside this sidecar
 	Self    *mesh.SelfCalls   // bounds its calls to itself; nil: nothing does
 	// Dial connects to an instance.
-	Dial func(ctx context.Context, address string) (net.Conn, error)
+	Dial func(ctx context.Context, in *mesh.Instance) (net.Conn, error)
 
 	relay     *grpcproxy.Relay
 	begun     atomic.Int64 // calls through the mesh
 	ended     atomic.Int64
 	own       atomic.Int64 // calls of the sidecar's API on the same relay that have ended
-	upstreams sync.Map     // address -> *pooled
+	upstreams sync.Map     // poolKey -> *pooled
+}
+
+// poolKey tells connections apart that must not be taken for each other.
+type poolKey struct {
+	address, identity string
+	direct            bool
 }
 
 // pooled is the connections to one address.
@@ -40,7 +46,10 @@ type pooled struct {
 }
 
 const (
-	connsEach  = 4  // connections to one instance, made as needed
+	connsEach   = 4        // connections to one instance, made as needed
+	maxAttempts = 10       // of a request; its plan allows fewer
+	mostReplay  = 64 << 10 // bytes of a request that is kept to be sent once more
+
 	idleSweeps = 10 // sweeps, a minute each, after which an unused address is forgotten
 )
 
@@ -56,7 +65,8 @@ func (o *Outbound) Bind(r *grpcproxy.Relay, route func(h *grpcproxy.Headers) (*g
 		}
 		return o.route(h)
 	}
-	r.Response, r.Attempted, r.Late, r.Done = response, o.attempted, late, o.done
+	r.Response, r.Attempted, r.Again, r.Late, r.Done = response, o.attempted, again, late, o.done
+	r.MaxAttempts = maxAttempts
 	r.Margins = max(r.Margins, 1)
 }
 
@@ -80,12 +90,59 @@ func (o *Outbound) route(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
 	}
 	to, err := c.plan.Next()
 	if err != nil {
-		return nil, api.RelayError(err)
+		return nil, flagged(err)
 	}
-	c.Upstream = to.Instance().Address
-	up := o.upstream(c.Upstream)
+	in := to.Instance()
+	c.Upstream = in.Address
+	up := o.upstream(in)
 	c.began(up, to)
+	if h.PerTry = c.plan.PerTry(); in.Direct {
+		clean(h, "")
+	} else {
+		c.stamp(h)
+	}
 	return up, nil
+}
+
+// stamp writes what the peer's sidecar is to know.
+func (c *call) stamp(h *grpcproxy.Headers) {
+	h.Set(HeaderService, c.Service.Namespace+"/"+c.Service.Name)
+	h.Set(HeaderSource, c.Source)
+	h.Set(HeaderHops, strconv.Itoa(c.hops+1))
+}
+
+// flagged is the answer to a call that no instance takes.
+func flagged(err error) error {
+	e := api.RelayError(err)
+	var relay *grpcproxy.Error
+	if errors.As(e, &relay) && relay.Reason == string(mesh.ReasonBreaker) {
+		relay.Flag = mesh.FlagBreaker
+	}
+	return e
+}
+
+// again asks the plan of a call whether it may be tried once more.
+func again(tag any, f grpcproxy.Failed) bool {
+	c, ok := tag.(*call)
+	if !ok || c.plan == nil {
+		return false
+	}
+	failure := mesh.Failure{Sent: f.Sent}
+	switch f.Flag {
+	case "":
+		failure.Kind, failure.Status = mesh.Status, strconv.Itoa(f.Status)
+	case grpcproxy.FlagConnectFailed:
+		failure.Kind = mesh.Connect
+	case grpcproxy.FlagRefused:
+		failure.Kind = mesh.Refused
+	case grpcproxy.FlagReset:
+		failure.Kind = mesh.Reset
+	case grpcproxy.FlagTimeout:
+		failure.Kind = mesh.Timeout
+	default:
+		failure.Kind = mesh.Closed
+	}
+	return c.plan.Again(failure)
 }
 
 // plan begins a request: it reads what it is for and makes its headers what the peer is to see.
@@ -101,10 +158,8 @@ func (o *Outbound) plan(h *grpcproxy.Headers) (*call, error) {
 			"send the metadata %q, or the service's name as authority", components.ErrInvalid, h.Path(), HeaderService), mesh.ReasonNoService)
 	}
 	c.hops = hopsOf(h)
+	c.repeatable = h.Get(HeaderIdempotent) == "true" || h.Get(keyHeader) != ""
 	clean(h, "")
-	h.Set(HeaderService, s.Namespace+"/"+s.Name)
-	h.Set(HeaderSource, c.Source)
-	h.Set(HeaderHops, strconv.Itoa(c.hops+1))
 	c.trace(h, o.Monitor)
 	setStateHops(h, c.Traceparent, c.hops+1)
 	if o.Self != nil {
@@ -119,9 +174,12 @@ func (o *Outbound) plan(h *grpcproxy.Headers) (*call, error) {
 // ask has the engine plan the request.
 func (o *Outbound) ask(c *call, h *grpcproxy.Headers) error {
 	plan, err := o.Engine.Route(&mesh.Request{Protocol: c.Protocol, Service: c.Service, Method: c.Method, Source: o.Caller,
-		Hops: c.hops, Timeout: h.Timeout, Header: h.Get})
+		Hops: c.hops, Timeout: h.Timeout, Header: h.Get, Repeatable: c.repeatable})
 	if err != nil {
 		return err
+	}
+	if mesh.Repeatable(plan) {
+		h.Replay = mostReplay
 	}
 	c.plan, c.Rule = plan, plan.Rule()
 	if t := plan.Timeout(); t > 0 {
@@ -130,14 +188,15 @@ func (o *Outbound) ask(c *call, h *grpcproxy.Headers) error {
 	return nil
 }
 
-// upstream is the pooled connections to an address, made if there are none.
-func (o *Outbound) upstream(address string) *grpcproxy.Upstream {
+// upstream is the pooled connections to an instance, made if there are none.
+func (o *Outbound) upstream(in *mesh.Instance) *grpcproxy.Upstream {
+	key := poolKey{in.Address, in.Identity, in.Direct}
 	for {
-		if p, ok := o.upstreams.Load(address); ok && p.(*pooled).use() {
+		if p, ok := o.upstreams.Load(key); ok && p.(*pooled).use() {
 			return p.(*pooled).up
 		}
-		fresh := &pooled{up: o.relay.NewUpstream(address, connsEach, func(ctx context.Context) (net.Conn, error) { return o.Dial(ctx, address) })}
-		if _, raced := o.upstreams.LoadOrStore(address, fresh); !raced {
+		fresh := &pooled{up: o.relay.NewUpstream(in.Address, connsEach, func(ctx context.Context) (net.Conn, error) { return o.Dial(ctx, in) })}
+		if _, raced := o.upstreams.LoadOrStore(key, fresh); !raced {
 			return fresh.up
 		}
 		fresh.up.Close()
@@ -177,9 +236,9 @@ func (o *Outbound) Sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		o.upstreams.Range(func(address, p any) bool {
+		o.upstreams.Range(func(key, p any) bool {
 			if p := p.(*pooled); p.unused() {
-				o.upstreams.Delete(address)
+				o.upstreams.Delete(key)
 				p.up.Close()
 			}
 			return true
@@ -187,10 +246,15 @@ func (o *Outbound) Sweep(ctx context.Context) {
 	}
 }
 
-// attempted reports an attempt that failed. Of one that did not, done knows more.
+// attempted reports an attempt that failed. Of one that did not, done knows more, unless its answer is followed by another attempt.
 func (o *Outbound) attempted(tag any, up *grpcproxy.Upstream, flag string, err error) {
-	if c, ok := tag.(*call); ok && flag != "" {
+	c, ok := tag.(*call)
+	switch {
+	case !ok:
+	case flag != "":
 		c.ended(up, blame(flag, err))
+	case err != nil:
+		c.ended(up, mesh.Answered)
 	}
 }
 
@@ -205,7 +269,9 @@ func blame(flag string, err error) mesh.Outcome {
 			return mesh.Answered
 		}
 		return mesh.Failed
-	case grpcproxy.FlagConnectFailed, grpcproxy.FlagClosed:
+	case grpcproxy.FlagConnectFailed:
+		return mesh.Unreachable
+	case grpcproxy.FlagClosed:
 		return mesh.Failed
 	case grpcproxy.FlagProtocol:
 		if err != nil { // without, it was the client that broke it

@@ -43,9 +43,9 @@ func newOutbound(t *testing.T, addresses ...string) *outbound {
 	return o
 }
 
-func dialing(e *engine, m *monitor) *proxy.Outbound {
-	return &proxy.Outbound{Engine: e, Monitor: m, Caller: caller, Dial: func(ctx context.Context, address string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+func dialing(e mesh.Engine, m *monitor) *proxy.Outbound {
+	return &proxy.Outbound{Engine: e, Monitor: m, Caller: caller, Dial: func(ctx context.Context, in *mesh.Instance) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", in.Address)
 	}}
 }
 

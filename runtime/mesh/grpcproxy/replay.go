@@ -1,0 +1,88 @@
+package grpcproxy
+
+import (
+	"slices"
+	"strconv"
+)
+
+// Failed is an attempt that Again is asked about.
+type Failed struct {
+	Flag   string // why it failed; empty: the upstream answered with Status
+	Sent   bool   // something of the request may have reached the upstream's application
+	Status int    // grpc-status
+}
+
+// keep is what a request needs to be sent once more.
+type keep struct {
+	fields []Field
+	data   []byte
+	most   int
+}
+
+// mayAgain asks whether there may be another attempt. s.mu is held.
+func (s *stream) mayAgain(f Failed) bool {
+	if s.out.Attempts >= s.r.MaxAttempts {
+		return false
+	}
+	if s.r.Again == nil {
+		return !f.Sent
+	}
+	return s.r.Again(s.out.Tag, f)
+}
+
+// kept adds to what is sent once more if need be; too much is not. s.mu is held.
+func (s *stream) kept(p []byte) {
+	switch k := s.keep; {
+	case k == nil:
+	case len(k.data)+len(p) > k.most:
+		s.keep = nil
+	default:
+		k.data = append(k.data, p...)
+	}
+}
+
+// replay makes another attempt at a request of which something was sent; false: it cannot, or may not. e says why the one before failed,
+// its flag is f's. s.mu is held.
+func (s *stream) replay(f Failed, e *Error, b *batch) bool {
+	k, up := s.keep, &s.h[1]
+	if k == nil || s.began || s.finished.Load() || s.over(b.now) || up.trailer != nil || !s.mayAgain(f) {
+		return false
+	}
+	s.kill(1, codeCancel, b)
+	if c := up.c; c != nil && !up.out {
+		c.mu.Lock()
+		delete(c.streams, up.id)
+		c.care.emptied = b.now
+		c.mu.Unlock()
+		b.touch(c)
+		if c.up != nil {
+			b.wake = append(b.wake, c.up)
+		}
+	}
+	*up = half{end: s.h[0].rdone}
+	if len(k.data) > 0 {
+		up.pend, up.moved = append(takeBuf(), k.data...), b.now
+		s.owe(1, len(k.data))
+	}
+	s.head, s.retime = slices.Clone(k.fields), true
+	s.again(e, b)
+	return true
+}
+
+// answeredElsewhere has a request that its upstream answered with a failure go to another; false: it may not. An upstream that was told
+// how long its attempt may take says so a moment before it is ended here. s.mu is held.
+func (s *stream) answeredElsewhere(b *batch) bool {
+	code := s.out.Status
+	f := Failed{Sent: true, Status: code}
+	e := &Error{Code: code, Message: "the upstream answered grpc-status " + strconv.Itoa(code)}
+	if code == grpcDeadline && s.tryDeadline != 0 && s.tryDeadline <= b.now+int64(marginMost) && !s.over(b.now) {
+		e = s.tooLate(b.now, b)
+		f = Failed{Flag: e.Flag, Sent: true}
+	}
+	s.out.Status = -1
+	if s.replay(f, e, b) {
+		return true
+	}
+	s.out.Status = code
+	return false
+}
