@@ -108,7 +108,7 @@ func (a *apiServer) clients() int {
 // outbound makes a side of the mesh that calls leave by; it sweeps unused connections until the sidecar ends.
 func (s *sidecar) outbound(e mesh.Engine, self *mesh.SelfCalls) *proxy.Outbound {
 	o := &proxy.Outbound{Engine: e, Monitor: monitor{s.telemetry}, Caller: s.app, Self: self, Dial: func(ctx context.Context, in *mesh.Instance) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", in.Address)
+		return s.dial(ctx, in, "grpc")
 	}}
 	s.tasks.Go(func() { o.Sweep(s.bg) })
 	return o

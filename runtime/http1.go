@@ -24,7 +24,7 @@ func (s *sidecar) httpOutbound(e mesh.Engine, self *mesh.SelfCalls, policy *acce
 		Monitor: monitor{s.telemetry}, Caller: s.app, Self: self, ServiceAt: addresses.Service, Passthrough: s.config().Mesh.Outbound.Passthrough,
 		Admit: func(tag any, header func(string) string) error { return policy.Admit(tag.(access.Peer), header) },
 		Dial: func(ctx context.Context, to *mesh.Instance) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", to.Address)
+			return s.dial(ctx, to, "http")
 		}}}
 	h.out.Bind(h.relay)
 	s.tasks.Go(func() { h.out.Sweep(s.bg) })

@@ -62,7 +62,7 @@ func (s *sidecar) startInbound(context.Context) (err error) {
 		return up, err, true
 	})
 	i.rpc = s.rpcInbound(i.gate)
-	i.dispatch = &proxy.Dispatch{Logger: s.log, MaxConns: maxConns, MaxEach: maxEach, Protocols: append([]proxy.Protocol{
+	i.dispatch = &proxy.Dispatch{Logger: s.log, Secure: s.secure(), MaxConns: maxConns, MaxEach: maxEach, Protocols: append([]proxy.Protocol{
 		{Name: "grpc", Match: proxy.Prefix(proxy.HTTP2), Serve: func(nc net.Conn, head []byte) { i.server.ServeConn(grpcproxy.Prefixed(nc, head)) }},
 		proxy.HTTPProtocol(i.http1),
 	}, proxy.RPCProtocols(i.rpc, rpcCodecs)...)}

@@ -25,7 +25,7 @@ func (s *sidecar) rpcOutbound(e mesh.Engine, self *mesh.SelfCalls, policy *acces
 	o := rpcOutbound{relay: s.newRPC("outbound"), out: &proxy.RPCOutbound{Engine: e, Monitor: monitor{s.telemetry}, Caller: s.app, Self: self, Codecs: rpcCodecs,
 		Admit: func(tag any, header func(string) string) error { return policy.Admit(tag.(access.Peer), header) },
 		Dial: func(ctx context.Context, in *mesh.Instance) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", in.Address)
+			return s.dial(ctx, in, in.Protocol)
 		}}}
 	o.relay.OnConn = func(nc net.Conn) any { return policy.Identify(nc) }
 	o.out.Bind(o.relay)

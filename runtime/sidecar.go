@@ -29,6 +29,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/config"
 	"github.com/outrigger-mesh/outrigger/runtime/host"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/identity"
 	forms "github.com/outrigger-mesh/outrigger/runtime/mesh/naming"
 	"github.com/outrigger-mesh/outrigger/runtime/publish"
 	"github.com/outrigger-mesh/outrigger/runtime/telemetry"
@@ -49,6 +50,7 @@ type sidecar struct {
 	fronts    fronts
 	directory *mesh.Directory
 	policies  *mesh.Table
+	identity  *identity.Store // nil: no TLS
 	publisher *publish.Publisher
 	inbound   *inbound
 	api       *apiServer
@@ -221,6 +223,7 @@ func (s *sidecar) registry() (*registry.Registry, error) {
 
 func (s *sidecar) startMesh(context.Context) (err error) {
 	c := s.config()
+	s.startIdentity()
 	s.policies = &mesh.Table{}
 	if err := s.policies.Apply(c.Mesh.Policies, c.App.Namespace); err != nil {
 		return err
@@ -228,7 +231,7 @@ func (s *sidecar) startMesh(context.Context) (err error) {
 	s.directory = mesh.NewDirectory(s.names(), s.log)
 	s.directory.Hold = c.Mesh.Hold
 	s.remember()
-	s.publisher, err = publish.New(publish.Options{Names: s.names(), App: s.app.App, Announce: s.announce(), Logger: s.log,
+	s.publisher, err = publish.New(publish.Options{Names: s.names(), App: s.app.App, Announce: s.announce(), Identity: s.spiffe, Logger: s.log,
 		File: filepath.Join(s.dataDir, "publications", s.app.Namespace+"."+s.app.App+".json")})
 	if err != nil {
 		s.directory.Close()

@@ -55,6 +55,9 @@ func printInfo(out io.Writer, i admin.Info, notReady string) {
 		fmt.Fprintf(out, "; the last reload failed: %s", i.Config.LastError)
 	}
 	fmt.Fprintf(out, "\naddress for others %s\n", i.Advertise)
+	if i.TLS != "" {
+		fmt.Fprintf(out, "mutual TLS %s %s\n", i.TLS, i.Identity)
+	}
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for _, name := range slices.Sorted(maps.Keys(i.Ports)) {
 		fmt.Fprintf(t, "port\t%s\t%d\n", name, i.Ports[name])

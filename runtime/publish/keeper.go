@@ -147,7 +147,11 @@ func (k *keeper) announce(ctx context.Context, want *Publication) {
 		k.failed(want, err)
 		return
 	}
-	records := k.p.opts.Names.Records(front, want.provider(k.p.opts.Announce, k.p.opts.App))
+	provider := want.provider(k.p.opts.Announce, k.p.opts.App)
+	if k.p.opts.Identity != nil {
+		provider.Instance.Identity = k.p.opts.Identity()
+	}
+	records := k.p.opts.Names.Records(front, provider)
 	if k.heard && k.front == front && same(*k.told, *want) && slices.EqualFunc(k.wrote, records, samePlace) {
 		return
 	}

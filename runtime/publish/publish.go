@@ -76,6 +76,8 @@ type Options struct {
 	App string
 	// Announce is the address that other sidecars reach this one at.
 	Announce string
+	// Identity, if set, is the SPIFFE id of this sidecar's certificate, "" while it has none.
+	Identity func() string
 	// File keeps what the application published; "": nothing is kept.
 	File   string
 	Logger *slog.Logger

@@ -1,7 +1,9 @@
 package grpcproxy
 
 import (
+	"encoding/binary"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -30,7 +32,7 @@ func (c *conn) goAway(b *batch) {
 }
 
 // peerLeaves handles a server's GOAWAY: no new streams, and those above last were not touched.
-func (c *conn) peerLeaves(last uint32, b *batch) {
+func (c *conn) peerLeaves(last uint32, refusal string, b *batch) {
 	c.mu.Lock()
 	c.draining = true
 	var above []*stream
@@ -42,10 +44,33 @@ func (c *conn) peerLeaves(last uint32, b *batch) {
 	c.mu.Unlock()
 	c.up.remove(c)
 	for _, s := range above {
+		if refusal != "" {
+			s.turnedAway(fault(FlagRefused, grpcUnavailable, ReasonUpstreamClosed, c.up.Name+" refuses: "+refusal), b)
+			continue
+		}
 		s.reset(1, codeRefused, b)
 	}
 	b.touch(c)
 	b.wake = append(b.wake, c.up)
+}
+
+// refusalIn is the reason in a GOAWAY of a server that takes no connection like this one (INADEQUATE_SECURITY), if it says one.
+func refusalIn(p []byte) string {
+	const inadequate, most = 0xc, 300
+	if len(p) <= 8 || binary.BigEndian.Uint32(p[4:]) != inadequate {
+		return ""
+	}
+	return strings.ToValidUTF8(string(p[8:min(len(p), 8+most)]), "?")
+}
+
+// turnedAway ends a request that its upstream will never serve.
+func (s *stream) turnedAway(e *Error, b *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.h[1].done, s.h[1].rdone = true, true
+	if !s.finished.Load() && !s.replay(Failed{Flag: e.Flag}, e, b) {
+		s.reply(e, b)
+	}
 }
 
 const lastWordsTime = 100 * time.Millisecond

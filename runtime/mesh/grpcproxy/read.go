@@ -193,7 +193,7 @@ func (c *conn) frame(typ, flags byte, id uint32, p []byte, b *batch) error {
 		}
 		c.r.count.goAways.Add(1)
 		if c.up != nil {
-			c.peerLeaves(binary.BigEndian.Uint32(p)&math.MaxInt32, b)
+			c.peerLeaves(binary.BigEndian.Uint32(p)&math.MaxInt32, refusalIn(p), b)
 		}
 	case fWindow:
 		if len(p) != 4 {

@@ -15,7 +15,8 @@ const (
 	keyNamespace = "outrigger.namespace" // of the service, where the place does not say it
 	keyPort      = "outrigger.port"      // of the application
 	keyZone      = "outrigger.zone"
-	keyLabel     = "label." // followed by the label's name
+	keyIdentity  = "outrigger.identity" // the SPIFFE id in its certificate
+	keyLabel     = "label."             // followed by the label's name
 )
 
 // Mark writes down what sidecars tell each other. What is empty is left out.
@@ -25,7 +26,7 @@ func Mark(p Provider) map[string]string {
 		port = strconv.Itoa(p.Port)
 	}
 	md := map[string]string{}
-	for key, value := range map[string]string{keyProtocol: p.Service.Protocol, keyVersion: p.Service.Version, keyPort: port, keyZone: p.Instance.Zone} {
+	for key, value := range map[string]string{keyProtocol: p.Service.Protocol, keyVersion: p.Service.Version, keyPort: port, keyZone: p.Instance.Zone, keyIdentity: p.Instance.Identity} {
 		if value != "" {
 			md[key] = value
 		}
@@ -51,7 +52,7 @@ func Marked(md map[string]string) (s mesh.Service, ok bool) {
 
 // Read makes an entry of a record with that metadata. It is direct if no sidecar has written it.
 func Read(address string, weight int, md map[string]string) Entry {
-	e := Entry{Instance: mesh.Instance{Address: address, Weight: weight, Zone: md[keyZone], Protocol: md[keyProtocol], Labels: map[string]string{}}}
+	e := Entry{Instance: mesh.Instance{Address: address, Weight: weight, Zone: md[keyZone], Identity: md[keyIdentity], Protocol: md[keyProtocol], Labels: map[string]string{}}}
 	for key, value := range md {
 		if name, ok := strings.CutPrefix(key, keyLabel); ok {
 			e.Labels[name] = value

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"strings"
@@ -57,6 +58,8 @@ const HTTP2 = "PRI * HT"
 type Dispatch struct {
 	Protocols []Protocol
 	Logger    *slog.Logger
+	// Secure, if set, serves connections that begin with the handshake of TLS.
+	Secure *Secure
 	// Hint is what a client is told that speaks HTTP/1.1, which is not served: what to do instead.
 	Hint string
 	// MaxConns are the connections at once, MaxEach those from one address (one /64 of IPv6), so that no peer can lock the
@@ -153,13 +156,27 @@ func (d *Dispatch) Close() {
 	d.tasks.Wait()
 }
 
-func (d *Dispatch) serve(nc net.Conn) {
+func (d *Dispatch) serve(nc net.Conn) { d.sniff(nc) }
+
+// sniff serves a connection by its first bytes.
+func (d *Dispatch) sniff(nc net.Conn) {
+	_, inside := nc.(*tls.Conn)
 	head := make([]byte, 0, helloSize)
 	nc.SetReadDeadline(time.Now().Add(helloTime))
 	for {
 		n, err := nc.Read(head[len(head):cap(head)])
 		head = head[:len(head)+n]
 		p, more := d.match(head)
+		if d.Secure != nil && !inside {
+			if hello(head) == Yes {
+				d.secure(nc, head)
+				return
+			}
+			if d.Secure.Only && (p != nil || HTTP1(head) == Yes) {
+				d.refusePlain(nc, head)
+				return
+			}
+		}
 		if p != nil {
 			nc.SetReadDeadline(time.Time{})
 			p.Serve(nc, head)

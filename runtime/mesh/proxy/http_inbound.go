@@ -33,7 +33,11 @@ func (i *HTTPInbound) Bind(r *httpproxy.Relay) {
 // route takes a request for one of the application's services in. One that names none, as of a client that has read the
 // sidecar's address in a registry, is for the service named like the application.
 func (i *HTTPInbound) route(h *httpproxy.Head) (*httpproxy.Upstream, error) {
-	c := newHTTPCall("inbound", string(h.Get(HeaderSource)))
+	source := string(h.Get(HeaderSource))
+	if peer, ok := PeerOf(h.Conn); ok { // by its certificate
+		source = peer.String()
+	}
+	c := newHTTPCall("inbound", source)
 	h.Tag = c
 	c.Rule, c.Method = "default", httpMethod(h)
 	c.Service = mesh.Service{Namespace: i.App.Namespace, Name: i.App.App}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"strconv"
@@ -50,13 +51,14 @@ func (i *Inbound) route(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
 	if name := h.Get(HeaderService); name != "" {
 		s, _ = ParseService(name, i.App.Namespace) // what is no name is no service of the application's
 	}
+	peer, source := sourceOf(h.TLS(), h.Get(HeaderSource))
 	c := &call{Record: Record{Direction: "inbound", Protocol: "grpc", Service: s, Method: strings.TrimPrefix(h.Path(), "/"),
-		Source: h.Get(HeaderSource), Rule: "default", Start: time.Now()}}
+		Source: source, Rule: "default", Start: time.Now()}}
 	h.Tag = c
 	hops := hopsOf(h)
 	clean(h, "")
 	c.trace(h, i.Monitor)
-	port, err := i.admit(s, &mesh.Request{Protocol: c.Protocol, Service: s, Method: c.Method, Hops: hops, Timeout: h.Timeout, Header: h.Get})
+	port, err := i.admit(s, &mesh.Request{Protocol: c.Protocol, Service: s, Method: c.Method, Source: peer, Hops: hops, Timeout: h.Timeout, Header: h.Get})
 	if err != nil {
 		return nil, err
 	}
@@ -65,6 +67,14 @@ func (i *Inbound) route(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
 	up := i.app(port)
 	c.Upstream = up.Name
 	return up, nil
+}
+
+// sourceOf is who calls: by mutual TLS as the certificate says; else nobody knows, and the header is for logs.
+func sourceOf(s *tls.ConnectionState, header string) (components.Caller, string) {
+	if peer, ok := peerOf(s); ok {
+		return peer, peer.String()
+	}
+	return components.Caller{}, header
 }
 
 // Admit lets a call in that is for one of the application's services; the gate must be left when it has ended.

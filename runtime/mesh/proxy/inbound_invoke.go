@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"time"
 
 	"google.golang.org/grpc"
@@ -9,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/outrigger-mesh/outrigger/components"
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
@@ -31,7 +33,13 @@ type InvokeServer struct {
 // Invoke hands one call to the application.
 func (s *InvokeServer) Invoke(ctx context.Context, in *invocationv1.InvokeRequest) (_ *invocationv1.InvokeResponse, err error) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	r := &Record{Direction: "inbound", Protocol: "grpc", Method: in.GetMethod(), Source: first(md, HeaderSource), Rule: "default",
+	var state *tls.ConnectionState
+	if k := grpcproxy.FromContext(ctx); k != nil {
+		h := k.Headers()
+		state = h.TLS()
+	}
+	peer, source := sourceOf(state, first(md, HeaderSource))
+	r := &Record{Direction: "inbound", Protocol: "grpc", Method: in.GetMethod(), Source: source, Rule: "default",
 		Start: time.Now(), Traceparent: first(md, "traceparent"), Tracestate: first(md, "tracestate"),
 		Code: int(codes.Internal)} // unless it comes to its end
 	r.Service, _ = ParseService(in.GetService(), s.Inbound.App.Namespace)
@@ -40,7 +48,7 @@ func (s *InvokeServer) Invoke(ctx context.Context, in *invocationv1.InvokeReques
 		r.Duration = time.Since(r.Start)
 		s.Inbound.Monitor.End(r)
 	}()
-	out, origin, err := s.invoke(ctx, in, md, r)
+	out, origin, err := s.invoke(ctx, in, md, r, peer)
 	if e := grpc.SetTrailer(ctx, metadata.Pairs(HeaderOrigin, origin)); err == nil {
 		err = e
 	}
@@ -55,9 +63,9 @@ func (s *InvokeServer) Invoke(ctx context.Context, in *invocationv1.InvokeReques
 }
 
 // invoke answers also who has spoken.
-func (s *InvokeServer) invoke(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD, r *Record) (out *invocationv1.InvokeResponse, origin string, err error) {
+func (s *InvokeServer) invoke(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD, r *Record, peer components.Caller) (out *invocationv1.InvokeResponse, origin string, err error) {
 	hops := first(md, HeaderHops)
-	if err := s.Inbound.Admit(r.Service, &mesh.Request{Protocol: r.Protocol, Service: r.Service, Method: r.Method, Hops: parseHops(hops)}); err != nil {
+	if err := s.Inbound.Admit(r.Service, &mesh.Request{Protocol: r.Protocol, Service: r.Service, Method: r.Method, Source: peer, Hops: parseHops(hops)}); err != nil {
 		r.Flag = grpcproxy.FlagNoRoute // as of a call that the relay does not let in
 		return nil, "sidecar", err
 	}

@@ -38,6 +38,7 @@ func (i *RPCInbound) Bind(r *rpcproxy.Relay) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
 		})
 	}
+	r.OnConn = func(nc net.Conn) any { peer, _ := PeerOf(nc); return peer }
 	r.Strip = headerPrefix
 	r.Route, r.Late, r.Done = i.route, rpcLate, i.done
 }
@@ -48,10 +49,15 @@ func (i *RPCInbound) route(k *rpcproxy.Call) (*rpcproxy.Upstream, error) {
 	if source != "" {
 		k.Sidecar()
 	}
+	peer, known := k.ConnTag.(components.Caller)
+	if known && peer.App != "" { // by its certificate
+		source = peer.String()
+	}
 	c := newRPC(k, "inbound", source, s)
 	k.Tag = c
 	c.trace(k, i.Monitor)
-	port, known := 0, false
+	port := 0
+	known = false
 	if ok && s.Namespace == i.App.Namespace {
 		port, known = i.Port(s)
 	}
@@ -59,7 +65,7 @@ func (i *RPCInbound) route(k *rpcproxy.Call) (*rpcproxy.Upstream, error) {
 		return nil, rpcError(components.WithReason(fmt.Errorf("%w: %s is not served by the application here, %s, over %s: publish it, or name it in app.services",
 			components.ErrNotFound, s, i.App, c.Protocol), mesh.ReasonNotForThisApp))
 	}
-	if err := i.Gate.Admit(&mesh.Request{Protocol: c.Protocol, Service: s, Method: c.Method, Hops: hops, Timeout: k.Timeout, Header: k.Header}); err != nil {
+	if err := i.Gate.Admit(&mesh.Request{Protocol: c.Protocol, Service: s, Method: c.Method, Source: peer, Hops: hops, Timeout: k.Timeout, Header: k.Header}); err != nil {
 		return nil, rpcError(err)
 	}
 	c.admitted = true
