@@ -15,7 +15,7 @@ import (
 func (s *sidecar) newAdmin() *admin.Server {
 	door := &access.Policy{Mode: access.SameUser}
 	return admin.New(admin.Options{
-		Ready: s.ready, ReadyOutbound: s.readyOutbound, Info: s.info,
+		Ready: s.ready, ReadyOutbound: s.readyOutbound, Info: s.info, Explain: s.explain,
 		Metrics: s.telemetry.Metrics.Handler(), Pprof: s.config().Admin.Pprof,
 		Level: s.telemetry.Level, SetLevel: s.telemetry.SetLevel,
 		Reload: s.reloads.apply,

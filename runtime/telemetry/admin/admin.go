@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 )
@@ -20,8 +21,10 @@ type Options struct {
 	// when it can do without.
 	Ready, ReadyOutbound func() (ok bool, why string)
 	Info                 func() Info
-	Metrics              http.Handler
-	Pprof                bool // serve profiles under /debug/pprof/
+	// Explain, if set, tells of a call that might be made where it would go.
+	Explain func(ctx context.Context, query url.Values) (any, error)
+	Metrics http.Handler
+	Pprof   bool // serve profiles under /debug/pprof/
 
 	Level    func() string
 	SetLevel func(level string) error

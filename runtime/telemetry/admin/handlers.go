@@ -28,6 +28,9 @@ func (s *Server) probes() *http.ServeMux {
 func (s *Server) all() *http.ServeMux {
 	mux := s.probes()
 	mux.HandleFunc("GET /info", s.info)
+	if s.o.Explain != nil {
+		mux.HandleFunc("GET /explain", s.explain)
+	}
 	mux.HandleFunc("GET /log/level", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, s.o.Level()) })
 	if s.o.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
@@ -37,6 +40,16 @@ func (s *Server) all() *http.ServeMux {
 		mux.Handle("GET /debug/pprof/cmdline", http.NotFoundHandler()) // arguments may hold secrets
 	}
 	return mux
+}
+
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
+	answer, err := s.o.Explain(r.Context(), r.URL.Query())
+	if err != nil {
+		say(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer) // who went away hears nothing
 }
 
 // reads is what loopback gets.

@@ -1,0 +1,50 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/proxy"
+	"github.com/outrigger-mesh/outrigger/runtime/telemetry/admin"
+)
+
+// explain is what admin tells of a call that might be made: service, method, source, and header, NAME=VALUE each.
+func (s *sidecar) explain(ctx context.Context, query url.Values) (any, error) {
+	if !s.wasReady.Load() {
+		return nil, admin.ErrNotNow
+	}
+	service, ok := proxy.ParseService(query.Get("service"), s.app.Namespace)
+	if !ok {
+		return nil, fmt.Errorf("%w: service %q: write NAME or NAMESPACE/NAME", components.ErrInvalid, query.Get("service"))
+	}
+	r := &mesh.Request{Protocol: "grpc", Service: service, Method: query.Get("method"), Source: s.app, Header: func(name string) string {
+		for _, pair := range query["header"] {
+			if n, value, _ := strings.Cut(pair, "="); strings.EqualFold(n, name) {
+				return value
+			}
+		}
+		return ""
+	}}
+	if source := query.Get("source"); source != "" {
+		r.Source = components.Caller{Namespace: s.app.Namespace, App: source}
+		if namespace, app, both := strings.Cut(source, "/"); both {
+			r.Source = components.Caller{Namespace: namespace, App: app}
+		}
+	}
+	router := &mesh.Router{Directory: s.directory, Policies: s.policies, MaxHops: s.config().Mesh.MaxHops}
+	if _, err := router.Route(r); err != nil {
+		if pending, ok := mesh.IsPending(err); ok {
+			known := make(chan struct{})
+			pending.Wait(func() { close(known) })
+			select {
+			case <-known:
+			case <-ctx.Done():
+			}
+		}
+	}
+	return router.Explain(r), nil
+}
