@@ -27,7 +27,7 @@ import (
 )
 
 // patience is how long a test waits for what must come, on a machine that is busy with others.
-const patience = time.Minute
+var patience = time.Minute + frozen
 
 // frozen is how long a server is frozen, or away. OUTRIGGER_FAULT makes it longer.
 var frozen = func() time.Duration {
@@ -71,8 +71,8 @@ func (l *load) end() {
 	l.running.Wait()
 }
 
-// callTime is what a call may take.
-const callTime = 30 * time.Second
+// callTime is what a call may take, such as for a lock whose holder is held up.
+var callTime = 30*time.Second + frozen
 
 // pace is how often a worker calls at most: a load that many tests can have beside each other.
 const pace = 10 * time.Millisecond

@@ -27,7 +27,7 @@ func main() {
 	}
 	// One package after the other: some of them build, start Java, or time what a call takes.
 	args := append([]string{"test", "-json", "-count=1", "-p=1", "-parallel", strconv.Itoa(*together), "-timeout", timeout.String(), "-run", anyCase(*only)}, packages...)
-	r := report{began: time.Now(), command: strings.TrimSpace("OUTRIGGER_FAULT=" + os.Getenv("OUTRIGGER_FAULT") + " suite " + strings.Join(packages, " ")), tally: &tally{}}
+	r := report{began: time.Now(), commit: answer("git", "describe", "--always", "--dirty"), command: strings.TrimSpace("OUTRIGGER_FAULT=" + os.Getenv("OUTRIGGER_FAULT") + " suite " + strings.Join(packages, " ")), tally: &tally{}}
 	code, err := run(exec.Command("go", args...), os.Stdout, r.tally)
 	if err == nil && code == 0 && *file != "" {
 		err = r.save(*file)

@@ -18,6 +18,7 @@ import (
 type report struct {
 	began   time.Time
 	command string
+	commit  string
 	tally   *tally
 }
 
@@ -55,7 +56,7 @@ func (r report) write(out io.Writer) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "# Faults of real servers\n\nWritten by `%s`, not by hand.\n\n", r.command)
 	fmt.Fprintf(&text, "- when: %s, for %s\n", r.began.UTC().Format("2006-01-02 15:04 UTC"), time.Since(r.began).Round(time.Second))
-	fmt.Fprintf(&text, "- commit: %s\n- machine: %s\n", answer("git", "describe", "--always", "--dirty"), machine())
+	fmt.Fprintf(&text, "- commit: %s\n- machine: %s\n", r.commit, machine())
 	fmt.Fprintf(&text, "- result: %s\n\n## Servers\n\n", r.tally)
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
 		fmt.Fprintf(&text, "- %s: %d processes\n", name, servers[name])
