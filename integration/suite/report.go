@@ -81,7 +81,7 @@ func machine() string {
 	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
 		load = "load of the last 15 minutes " + strings.Fields(string(text))[2]
 	}
-	return fmt.Sprintf("%d cores, %s, %s/%s, kernel %s, %s, %s", runtime.NumCPU(), memory, runtime.GOOS, runtime.GOARCH, answer("uname", "-r"), runtime.Version(), load)
+	return fmt.Sprintf("%d cores, %s, %s/%s, kernel %s, %s, %s", runtime.NumCPU(), memory, runtime.GOOS, runtime.GOARCH, strings.SplitN(answer("uname", "-r"), "-", 2)[0], runtime.Version(), load)
 }
 
 func answer(command ...string) string {
