@@ -37,7 +37,7 @@ config: {default: {driver: nacos, options: {nacos: NACOS, list_interval: 1s}}}
 func nacosAsk(t *testing.T, s *servers.Server, method, path string, form url.Values) (string, error) {
 	t.Helper()
 	ask := func(method, path, token string, form url.Values) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), callTime)
 		defer cancel()
 		req, err := http.NewRequestWithContext(ctx, method, "http://"+s.Addr()+"/nacos"+path+"?"+form.Encode(), nil)
 		if err != nil {

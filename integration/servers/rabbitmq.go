@@ -48,7 +48,7 @@ func startRabbit(ctx context.Context, s *Server) error {
 		}
 		return "", 0, conn.Close()
 	}
-	n, err := s.node("rabbitmq", at[0], program{product: "rabbitmq", limit: 2 * time.Minute, args: []string{server}})
+	n, err := s.node("rabbitmq", at[0], program{product: "rabbitmq", limit: 5 * time.Minute, args: []string{server}})
 	if err != nil {
 		return err
 	}
