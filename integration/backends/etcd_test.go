@@ -28,8 +28,8 @@ sequence: {default: {driver: etcd, options: {etcd: ETCD}}}
 }
 
 // etcdAsk asks a member over HTTP.
-func etcdAsk(addr, path, body string, out any) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+func etcdAsk(addr, path, body string, limit time.Duration, out any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+path, bytes.NewBufferString(body))
 	if err != nil {
@@ -61,7 +61,7 @@ func etcdLeader(t *testing.T, s *servers.Server) (leader *servers.Node) {
 					MemberID string `json:"member_id"`
 				}
 			}
-			if etcdAsk(n.Addr, "/v3/maintenance/status", "{}", &status) == nil && status.Leader == status.Header.MemberID {
+			if etcdAsk(n.Addr, "/v3/maintenance/status", "{}", 2*time.Second, &status) == nil && status.Leader == status.Header.MemberID {
 				leader = n
 				return nil
 			}
@@ -244,7 +244,7 @@ func TestEtcdRefuses(t *testing.T) {
 		{"/v3/auth/user/add", `{"name": "root", "password": "` + secret + `"}`}, {"/v3/auth/user/add", `{"name": "weak", "password": "` + secret + `"}`},
 		{"/v3/auth/user/grant", `{"user": "root", "role": "root"}`}, {"/v3/auth/enable", `{}`},
 	} {
-		if err := etcdAsk(s.Addr(), step[0], step[1], nil); err != nil && !strings.Contains(err.Error(), "role name already exists") {
+		if err := etcdAsk(s.Addr(), step[0], step[1], callTime, nil); err != nil && !strings.Contains(err.Error(), "role name already exists") {
 			t.Fatal(step, err)
 		}
 	}

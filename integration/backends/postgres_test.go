@@ -24,7 +24,7 @@ sequence: {default: {driver: postgres, options: {postgres: {OPTIONS}}}}
 }
 
 func postgresOptions(s *servers.Server, user, password string) string {
-	return fmt.Sprintf(`addresses: %s, user: %q, password: %q, timeout: 1s, connect_timeout: 1s`, addresses(s.Addrs()), user, password)
+	return fmt.Sprintf(`addresses: %s, user: %q, password: %q, timeout: 2s, connect_timeout: 1s`, addresses(s.Addrs()), user, password)
 }
 
 // TestPostgresFaults: the server is restarted, killed and frozen under a load on values, locks and numbers of two sidecars of one application.
