@@ -49,11 +49,14 @@ func (c *conn) relay() (keep bool) {
 	}
 }
 
+// mostAttempts are made of a request, whatever Again says.
+const mostAttempts = 10
+
 // again says if the request is to be tried once more.
 func (c *conn) again(f *Failure) bool {
 	h := &c.req
 	switch {
-	case h.Timeout > 0 && time.Since(c.o.Start) >= h.Timeout, c.in.lost, h.Method == "CONNECT" && f.Sent:
+	case h.Attempt+1 >= mostAttempts, h.Timeout > 0 && time.Since(c.o.Start) >= h.Timeout, c.in.lost, h.Method == "CONNECT" && f.Sent:
 		return false
 	case c.r.Again != nil:
 		return c.r.Again(h, f)
