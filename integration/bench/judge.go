@@ -69,6 +69,8 @@ var targets = []target{
 		y, okY := f("invoke-direct", 1)
 		return x.P50 - y.P50, okX && okY
 	}, most: 150, time: true},
+	{part: "mesh", what: "HTTP/1.1, one hop, CPU against nginx, c=16", value: ratio("http-sidecar", "http-nginx", 16, cpuOf), most: 1.1, peer: true},
+	{part: "mesh", what: "HTTP/1.1, one hop, CPU against httputil.ReverseProxy, c=16", value: ratio("http-sidecar", "http-reverse", 16, cpuOf), most: 0.5},
 	{part: "state", what: "state get, CPU against cache get, c=16", value: against("state-get", 16), most: 1.3},
 	{part: "state", what: "state get, CPU against cache get, c=64", value: against("state-get", 64), most: 1.3},
 	{part: "state", what: "state set (disk) against fsync/s x batch, c=64", value: plain("state-set-share"), least: 0.7, time: true},

@@ -62,11 +62,11 @@ func role(name string, args ...string) (*process, error) {
 // sidecar is the binary under test.
 type sidecar struct {
 	*process
-	grpc, socket, inbound, admin string
-	ready                        time.Duration // from its start
+	grpc, socket, outbound, inbound, admin string
+	ready                                  time.Duration // from its start
 }
 
-var readyLine = regexp.MustCompile(`is ready: app \S+, grpc (\S+), http \S+, outbound \S+, inbound (\S+), admin (\S+), pid`)
+var readyLine = regexp.MustCompile(`is ready: app \S+, grpc (\S+), http \S+, outbound (\S+), inbound (\S+), admin (\S+), pid`)
 
 func startSidecar(o options, app string, port int, more ...string) (*sidecar, error) {
 	args := append([]string{"run", "-app-id", app, "-data-dir", o.dir, "-app-protocol", "grpc", "-app-port", strconv.Itoa(port),
@@ -86,7 +86,7 @@ func startSidecar(o options, app string, port int, more ...string) (*sidecar, er
 	for lines.Scan() {
 		if m := readyLine.FindStringSubmatch(lines.Text()); m != nil {
 			s.ready = time.Since(began)
-			s.grpc, s.inbound, s.admin, s.socket = m[1], m[2], m[3], "unix:"+filepath.Join(o.dir, "run", "default", app+".sock")
+			s.grpc, s.outbound, s.inbound, s.admin, s.socket = m[1], m[2], m[3], m[4], "unix:"+filepath.Join(o.dir, "run", "default", app+".sock")
 			go io.Copy(io.Discard, out)
 			if err := s.settle(); err != nil {
 				s.end()

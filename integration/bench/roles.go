@@ -24,7 +24,7 @@ import (
 	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
 )
 
-// play runs a process of the benchmark: serve ADDR; naive ADDR UPSTREAM; splice ADDR UPSTREAM; load TARGET KIND CONCURRENCY SECONDS.
+// play runs a process of the benchmark: serve ADDR; naive ADDR UPSTREAM; splice ADDR UPSTREAM; serve-http ADDR; reverse ADDR UPSTREAM; load TARGET KIND CONCURRENCY SECONDS.
 func play(role string, args []string) error {
 	if role == "load" {
 		return load(args)
@@ -42,6 +42,8 @@ func play(role string, args []string) error {
 		return p.Serve(ln)
 	case "splice":
 		return splice(ln, args[1])
+	case "serve-http", "reverse":
+		return playHTTP(role, ln, args[1:])
 	}
 	s := grpc.NewServer()
 	echopb.RegisterEchoServer(s, bareEcho{})
@@ -198,7 +200,12 @@ func load(args []string) error {
 	}
 	calls := make([]func() error, c)
 	for i := range calls {
-		if calls[i], err = caller(conns[i%len(conns)], kind); err != nil {
+		if kind == "http" {
+			calls[i], err = httpCaller(target)
+		} else {
+			calls[i], err = caller(conns[i%len(conns)], kind)
+		}
+		if err != nil {
 			return err
 		}
 	}
