@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -42,7 +43,8 @@ func TestAgainSendsTheBodyAgain(t *testing.T) {
 	dies := rawUp(t, func(nc net.Conn, br *bufio.Reader) {
 		tried.Add(1)
 		if r, err := http.ReadRequest(br); err == nil {
-			io.CopyN(io.Discard, r.Body, 4)
+			n, _ := strconv.ParseInt(r.Header.Get("X-Read"), 10, 64)
+			io.CopyN(io.Discard, r.Body, n)
 		}
 	})
 	lives := httpUp(t, echo)
@@ -68,10 +70,10 @@ func TestAgainSendsTheBodyAgain(t *testing.T) {
 		status     int
 		body       string
 	}{
-		{"with its head", "POST / HTTP/1.1\r\nHost: a\r\nX-Id: 7\r\nContent-Length: 8\r\n\r\nabcdefgh", nil, 200, "abcdefgh"},
-		{"fixed", "POST / HTTP/1.1\r\nHost: a\r\nX-Id: 7\r\nContent-Length: 30724\r\n\r\nabcd", []string{big[:20000], big[20000:]}, 200, "abcd" + big},
-		{"chunked", "POST / HTTP/1.1\r\nHost: a\r\nX-Id: 7\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n", []string{"3\r\nefg\r\n", "0\r\n\r\n"}, 200, "abcdefg"},
-		{"too large", "POST / HTTP/1.1\r\nHost: a\r\nX-Id: 7\r\nContent-Length: 100000\r\n\r\nabcd", []string{big}, 502, ""},
+		{"with its head", "POST / HTTP/1.1\r\nHost: a\r\nX-Id: 7\r\nX-Read: 8\r\nContent-Length: 8\r\n\r\nabcdefgh", nil, 200, "abcdefgh"},
+		{"fixed", "POST / HTTP/1.1\r\nHost: a\r\nX-Id: 7\r\nX-Read: 20004\r\nContent-Length: 30724\r\n\r\nabcd", []string{big[:20000], big[20000:]}, 200, "abcd" + big},
+		{"chunked", "POST / HTTP/1.1\r\nHost: a\r\nX-Id: 7\r\nX-Read: 7\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n", []string{"3\r\nefg\r\n", "0\r\n\r\n"}, 200, "abcdefg"},
+		{"too large", "POST / HTTP/1.1\r\nHost: a\r\nX-Id: 7\r\nX-Read: 4\r\nContent-Length: 100000\r\n\r\nabcd", []string{big}, 502, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := tried.Load()
