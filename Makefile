@@ -47,6 +47,10 @@ drivers: ## the drivers' tests on real servers, installed and started here; ONLY
 crash-fs: ## cut the power on a disk that forgets what was not synced; SEED=n repeats a run, RUNS=n runs it n times (20)
 	@$(GO) test -count=$(or $(RUNS),20) -v -run "^TestPowerCuts" ./components/all
 
+crash: build ## transfers over three services, whose sidecars and applications are killed; TX=n SEED=n; BARRIER=off has to fail
+	$(GO) build -o bin/crash ./integration/crash
+	bin/crash -binary bin/outrigger -tx $(or $(TX),200) -seed $(or $(SEED),7) -barrier=$(if $(filter off,$(BARRIER)),false,true)
+
 h2spec: ## run h2spec's cases against the relay
 	$(GO) build -modfile=tools/go.mod -o bin/h2spec github.com/summerwind/h2spec/cmd/h2spec
 	OUTRIGGER_H2SPEC=$(CURDIR)/bin/h2spec $(GO) test -count=1 -tags h2spec -run TestH2Spec -v ./runtime/mesh/grpcproxy
@@ -77,5 +81,5 @@ lint: ## gofmt and vet
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-.PHONY: all build run demo test race mutants integration integration-compose drivers soak crash-fs h2spec bench bench-gate fuzz gen gen-check lint help
+.PHONY: all build run demo test race mutants integration integration-compose drivers soak crash crash-fs h2spec bench bench-gate fuzz gen gen-check lint help
 .DEFAULT_GOAL := all

@@ -16,12 +16,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var policy = transaction.Policy{Timeout: 800 * time.Millisecond, CallTimeout: 5 * time.Second, FirstPause: 20 * time.Millisecond, LongPause: 50 * time.Millisecond}
+var policy = transaction.Policy{Timeout: time.Minute, CallTimeout: 5 * time.Second, FirstPause: 20 * time.Millisecond, LongPause: 50 * time.Millisecond}
 
 // process opens drivers on a folder as one process would.
 func process(t *testing.T, dir string) transactiontest.Backend {
 	shared := components.NewShared()
-	return transactiontest.Backend{Policy: policy, Open: func() transaction.Driver {
+	return transactiontest.Backend{Policy: policy, Short: 800 * time.Millisecond, Open: func() transaction.Driver {
 		options, err := transaction.Drivers.Decode("local", func(any) error { return nil })
 		if err != nil {
 			t.Fatal(err)

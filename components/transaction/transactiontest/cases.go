@@ -40,12 +40,20 @@ func sagaFails(s *suite) {
 
 // sagaConcurrent has both of a pair under way at once, and what comes after only then.
 func sagaConcurrent(s *suite) {
-	var both sync.WaitGroup
-	both.Add(2)
+	arrived := map[string]chan struct{}{"1": make(chan struct{}), "2": make(chan struct{})}
+	var once [2]sync.Once
 	s.answers(func(c *transaction.Call) error {
-		if c.Branch != "3" {
-			both.Done()
-			both.Wait()
+		for i, id := range []string{"1", "2"} {
+			if c.Branch == id {
+				once[i].Do(func() { close(arrived[id]) })
+			}
+		}
+		for _, both := range arrived {
+			select {
+			case <-both:
+			case <-time.After(s.Patience):
+				return errAway
+			}
 		}
 		return nil
 	})
@@ -75,6 +83,7 @@ func sagaUnknown(s *suite) {
 }
 
 func sagaTimeout(s *suite) {
+	s.Policy.Timeout = s.Short
 	s.answers(func(c *transaction.Call) error {
 		if c.Op == transaction.OpAction && c.Branch == "2" {
 			return errAway
@@ -238,6 +247,7 @@ func tccAbort(s *suite) {
 }
 
 func tccTimeout(s *suite) {
+	s.Policy.Timeout = s.Short
 	g := s.tcc("1")
 	s.ends(g, transaction.Aborted)
 	s.want(g, "cancel 1")
@@ -293,6 +303,7 @@ func messageSubmit(s *suite) {
 
 // messageCheck asks a sender that says nothing, until it answers.
 func messageCheck(s *suite) {
+	s.Policy.Timeout = s.Short
 	s.answers(func(c *transaction.Call) error {
 		if c.Op == transaction.OpCheck && c.Attempt == 1 {
 			return errAway
@@ -307,6 +318,7 @@ func messageCheck(s *suite) {
 }
 
 func messageFailed(s *suite) {
+	s.Policy.Timeout = s.Short
 	s.answers(func(c *transaction.Call) error {
 		if c.Op == transaction.OpCheck {
 			return errNo

@@ -18,8 +18,9 @@ import (
 type Backend struct {
 	// Open opens a driver, as one more process would.
 	Open func() transaction.Driver
-	// Policy is that of the suite's transactions: its timeout and pauses are waited for.
+	// Policy is that of the suite's transactions: its pauses are waited for. Short is the timeout of those that are to reach it.
 	Policy transaction.Policy
+	Short  time.Duration
 	// Patience is how long the suite waits for what must happen; 0: 10 s. Calm is how long it looks for what must not; 0: 200 ms.
 	Patience, Calm time.Duration
 }
