@@ -73,7 +73,7 @@ func (t *Transactions) drive(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(t.gone, cancel)()
-	for pause := firstPause; t.component.Ready(ctx) == nil; pause = min(2*pause, lastPause) {
+	for pause := firstPause; t.component.Ready(ctx) == nil && ctx.Err() == nil; pause = min(2*pause, lastPause) { // Ready does not look at ctx where there is a driver
 		begun := time.Now()
 		if err := t.driveOne(ctx); err != nil && ctx.Err() == nil {
 			t.log.Debug("driving transactions ends, and begins again", "op", "drive", "err", err)
