@@ -204,7 +204,9 @@ func (m *machine) handSome() (more bool, err error) {
 				m.without(key)
 				continue
 			}
-			t.doubt()
+			if !m.fresh(key) {
+				t.doubt()
+			}
 			if err := m.give(w, t, false, 0); err != nil {
 				return err
 			}
@@ -212,6 +214,13 @@ func (m *machine) handSome() (more bool, err error) {
 		return nil
 	})
 	return err == nil && len(keys) == handMost, err
+}
+
+func (m *machine) fresh(key string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.all[key]
+	return e != nil && e.fresh
 }
 
 // without has a transaction wait no more.

@@ -43,6 +43,7 @@ type entry struct {
 	state    transaction.State
 	began    time.Time
 	attempts int
+	fresh    bool          // nobody has driven it yet
 	ended    chan struct{} // closed when it has
 }
 
@@ -204,9 +205,11 @@ func (m *machine) give(w *db.Tx, t *tx, write bool, wanted uint64) error {
 		}
 		if to == nil {
 			m.free(e)
+			e.fresh = e.fresh || before == nil
 			return
 		}
 		m.unplace(e)
+		e.fresh = false
 		e.session, e.epoch, e.revision = to, epoch, 0
 		to.has[e.key] = e
 		to.push(work{Key: t.key, Epoch: epoch, Content: t.content, Run: t.run})
