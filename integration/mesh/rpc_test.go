@@ -41,7 +41,9 @@ func TestStockPeersThroughSidecars(t *testing.T) {
 			for _, way := range []struct{ name, to string }{
 				{"direct", fmt.Sprint("127.0.0.1:", port)}, {"inbound sidecar", s.provider.Inbound}, {"two sidecars", s.consumer.Outbound},
 			} {
-				t.Run(way.name, func(t *testing.T) { c.calls(t, startPeer(t, c.clientLanguage, dirs[c.clientLanguage], "client", c.client, way.to)) })
+				t.Run(way.name, func(t *testing.T) {
+					c.calls(t, startPeer(t, c.clientLanguage, dirs[c.clientLanguage], "client", c.client, way.to))
+				})
 			}
 			client := startPeer(t, c.clientLanguage, dirs[c.clientLanguage], "client", c.client, s.consumer.Outbound)
 			if a := client.call(t, "hello", "before", patience); !a.OK {

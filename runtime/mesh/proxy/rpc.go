@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,9 @@ func setHeader(k *rpcproxy.Call, name, value string) {
 // finish tells the monitor how the request ended.
 func (c *rpcCall) finish(o *rpcproxy.Outcome, m Monitor) {
 	c.Attempts, c.Flag, c.Code = o.Attempts, o.Flag, o.Code
+	if c.Status = ""; o.Status >= 0 {
+		c.Status = strconv.Itoa(o.Status)
+	}
 	c.Sent, c.Received, c.Duration = int64(o.Sent), int64(o.Received), o.Duration
 	m.End(&c.Record)
 }

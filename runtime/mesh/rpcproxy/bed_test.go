@@ -15,7 +15,7 @@ import (
 // relay is one with a client's view of it.
 type relay struct {
 	*rpcproxy.Relay
-	t  *testing.T
+	t  testing.TB
 	d  rpctest.Dialect
 	ln net.Listener
 
@@ -27,7 +27,7 @@ type relay struct {
 }
 
 // start serves a relay whose attempts go to the addresses in turn.
-func start(t *testing.T, d rpctest.Dialect, r *rpcproxy.Relay, addresses ...string) *relay {
+func start(t testing.TB, d rpctest.Dialect, r *rpcproxy.Relay, addresses ...string) *relay {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

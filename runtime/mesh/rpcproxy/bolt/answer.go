@@ -80,13 +80,15 @@ func (Codec) AppendError(b, frame []byte, e *rpcproxy.Error, sidecar bool) []byt
 	}
 	status, class, body := statusOf(e.Code), "", text
 	switch {
+	case sofa && codec == codecHessian && (status == statusTimeout || status == statusThreadpoolBusy):
+		body = string(hessianText(nil, text)) // what Node's client takes the text from; Java's has its own
 	case sofa && codec == codecHessian:
 		class, body = classResponse, sofaResponse(text)
-	case sofa && codec == codecProtobuf:
+	case sofa && codec == codecProtobuf && status != statusTimeout && status != statusThreadpoolBusy:
 		class = classResponse
 		headers = put(put(headers, "sofa_head_response_error"), "true")
 	}
-	if class != "" && status != statusTimeout && status != statusThreadpoolBusy {
+	if class != "" {
 		status = statusSuccess
 	}
 	return response(b, frame, id, cmdResponse, status, codec, class, string(headers), body)

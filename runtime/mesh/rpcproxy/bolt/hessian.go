@@ -124,7 +124,6 @@ const maxText = 8 << 10 // characters of an error's text
 
 // sofaResponse is a SofaResponse that is an error, whose text is plain.
 func sofaResponse(text string) string {
-	n := utf8.RuneCountInString(text)
 	var b strings.Builder
 	b.WriteByte('O')
 	b.WriteByte(0x90 + byte(len(classResponse)))
@@ -135,12 +134,15 @@ func sofaResponse(text string) string {
 		b.WriteString(field)
 	}
 	b.WriteString("o\x90T")
-	b.WriteByte('S')
-	b.WriteByte(byte(n >> 8))
-	b.WriteByte(byte(n))
-	b.WriteString(text)
+	b.Write(hessianText(nil, text))
 	b.WriteString("NN")
 	return b.String()
+}
+
+// hessianText appends a string in one chunk, which is plain.
+func hessianText(b []byte, text string) []byte {
+	n := utf8.RuneCountInString(text)
+	return append(append(b, 'S', byte(n>>8), byte(n)), text...)
 }
 
 // plain is text as hessian can write it in one chunk: without what takes two characters in Java.

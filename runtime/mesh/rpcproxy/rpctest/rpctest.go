@@ -120,8 +120,8 @@ func Both(t *testing.T, f func(t *testing.T, d Dialect)) {
 type Wire struct {
 	net.Conn
 	Dialect
-	buf  []byte
-	used int
+	buf, more []byte
+	used      int
 }
 
 // Next reads a frame. Its bytes are the caller's.
@@ -137,9 +137,11 @@ func (w *Wire) Next() (f rpcproxy.Frame, err error) {
 			f.Bytes, w.used = w.buf[:n:n], n
 			return f, w.Dialect.Read(&f)
 		}
-		more := make([]byte, 64<<10)
-		n, err = w.Conn.Read(more)
-		if w.buf = append(w.buf, more[:n]...); err != nil && n == 0 {
+		if w.more == nil {
+			w.more = make([]byte, 64<<10)
+		}
+		n, err = w.Conn.Read(w.more)
+		if w.buf = append(w.buf, w.more[:n]...); err != nil && n == 0 {
 			return f, err
 		}
 	}
@@ -160,7 +162,7 @@ type Server struct {
 }
 
 // Serve serves until the test ends.
-func Serve(t *testing.T, d Dialect) *Server {
+func Serve(t testing.TB, d Dialect) *Server {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -282,7 +284,7 @@ func (w *Wire) Closed(t *testing.T) {
 }
 
 // Eventually asks until there is no error, for 20 s at most.
-func Eventually(t *testing.T, ask func() error) {
+func Eventually(t testing.TB, ask func() error) {
 	t.Helper()
 	var err error
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
@@ -296,7 +298,7 @@ func Eventually(t *testing.T, ask func() error) {
 }
 
 // DeadPort is one that nobody listens on.
-func DeadPort(t *testing.T) string {
+func DeadPort(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
