@@ -155,7 +155,7 @@ type Server struct {
 	Mu    sync.Mutex
 	conns map[net.Conn]struct{}
 	Seen  []rpcproxy.Head
-	Texts []string // headers that begin with x-
+	Texts []string // of each request the headers x-set, outrigger-old, outrigger-hops
 	Deaf  bool     // heartbeats are not answered
 	Beats int
 	count map[string]int
@@ -228,7 +228,7 @@ func (s *Server) run(nc net.Conn) {
 		}
 		s.Mu.Lock()
 		s.Seen = append(s.Seen, h)
-		s.Texts = append(s.Texts, s.d.Header(f.Bytes, "x-set"), s.d.Header(f.Bytes, "outrigger-old"))
+		s.Texts = append(s.Texts, s.d.Header(f.Bytes, "x-set"), s.d.Header(f.Bytes, "outrigger-old"), s.d.Header(f.Bytes, "outrigger-hops"))
 		s.count[h.Method]++
 		s.Mu.Unlock()
 		if f.Kind == rpcproxy.Oneway {
