@@ -134,7 +134,11 @@ func TestRPCErrors(t *testing.T) {
 				if c.set != nil {
 					c.set(b)
 				}
-				frame := d.Request(5, false, 300*time.Millisecond, c.method, "")
+				timeout := 10 * time.Second
+				if c.method == "never" {
+					timeout = 300 * time.Millisecond
+				}
+				frame := d.Request(5, false, timeout, c.method, "")
 				if b.named != "" {
 					frame, _ = d.AppendRequest(nil, frame, 5, rpcproxy.Edit{Set: []rpcproxy.Header{{Name: proxy.HeaderService, Value: b.named}}})
 				}
