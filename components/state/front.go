@@ -67,6 +67,42 @@ func (s *State) Set(ctx context.Context, caller components.Caller, key string, i
 	return r.Versions[0], nil
 }
 
+// SetLater is Set for who must not wait: begin has done called once with what Set would answer, by any goroutine, perhaps at once;
+// done waits for nothing, and the item is lent until then. begin has to be called, once. Without it (nil) Set has to be called after
+// all: the driver has no such way, all the component's places are taken, or there is something wrong, which Set will say.
+func (s *State) SetLater(ctx context.Context, caller components.Caller, key string, item Item, when Condition, fence Fence) (
+	begin func(done func(version string, err error)),
+) {
+	t, err := stored(caller, Transaction{Operations: []Operation{{Kind: Set, Key: key, Item: item, Condition: when}}, Fence: fence})
+	if err != nil {
+		return nil
+	}
+	call, ok := s.component.TryBegin(ctx, "set")
+	if !ok {
+		return nil
+	}
+	d, ok := call.Driver.(LaterTransactor)
+	if !ok || s.offered(call.Driver, t) != nil {
+		call.Withdraw()
+		return nil
+	}
+	return func(done func(string, error)) {
+		end := func(r Result, err error) {
+			if r, err = checked(r, err, t); err == nil {
+				call.End(&err)
+				done(r.Versions[0], nil)
+				return
+			}
+			err = alone(err)
+			call.End(&err)
+			done("", err)
+		}
+		if !d.TransactLater(ctx, t, end) {
+			go func() { end(call.Driver.Transact(ctx, t)) }()
+		}
+	}
+}
+
 // Delete removes a key. That it was absent is no error, unless a version is asked for: then it is ErrConflict. Fences are as for Set.
 func (s *State) Delete(ctx context.Context, caller components.Caller, key, ifVersion string, fence Fence) error {
 	_, err := s.one(ctx, "delete", caller, Operation{Kind: Delete, Key: key, Condition: Condition{IfVersion: ifVersion}}, fence)
@@ -81,10 +117,15 @@ func (s *State) one(ctx context.Context, name string, caller components.Caller, 
 	}
 	defer call.End(&err)
 	r, err = s.transact(ctx, call.Driver, caller, Transaction{Operations: []Operation{op}, Fence: fence})
+	return r, alone(err)
+}
+
+// alone is the error of a call whose transaction was one operation.
+func alone(err error) error {
 	if o := (*OperationError)(nil); errors.As(err, &o) {
-		err = o.Err
+		return o.Err
 	}
-	return r, err
+	return err
 }
 
 // Transact does all operations or none. An operation that does not hold fails it with the kind that it would fail with alone, and
@@ -112,6 +153,11 @@ func (s *State) transact(ctx context.Context, d Driver, caller components.Caller
 		return Result{}, err
 	}
 	r, err := d.Transact(ctx, t)
+	return checked(r, err, t)
+}
+
+// checked is what a driver has answered, if it can be that.
+func checked(r Result, err error, t Transaction) (Result, error) {
 	if err == nil && (r.Outcome == Applied || t.Barrier == Barrier{}) && len(r.Versions) != len(t.Operations) {
 		return Result{}, wrongCount(len(r.Versions), len(t.Operations))
 	}

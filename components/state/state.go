@@ -150,6 +150,13 @@ type Peeker interface {
 	Peek(ctx context.Context, key string) (Item, bool)
 }
 
+// LaterTransactor is a driver that is told by its store what became of a transaction. TransactLater is Transact for who must not wait: done
+// is called once, by any goroutine, perhaps at once, and waits for nothing; the transaction is lent until then. It answers false, and
+// never calls done, where it would have to wait. That ctx ends need not be noticed.
+type LaterTransactor interface {
+	TransactLater(ctx context.Context, t Transaction, done func(Result, error)) bool
+}
+
 // ManyGetter is a driver that can get many items in one round trip: a Result for each key, in order, duplicates included. The
 // results need no Key. It fails with TooMuch when they come to more than ManyBytes.
 type ManyGetter interface {

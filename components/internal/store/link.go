@@ -68,15 +68,15 @@ func (l *Link) attempt(ctx context.Context, safe bool, call func(*session) error
 		if err = s.try(call); err == nil {
 			return nil
 		}
-		half, gone := (*halfDone)(nil), s.gone()
+		half, left := (*halfDone)(nil), s.gone()
 		switch {
 		case errors.Is(err, errNotBegun):
 		case errors.As(err, &half) && !safe:
 			return unavailable(ReasonOutcomeUnknown, "it is not known whether this was done: %w", half.error)
-		case !gone || ctx.Err() != nil || !lost(err):
+		case !left || ctx.Err() != nil || !lost(err):
 			return err
 		case !safe:
-			return unavailable(ReasonOutcomeUnknown, "the process that owned the store went during the call: it is not known whether it was done: %w", err)
+			return gone(err)
 		}
 		if limit.IsZero() {
 			limit = time.Now().Add(patience)
@@ -84,7 +84,7 @@ func (l *Link) attempt(ctx context.Context, safe bool, call func(*session) error
 		if time.Now().After(limit) {
 			return errLost
 		}
-		if gone {
+		if left {
 			l.node.drop(s)
 			continue
 		}
@@ -94,6 +94,11 @@ func (l *Link) attempt(ctx context.Context, safe bool, call func(*session) error
 			return ctx.Err()
 		}
 	}
+}
+
+// gone is what callers are told of a call that is not to be made again.
+func gone(err error) error {
+	return unavailable(ReasonOutcomeUnknown, "the process that owned the store went during the call: it is not known whether it was done: %w", err)
 }
 
 // lost are the errors of calls whose owner went.

@@ -25,6 +25,7 @@ type Mux struct{ methods map[string]method }
 // method is a handler as the own process calls it, and as another does: one of call and stream.
 type method struct {
 	local  any
+	later  any // local for who must not wait; nil: there is no such way
 	call   func(context.Context, []byte) ([]byte, error)
 	stream func(context.Context, raw) error
 }
@@ -59,6 +60,14 @@ func (u Unary[In, Out]) Handle(m *Mux, h func(context.Context, In) (Out, error))
 		}
 		return encode(out)
 	}})
+}
+
+// HandleLater says, after Handle, who answers a call of the own process that must not wait. done is called once, by any goroutine, and
+// waits for nothing.
+func (u Unary[In, Out]) HandleLater(m *Mux, h func(ctx context.Context, in In, done func(Out, error))) {
+	with := m.methods[u.Name]
+	with.later = h
+	m.methods[u.Name] = with
 }
 
 // Handle says who serves a stream. It ends with the handler's error, and the handler's context ends when the other side has.

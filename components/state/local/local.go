@@ -75,10 +75,12 @@ type driver struct {
 }
 
 var (
-	_ state.ManyGetter   = (*driver)(nil)
-	_ state.Peeker       = (*driver)(nil)
-	_ components.Closer  = (*driver)(nil)
-	_ components.Checker = (*driver)(nil)
+	_ state.ManyGetter = (*driver)(nil)
+	_ state.Peeker     = (*driver)(nil)
+
+	_ state.LaterTransactor = (*driver)(nil)
+	_ components.Closer     = (*driver)(nil)
+	_ components.Checker    = (*driver)(nil)
 )
 
 // Open joins the store. It must be closed.

@@ -39,6 +39,7 @@ func (m *machine) Handlers(mux *store.Mux) {
 	getManyCall.Handle(mux, m.getMany)
 	listCall.Handle(mux, m.list)
 	transactCall.Handle(mux, m.transact)
+	transactCall.HandleLater(mux, m.transactLater)
 	repeatCall.Handle(mux, m.transact)
 }
 

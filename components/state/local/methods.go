@@ -182,6 +182,14 @@ func (d *driver) Transact(ctx context.Context, t state.Transaction) (state.Resul
 	return state.Result{Outcome: out.Outcome, Versions: out.Versions}, blamed(err)
 }
 
+// TransactLater implements state.LaterTransactor.
+func (d *driver) TransactLater(ctx context.Context, t state.Transaction, done func(state.Result, error)) bool {
+	in, call := d.request(t)
+	return call.Later(ctx, d.Link, in, func(out transactOut, err error) {
+		done(state.Result{Outcome: out.Outcome, Versions: out.Versions}, blamed(err))
+	})
+}
+
 // request does what can be done before it is the transaction's turn.
 func (d *driver) request(t state.Transaction) (in transactIn, call store.Unary[transactIn, transactOut]) {
 	in = transactIn{Durability: db.Durability(d.options.Durability), Operations: make([]operation, len(t.Operations))}

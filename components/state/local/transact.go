@@ -13,15 +13,28 @@ import (
 
 func (m *machine) transact(ctx context.Context, in transactIn) (transactOut, error) {
 	var out transactOut
-	err := m.space.Update(ctx, in.Durability, func(tx *db.Tx) (err error) {
-		w := work{Tx: tx, now: tx.Now(), machine: m}
-		out, err = w.do(&in)
-		return err
-	})
-	if err != nil {
+	if err := m.space.Update(ctx, in.Durability, m.work(&in, &out)); err != nil {
 		return transactOut{}, err
 	}
 	return out, nil
+}
+
+func (m *machine) transactLater(ctx context.Context, in transactIn, done func(transactOut, error)) {
+	out := new(transactOut)
+	m.space.UpdateLater(ctx, in.Durability, m.work(&in, out), func(err error) {
+		if err != nil {
+			out = &transactOut{}
+		}
+		done(*out, err)
+	})
+}
+
+func (m *machine) work(in *transactIn, out *transactOut) func(*db.Tx) error {
+	return func(tx *db.Tx) (err error) {
+		w := work{Tx: tx, now: tx.Now(), machine: m}
+		*out, err = w.do(in)
+		return err
+	}
 }
 
 // work is a transaction under way.

@@ -21,7 +21,7 @@ type Full interface {
 
 // Mutants are faults that drivers may have, each of which Run finds. What they break must be a Full driver.
 func Mutants() []componenttest.Mutant[state.Driver] {
-	return slices.Concat(writeMutants, readMutants, guardMutants)
+	return slices.Concat(writeMutants, readMutants, guardMutants, laterMutants)
 }
 
 type mutant = componenttest.Mutant[state.Driver]
@@ -101,6 +101,40 @@ func read(name string, change func(item *state.Item, err *error)) mutant {
 			return item, err
 		}
 	})
+}
+
+// later transacts from another goroutine, soundly as far as its hook is.
+type later struct {
+	Full
+	end func(r *state.Result, err *error)
+}
+
+func (l *later) TransactLater(ctx context.Context, t state.Transaction, done func(state.Result, error)) bool {
+	go func() {
+		r, err := l.Transact(ctx, t)
+		l.end(&r, &err)
+		done(r, err)
+	}()
+	return true
+}
+
+// afterwards is a mutant that changes what a transaction comes to that nobody waited for.
+func afterwards(name string, end func(r *state.Result, err *error)) mutant {
+	return mutant{Name: name, Break: func(d state.Driver) state.Driver { return &later{d.(Full), end} }}
+}
+
+var laterMutants = []mutant{
+	afterwards("later hides errors", func(r *state.Result, err *error) {
+		if *err != nil {
+			*r, *err = state.Result{Outcome: state.Applied, Versions: []string{"v"}}, nil
+		}
+	}),
+	afterwards("later gives one version", func(r *state.Result, _ *error) {
+		for i := range r.Versions {
+			r.Versions[i] = "v"
+		}
+	}),
+	afterwards("later forgets the versions", func(r *state.Result, _ *error) { r.Versions = nil }),
 }
 
 // listed is a mutant that changes what list answers.

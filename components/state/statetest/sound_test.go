@@ -23,6 +23,7 @@ func TestSoundDriversPass(t *testing.T) {
 		{Name: "least", Break: func(d state.Driver) state.Driver { return least{d.(Full)} }},
 		written("written", func(*state.Transaction) {}),
 		read("read", func(*state.Item, *error) {}),
+		afterwards("afterwards", func(*state.Result, *error) {}),
 		listed("listed", func(_ int, entries []state.Entry, more bool) ([]state.Entry, bool) { return entries, more }),
 	} {
 		t.Run(m.Name, func(t *testing.T) {

@@ -3,6 +3,7 @@
 package statetest
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -42,7 +43,15 @@ func (s Suite) Run(t *testing.T) {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
-				c.run(t, s.open(t))
+				f := s.open(t)
+				c.run(t, f)
+				if _, ok := f.driver.(state.LaterTransactor); ok {
+					t.Run("later", func(t *testing.T) {
+						f := s.open(t)
+						f.later = true
+						c.run(t, f)
+					})
+				}
 			})
 		}
 	}
@@ -60,6 +69,27 @@ type fixture struct {
 	driver state.Driver
 	caller components.Caller
 	close  func(t *testing.T)
+	later  bool // it sets by SetLater
+}
+
+// Set is the state's, in one of its ways.
+func (f *fixture) Set(ctx context.Context, caller components.Caller, key string, item state.Item, when state.Condition, fence state.Fence) (
+	version string, err error,
+) {
+	begin := (func(func(string, error)))(nil)
+	if f.later {
+		begin = f.SetLater(ctx, caller, key, item, when, fence)
+	}
+	if begin == nil { // as for a key that is refused
+		return f.State.Set(ctx, caller, key, item, when, fence)
+	}
+	done := make(chan struct{})
+	begin(func(v string, e error) {
+		version, err = v, e
+		close(done)
+	})
+	<-done
+	return version, err
 }
 
 func (s Suite) open(t *testing.T) *fixture {

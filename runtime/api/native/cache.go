@@ -15,13 +15,13 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// Inline tells of a method whether it may begin on a connection's reader: those that ask cacheServer.open, and State's Get.
+// Inline tells of a method whether it may begin on a connection's reader: those that ask cacheServer.open, and State's Get and Set.
 func Inline(method string) bool { return inline[method] }
 
 var inline = map[string]bool{
 	pb.Cache_Get_FullMethodName: true, pb.Cache_Set_FullMethodName: true, pb.Cache_Delete_FullMethodName: true,
 	pb.Cache_Exists_FullMethodName: true, pb.Cache_Touch_FullMethodName: true, pb.Cache_Increment_FullMethodName: true,
-	statev1.State_Get_FullMethodName: true,
+	statev1.State_Get_FullMethodName: true, statev1.State_Set_FullMethodName: true,
 }
 
 type cacheServer struct {

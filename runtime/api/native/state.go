@@ -48,6 +48,15 @@ func (s *stateServer) Set(ctx context.Context, in *pb.SetRequest) (*pb.SetRespon
 	if err != nil {
 		return nil, c.Named(err)
 	}
+	if !fastgrpc.MayWait(ctx) {
+		begin := c.SetLater(ctx, who, op.Key, op.Item, op.Condition, fence(in.GetFence()))
+		if begin == nil {
+			return nil, fastgrpc.ErrWouldBlock
+		}
+		return nil, &fastgrpc.Later{Begin: func(done func(proto.Message, error)) {
+			begin(func(version string, err error) { done(&pb.SetResponse{Version: version}, err) })
+		}}
+	}
 	version, err := c.Set(ctx, who, op.Key, op.Item, op.Condition, fence(in.GetFence()))
 	return &pb.SetResponse{Version: version}, err
 }

@@ -68,6 +68,7 @@ type DB struct {
 	stats    Stats
 
 	queue   chan *update
+	laters  laters
 	drained chan struct{} // closed when nobody takes from queue any more
 	end     context.CancelCauseFunc
 	ended   context.Context // its cause says why nothing more is done
@@ -173,6 +174,7 @@ func (d *DB) open() error {
 	d.tables.patient.Store(true)
 	d.publish()
 	d.writing.Go(d.write)
+	go d.forsake()
 	if err := d.raise(); err != nil {
 		return errors.Join(err, d.Close())
 	}

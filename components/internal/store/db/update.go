@@ -32,6 +32,11 @@ type update struct {
 	last   []func()
 	ran    chan struct{} // closed when fn has run
 	done   chan struct{}
+	later  func(error) // is told in place of done, if it is there
+}
+
+func (s *Space) update(ctx context.Context, dur Durability, fn func(*Tx) error) *update {
+	return &update{ctx: ctx, prefix: s.prefix, dur: dur, fn: fn, ran: make(chan struct{}), done: make(chan struct{})}
 }
 
 // Update runs fn alone, on what all updates before it have written, and answers once what fn wrote is as safe as asked. When fn
@@ -40,7 +45,7 @@ type update struct {
 // disk it is ErrExhausted with STORE_DISK_FULL, and nothing is written.
 func (s *Space) Update(ctx context.Context, dur Durability, fn func(*Tx) error) error {
 	d := s.d
-	u := &update{ctx: ctx, prefix: s.prefix, dur: dur, fn: fn, ran: make(chan struct{}), done: make(chan struct{})}
+	u := s.update(ctx, dur, fn)
 	if d.ended.Err() != nil {
 		return d.over()
 	}
@@ -98,8 +103,9 @@ func (d *DB) write() {
 	for {
 		select {
 		case u := <-d.queue:
-			u.err = d.over()
-			close(u.done)
+			if u.err = d.over(); u.later == nil { // else forsake answers
+				close(u.done)
+			}
 		default:
 			return
 		}
@@ -125,7 +131,7 @@ func (u *update) begins() error {
 func (d *DB) commit(first *update) {
 	b := d.pebble.NewIndexedBatch()
 	defer b.Close()
-	var group []*update
+	var group, later []*update
 	disk := false
 	for u := first; ; {
 		d.run(u, b)
@@ -159,7 +165,18 @@ func (d *DB) commit(first *update) {
 		for _, last := range u.last {
 			last()
 		}
-		close(u.done)
+		if u.later != nil {
+			later = append(later, u)
+		} else {
+			close(u.done)
+		}
+	}
+	if later = d.laters.take(later); len(later) > 0 {
+		d.writing.Go(func() {
+			for _, u := range later {
+				u.later(u.err)
+			}
+		})
 	}
 	if disk && err == nil && len(d.queue) == 0 {
 		d.journal.seal()
