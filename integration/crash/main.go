@@ -50,6 +50,9 @@ func (p *process) start() error {
 func (p *process) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.cmd == nil || p.cmd.Process == nil { // it never began
+		return
+	}
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
 }
@@ -138,14 +141,14 @@ func run(binary string, n int, seed uint64, barrier bool) (ok bool, err error) {
 		return false, err
 	}
 	defer os.RemoveAll(b.dir)
-	if err := b.start(binary, barrier); err != nil {
-		return false, err
-	}
 	defer func() {
 		for _, p := range b.processes {
 			p.kill()
 		}
 	}()
+	if err := b.start(binary, barrier); err != nil {
+		return false, err
+	}
 	plan, hash := b.plan(n)
 	done := make(chan struct{})
 	var killing, working sync.WaitGroup
