@@ -3,6 +3,7 @@ package componenttest
 import (
 	"context"
 	"crypto/rand"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,30 @@ func Component[D any](capability string, driver D) *components.Component[D] {
 // Caller is an application that no other test is.
 func Caller() components.Caller {
 	return components.Caller{Namespace: "conformance", App: strings.ToLower(rand.Text()[:12])}
+}
+
+// Defaults are a driver's options before anybody has set any.
+func Defaults[O, D any](t testing.TB, r *components.Registry[D], driver string) O {
+	t.Helper()
+	all, _ := r.Defaults(driver)
+	o, ok := all.(O)
+	if !ok {
+		t.Fatalf("the defaults of %s are %T", driver, all)
+	}
+	return o
+}
+
+// Opener opens drivers of one sidecar: they share what those do. Who has it open one closes that.
+func Opener[O, D any](capability, driver string, open func(context.Context, components.Env, O) (D, error), o O) func(t *testing.T) D {
+	env := components.Env{ID: components.ID{Capability: capability, Name: "default", Driver: driver}, Logger: slog.New(slog.DiscardHandler), Shared: components.NewShared()}
+	return func(t *testing.T) D {
+		t.Helper()
+		d, err := open(context.WithoutCancel(t.Context()), env, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
 }
 
 // Close closes a driver that can be closed.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -27,23 +26,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // opener makes drivers of one sidecar.
 func opener(o postgres.Options) func(t *testing.T) lock.Driver {
-	env := components.Env{ID: components.ID{Capability: "lock", Name: "default", Driver: "postgres"}, Logger: slog.New(slog.DiscardHandler), Shared: components.NewShared()}
-	return func(t *testing.T) lock.Driver {
-		t.Helper()
-		d, err := postgres.Open(context.WithoutCancel(t.Context()), env, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
+	return componenttest.Opener("lock", "postgres", postgres.Open, o)
 }
 
 func options(t testing.TB) postgres.Options {
 	t.Helper()
-	o, _ := lock.Drivers.Defaults("postgres")
-	all := o.(postgres.Options)
-	all.Postgres = postgrestest.Options(t)
-	return all
+	o := componenttest.Defaults[postgres.Options](t, lock.Drivers, "postgres")
+	o.Postgres = postgrestest.Options(t)
+	return o
 }
 
 // A lease is long beside what a call to a server may take on a machine that is busy.

@@ -42,8 +42,7 @@ func at(t testing.TB, names ...string) []string {
 }
 
 func options(t testing.TB) kafka.Options {
-	o, _ := pubsub.Drivers.Defaults("kafka")
-	options := o.(kafka.Options)
+	options := componenttest.Defaults[kafka.Options](t, pubsub.Drivers, "kafka")
 	options.Addresses = at(t, "KAFKA", "KAFKA_CLUSTER")
 	options.Heartbeat, options.SessionTimeout, options.Timeout = 100*time.Millisecond, 3*time.Second, 5*time.Second
 	return options

@@ -40,8 +40,7 @@ func at(t testing.TB, name string) string {
 }
 
 func options(t testing.TB, kind string) nats.Options {
-	o, _ := pubsub.Drivers.Defaults("nats")
-	options := o.(nats.Options)
+	options := componenttest.Defaults[nats.Options](t, pubsub.Drivers, "nats")
 	options.Addresses = strings.Split(at(t, kind), ",")
 	options.User, options.Password = at(t, kind+"_USER"), components.Secret(at(t, kind+"_PASSWORD"))
 	options.Replicas, options.Synced = kinds[kind], true

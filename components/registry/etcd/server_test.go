@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -43,61 +41,11 @@ func open(t *testing.T, prefix string, addresses ...string) registry.Driver {
 func TestConformance(t *testing.T) {
 	registrytest.Run(t, func(t *testing.T) registrytest.Backend {
 		prefix := etcdtest.Prefix()
-		outside := open(t, prefix)
-		return registrytest.Backend{
-			Open: func() registry.Driver { return open(t, prefix) },
-			Put: func(r registry.Record) {
-				if err := outside.Register(t.Context(), r); err != nil {
-					t.Error(err)
-				}
-			},
-			Remove: func(s registry.Service, address string) {
-				if err := outside.Deregister(t.Context(), s, address); err != nil {
-					t.Error(err)
-				}
-			}}
+		return registrytest.Through(t, func() registry.Driver { return open(t, prefix) })
 	})
 }
 
 var stock = registry.Service{Namespace: "shop", Group: "main", Name: "stock"}
-
-// latest is the list that a watch was told last.
-func latest(t *testing.T, d registry.Driver) func() []registry.Record {
-	t.Helper()
-	var mu sync.Mutex
-	var list []registry.Record
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	ended := make(chan error, 1)
-	go func() {
-		ended <- d.Watch(ctx, stock, func(all []registry.Record) error {
-			mu.Lock()
-			defer mu.Unlock()
-			list = all
-			return nil
-		})
-	}()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
-			t.Errorf("the watch has ended: %v", err)
-		}
-	})
-	return func() []registry.Record { mu.Lock(); defer mu.Unlock(); return list }
-}
-
-func want(t *testing.T, now func() []registry.Record, weights ...int) {
-	t.Helper()
-	componenttest.Eventually(t, 20*time.Second, func() error {
-		got := []int{}
-		for _, r := range now() {
-			got = append(got, r.Weight)
-		}
-		if !slices.Equal(got, weights) {
-			return fmt.Errorf("weights %v, want %v", got, weights)
-		}
-		return nil
-	})
-}
 
 // TestRecordsComeBack when a sidecar reaches etcd again after its lease has ended; what another one has registered for the same address
 // since goes on to count, and what was taken back meanwhile stays away.
@@ -105,7 +53,7 @@ func TestRecordsComeBack(t *testing.T) {
 	prefix, wire := etcdtest.Prefix(), wiretest.New(t, etcdtest.Options(t).Addresses[0])
 	far := open(t, prefix)
 	near := open(t, prefix, wire.Addr())
-	there, here := latest(t, far), latest(t, near)
+	there, here := registrytest.Latest(t, far, stock), registrytest.Latest(t, near, stock)
 	register := func(d registry.Driver, address string, weight int) {
 		t.Helper()
 		if err := d.Register(t.Context(), registry.Record{Service: stock, Address: address, Weight: weight}); err != nil {
@@ -116,23 +64,23 @@ func TestRecordsComeBack(t *testing.T) {
 	register(near, "10.0.0.2:1", 2)
 	register(near, "10.0.0.3:1", 3)
 	register(far, "10.0.0.2:1", 20)
-	want(t, there, 1, 20, 3)
-	want(t, here, 1, 20, 3)
+	registrytest.Weights(t, there, 1, 20, 3)
+	registrytest.Weights(t, here, 1, 20, 3)
 	wire.Set(wiretest.Cut)
-	want(t, there, 20)
+	registrytest.Weights(t, there, 20)
 	if err := near.Deregister(t.Context(), stock, "10.0.0.3:1"); !errors.Is(err, components.ErrUnavailable) {
 		t.Errorf("deregister while etcd is away: %v", err)
 	}
 	wire.Set(wiretest.Whole)
-	want(t, there, 1, 20)
+	registrytest.Weights(t, there, 1, 20)
 	register(near, "10.0.0.4:1", 4) // when all the others are written
-	want(t, there, 1, 20, 4)
-	want(t, here, 1, 20, 4)
+	registrytest.Weights(t, there, 1, 20, 4)
+	registrytest.Weights(t, here, 1, 20, 4)
 	if err := far.Deregister(t.Context(), stock, "10.0.0.2:1"); err != nil {
 		t.Fatal(err)
 	}
-	want(t, there, 1, 2, 4)
-	want(t, here, 1, 2, 4)
+	registrytest.Weights(t, there, 1, 2, 4)
+	registrytest.Weights(t, here, 1, 2, 4)
 }
 
 // TestRegisterOnALeaseThatHasEnded gets another one first.
@@ -151,7 +99,7 @@ func TestRegisterOnALeaseThatHasEnded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want(t, latest(t, d), 2)
+	registrytest.Weights(t, registrytest.Latest(t, d, stock), 2)
 }
 
 // TestALateRecordDoesNotStay: its lease has ended by then, and the sidecar's records hang on another, without having been away.
@@ -188,5 +136,5 @@ func TestALateRecordDoesNotStay(t *testing.T) {
 	if lease() == before {
 		t.Error("the record hangs on a lease that has ended")
 	}
-	want(t, latest(t, near), 1)
+	registrytest.Weights(t, registrytest.Latest(t, near, stock), 1)
 }

@@ -6,12 +6,9 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -50,61 +47,11 @@ func open(t *testing.T, o zookeeper.Options) registry.Driver {
 func TestConformance(t *testing.T) {
 	registrytest.Run(t, func(t *testing.T) registrytest.Backend {
 		o := options(t)
-		outside := open(t, o)
-		return registrytest.Backend{
-			Open: func() registry.Driver { return open(t, o) },
-			Put: func(r registry.Record) {
-				if err := outside.Register(t.Context(), r); err != nil {
-					t.Error(err)
-				}
-			},
-			Remove: func(s registry.Service, address string) {
-				if err := outside.Deregister(t.Context(), s, address); err != nil {
-					t.Error(err)
-				}
-			}}
+		return registrytest.Through(t, func() registry.Driver { return open(t, o) })
 	})
 }
 
 var stock = registry.Service{Namespace: "shop", Group: "main", Name: "stock"}
-
-// latest is the list that a watch was told last.
-func latest(t *testing.T, d registry.Driver) func() []registry.Record {
-	t.Helper()
-	var mu sync.Mutex
-	var list []registry.Record
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	ended := make(chan error, 1)
-	go func() {
-		ended <- d.Watch(ctx, stock, func(all []registry.Record) error {
-			mu.Lock()
-			defer mu.Unlock()
-			list = all
-			return nil
-		})
-	}()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
-			t.Errorf("the watch has ended: %v", err)
-		}
-	})
-	return func() []registry.Record { mu.Lock(); defer mu.Unlock(); return list }
-}
-
-func want(t *testing.T, now func() []registry.Record, weights ...int) {
-	t.Helper()
-	componenttest.Eventually(t, 20*time.Second, func() error {
-		got := []int{}
-		for _, r := range now() {
-			got = append(got, r.Weight)
-		}
-		if !slices.Equal(got, weights) {
-			return fmt.Errorf("weights %v, want %v", got, weights)
-		}
-		return nil
-	})
-}
 
 func register(t *testing.T, d registry.Driver, address string, weight int) {
 	t.Helper()
@@ -123,26 +70,26 @@ func TestRecordsComeBack(t *testing.T) {
 			far := open(t, o)
 			o.Addresses = []string{wire.Addr()}
 			near := open(t, o)
-			there, here := latest(t, far), latest(t, near)
+			there, here := registrytest.Latest(t, far, stock), registrytest.Latest(t, near, stock)
 			register(t, near, "10.0.0.1:1", 1)
 			register(t, near, "10.0.0.2:1", 2)
 			register(t, near, "10.0.0.3:1", 3)
 			register(t, far, "10.0.0.2:1", 20)
-			want(t, there, 1, 20, 3)
-			want(t, here, 1, 20, 3)
+			registrytest.Weights(t, there, 1, 20, 3)
+			registrytest.Weights(t, here, 1, 20, 3)
 			wire.Set(mode)
-			want(t, there, 20)
+			registrytest.Weights(t, there, 20)
 			if err := near.Deregister(t.Context(), stock, "10.0.0.3:1"); !errors.Is(err, components.ErrUnavailable) {
 				t.Errorf("deregister while zookeeper is away: %v", err)
 			}
 			wire.Set(wiretest.Whole)
-			want(t, there, 1, 20)
-			want(t, here, 1, 20)
+			registrytest.Weights(t, there, 1, 20)
+			registrytest.Weights(t, here, 1, 20)
 			if err := far.Deregister(t.Context(), stock, "10.0.0.2:1"); err != nil {
 				t.Fatal(err)
 			}
-			want(t, there, 1, 2)
-			want(t, here, 1, 2)
+			registrytest.Weights(t, there, 1, 2)
+			registrytest.Weights(t, here, 1, 2)
 		})
 	}
 }
@@ -177,15 +124,15 @@ func TestALostConnectionIsNotALostSession(t *testing.T) {
 	o.Addresses = []string{wire.Addr()}
 	near := open(t, o)
 	register(t, near, "10.0.0.1:1", 1)
-	there, here := latest(t, far), latest(t, near)
+	there, here := registrytest.Latest(t, far, stock), registrytest.Latest(t, near, stock)
 	for weight := range 4 {
-		want(t, here, 1)
-		want(t, there, 1)
+		registrytest.Weights(t, here, 1)
+		registrytest.Weights(t, there, 1)
 		wire.Set(wiretest.Cut)
 		register(t, far, "10.0.0.2:1", weight)
-		want(t, there, 1, weight)
+		registrytest.Weights(t, there, 1, weight)
 		wire.Set(wiretest.Whole)
-		want(t, here, 1, weight)
+		registrytest.Weights(t, here, 1, weight)
 		if err := far.Deregister(t.Context(), stock, "10.0.0.2:1"); err != nil {
 			t.Fatal(err)
 		}
@@ -201,10 +148,10 @@ func TestUnheardWritesAreUndone(t *testing.T) {
 	far := open(t, o)
 	o.Addresses = []string{wire.Addr()}
 	near := open(t, o)
-	there := latest(t, far)
+	there := registrytest.Latest(t, far, stock)
 	for weight := 1; weight < 6; weight++ {
 		register(t, near, "10.0.0.1:1", 100)
-		want(t, there, 100)
+		registrytest.Weights(t, there, 100)
 		wire.Set(wiretest.Deaf)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		if err := near.Register(ctx, registry.Record{Service: stock, Address: "10.0.0.1:1", Weight: weight}); err == nil {
@@ -213,7 +160,7 @@ func TestUnheardWritesAreUndone(t *testing.T) {
 		cancel()
 		wire.Set(wiretest.Whole)
 		componenttest.Eventually(t, 10*time.Second, func() error { return near.Deregister(t.Context(), stock, "10.0.0.1:1") })
-		want(t, there)
+		registrytest.Weights(t, there)
 	}
 }
 

@@ -3,10 +3,8 @@
 package postgres_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"sync/atomic"
 	"testing"
@@ -26,23 +24,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // opener makes drivers of one sidecar.
 func opener(o postgres.Options) func(t *testing.T) sequence.Driver {
-	env := components.Env{ID: components.ID{Capability: "sequence", Name: "default", Driver: "postgres"}, Logger: slog.New(slog.DiscardHandler), Shared: components.NewShared()}
-	return func(t *testing.T) sequence.Driver {
-		t.Helper()
-		d, err := postgres.Open(context.WithoutCancel(t.Context()), env, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
+	return componenttest.Opener("sequence", "postgres", postgres.Open, o)
 }
 
 func options(t testing.TB) postgres.Options {
 	t.Helper()
-	o, _ := sequence.Drivers.Defaults("postgres")
-	all := o.(postgres.Options)
-	all.Postgres = postgrestest.Options(t)
-	return all
+	o := componenttest.Defaults[postgres.Options](t, sequence.Drivers, "postgres")
+	o.Postgres = postgrestest.Options(t)
+	return o
 }
 
 func TestConformance(t *testing.T) { sequencetest.Run(t, opener(options(t))) }

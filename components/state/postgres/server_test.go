@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -29,23 +28,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // opener makes drivers of one sidecar.
 func opener(o postgres.Options) func(t *testing.T) state.Driver {
-	env := components.Env{ID: components.ID{Capability: "state", Name: "default", Driver: "postgres"}, Logger: slog.New(slog.DiscardHandler), Shared: components.NewShared()}
-	return func(t *testing.T) state.Driver {
-		t.Helper()
-		d, err := postgres.Open(context.WithoutCancel(t.Context()), env, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
+	return componenttest.Opener("state", "postgres", postgres.Open, o)
 }
 
 func options(t testing.TB) postgres.Options {
 	t.Helper()
-	o, _ := state.Drivers.Defaults("postgres")
-	all := o.(postgres.Options)
-	all.Postgres = postgrestest.Options(t)
-	return all
+	o := componenttest.Defaults[postgres.Options](t, state.Drivers, "postgres")
+	o.Postgres = postgrestest.Options(t)
+	return o
 }
 
 func TestConformance(t *testing.T) { statetest.Run(t, opener(options(t))) }
