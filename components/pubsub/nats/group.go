@@ -43,6 +43,7 @@ type group struct {
 	reading sync.WaitGroup
 	born    atomic.Int64 // of the stream that the group knows
 	doubted atomic.Bool  // the stream is another one, or has lost events
+	suspect atomic.Bool  // what was seen of the records may not be what there is
 }
 
 // ask is what a session wants of the group's goroutine: that it is in the group, or that all that was settled is kept, or to leave.
@@ -145,7 +146,7 @@ func (g *group) run() {
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		g.again(ctx, "what the group keeps cannot be read; it is tried again", &follower{c: g.d.conn, stream: groupsName(g.d.opts.Prefix), subjects: []string{g.base + ".>"},
-			where: g.whole, begun: func(n uint64) { g.view.begin(n); g.Stir() }, ready: func(context.Context) error { return nil }, take: func(all []entry) {
+			where: g.whole, begun: func(n uint64) { g.view.begin(n); g.Stir() }, ready: g.trusted, take: func(all []entry) {
 				g.view.take(g.base, all, func(name string, err error) {
 					g.log.Error("what a group has kept cannot be read", "record", name, "err", err)
 				})
@@ -205,6 +206,16 @@ func (g *group) refuse(err error) {
 	}
 	g.waiting = nil
 	g.End(err)
+}
+
+var errSuspect = errors.New("it is not what was seen of it")
+
+// trusted ends the watch of records that something speaks against: one that was purged, of which nobody hears.
+func (g *group) trusted(context.Context) error {
+	if g.suspect.Swap(false) {
+		return errSuspect
+	}
+	return nil
 }
 
 // whole has all that the group keeps be read.

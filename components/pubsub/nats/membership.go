@@ -220,6 +220,9 @@ func (g *group) flush(ctx context.Context) error {
 		if err != nil {
 			g.Again(changed[h.id])
 		}
+		if errors.Is(err, errConflict) {
+			g.suspect.Store(true)
+		}
 		return err
 	}, nil)
 	if err == nil {

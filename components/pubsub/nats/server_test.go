@@ -183,7 +183,8 @@ func TestWhatRetentionHasTakenIsPassedOver(t *testing.T) {
 	want(t, one, "3", "4")
 }
 
-// A server that has lost a topic, or what groups have kept, is told of it again; the group goes on with what is published then.
+// A server that has lost a topic, or what groups have kept, is told of it again; the group goes on with what is published then, and keeps how far
+// it is.
 func TestWhatTheServerHasLostIsMadeAgain(t *testing.T) {
 	for name, lost := range map[string]func(jetstream.JetStream, string) error{
 		"topic": func(js jetstream.JetStream, topic string) error { return js.DeleteStream(t.Context(), topic) },
@@ -203,7 +204,6 @@ func TestWhatTheServerHasLostIsMadeAgain(t *testing.T) {
 			o.Prefix = "lost-" + name
 			p, c := sidecar(t, o)
 			s := stream(t, p, c)
-			defer s.Close()
 			publish(t, p, c, "before")
 			want(t, s, "before")
 			js := direct(t, o)
@@ -222,6 +222,31 @@ func TestWhatTheServerHasLostIsMadeAgain(t *testing.T) {
 			}
 			publish(t, p, c, "after")
 			want(t, s, "after")
+			componenttest.Eventually(t, 20*time.Second, func() error { // which may begin with what was delivered meanwhile
+				kept, err := js.Stream(t.Context(), o.Prefix+"-groups")
+				if err == nil {
+					_, err = kept.GetLastMsgForSubject(t.Context(), o.Prefix+"-groups.*.g")
+				}
+				return err
+			})
+			publish(t, p, c, "more")
+			for more := false; !more; {
+				all, err := s.Next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, d := range all {
+					more = more || string(d.Event.Data) == "more"
+					if err := s.Ack(d.ID); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			s.Close()
+			s = stream(t, p, c)
+			defer s.Close()
+			publish(t, p, c, "last")
+			want(t, s, "last")
 		})
 	}
 }
