@@ -189,7 +189,7 @@ func (a *turn) Instance() *mesh.Instance { return &a.in }
 func (a *turn) Report(o mesh.Outcome) {
 	a.e.mu.Lock()
 	defer a.e.mu.Unlock()
-	a.e.reports = append(a.e.reports, fmt.Sprint(a.in.Address, " ", []string{"unknown", "answered", "failed", "failed"}[o]))
+	a.e.reports = append(a.e.reports, fmt.Sprint(a.in.Address, " ", []string{"unknown", "answered", "failed", "unreachable"}[o]))
 }
 
 // reported waits until each attempt was reported, and holds that none is twice. One may be reported when the next has ended.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -113,6 +114,9 @@ func (c *httpCall) finish(o *httpproxy.Outcome, m Monitor) {
 	c.Attempts, c.Flag = o.Attempts, o.Flag
 	if c.Flag == "" && o.Err != nil && !o.ByClient {
 		c.Flag = httpproxy.FlagClosed
+	}
+	if e := (*httpproxy.Error)(nil); errors.As(o.Err, &e) && e.Reason == string(mesh.ReasonBreaker) {
+		c.Flag = mesh.FlagBreaker
 	}
 	if c.Code = int(codeOf(o.Status)); o.Status == 0 {
 		c.Code = int(codes.Canceled)

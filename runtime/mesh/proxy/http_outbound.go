@@ -39,7 +39,7 @@ type HTTPOutbound struct {
 // Bind makes r the relay of this outbound side: its hooks are set, save OnConn.
 func (o *HTTPOutbound) Bind(r *httpproxy.Relay) {
 	o.upstreams.make = func(p place) *httpproxy.Upstream {
-		in := &mesh.Instance{Address: p.address, Identity: p.identity, Direct: p.direct, Protocol: p.protocol}
+		in := p.instance()
 		return r.NewUpstream(p.address, func(ctx context.Context) (net.Conn, error) { return o.Dial(ctx, in) })
 	}
 	r.Reserved = headerPrefix
@@ -227,6 +227,8 @@ func (o *HTTPOutbound) attempted(h *httpproxy.Head, _ *httpproxy.Upstream, f *ht
 	switch {
 	case f.Flag == httpproxy.FlagLimited:
 		c.report(mesh.Unknown)
+	case f.Flag == httpproxy.FlagConnectFailed:
+		c.report(mesh.Unreachable)
 	case f.Flag == httpproxy.FlagStatus && !c.dead, f.Flag == httpproxy.FlagTimeout && f.Begun:
 		c.report(mesh.Answered)
 	default:

@@ -153,6 +153,7 @@ func TestHTTPErrors(t *testing.T) {
 		{"no instance", "GET / HTTP/1.1\r\nHost: stock\r\n\r\n", &engine{refuse: components.WithReason(fmt.Errorf("%w: none", components.ErrUnavailable), mesh.ReasonNoInstance)}, 503, "NO_INSTANCE", "sidecar"},
 		{"circle", "GET / HTTP/1.1\r\nHost: stock\r\n\r\n", &engine{refuse: components.WithReason(components.ErrPrecondition, mesh.ReasonTooManyHops)}, 508, "TOO_MANY_HOPS", "sidecar"},
 		{"limited", "GET / HTTP/1.1\r\nHost: stock\r\n\r\n", &engine{refuse: components.ErrExhausted}, 429, "EXHAUSTED", "sidecar"},
+		{"breaker", "GET / HTTP/1.1\r\nHost: stock\r\n\r\n", &engine{refuse: components.WithReason(components.ErrExhausted, mesh.ReasonBreaker)}, 429, "BREAKER_OPEN", "sidecar"},
 		{"refused", "POST / HTTP/1.1\r\nHost: stock\r\n\r\n", &engine{addresses: []string{dead}}, 503, "CONNECT_FAILED", "sidecar"},
 		{"reset", "POST / HTTP/1.1\r\nHost: stock\r\n\r\n", &engine{addresses: []string{resets}}, 502, "CONNECTION_LOST", "sidecar"},
 		{"timeout", "POST / HTTP/1.1\r\nHost: stock\r\n\r\n", &engine{addresses: []string{hangs}, timeout: 200 * time.Millisecond}, 504, "TIMEOUT", "sidecar"},
@@ -178,7 +179,7 @@ func TestHTTPErrors(t *testing.T) {
 			if c.origin == "sidecar" && c.reason != "SERVICE_UNNAMED" && told.Metadata["service"] != "shop/stock" {
 				t.Errorf("which service? %s", body)
 			}
-			if r := m.all(t, 1)[0]; r.Status != fmt.Sprint(c.status) || r.Code == 0 {
+			if r := m.all(t, 1)[0]; r.Status != fmt.Sprint(c.status) || r.Code == 0 || (r.Flag == mesh.FlagBreaker) != (c.name == "breaker") {
 				t.Errorf("%+v", r)
 			}
 		})

@@ -7,7 +7,6 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,37 +25,25 @@ type Outbound struct {
 	// Dial connects to an instance.
 	Dial func(ctx context.Context, in *mesh.Instance) (net.Conn, error)
 
-	relay     *grpcproxy.Relay
 	begun     atomic.Int64 // calls through the mesh
 	ended     atomic.Int64
 	own       atomic.Int64 // calls of the sidecar's API on the same relay that have ended
-	upstreams sync.Map     // poolKey -> *pooled
-}
-
-// poolKey tells connections apart that must not be taken for each other.
-type poolKey struct {
-	address, identity string
-	direct            bool
-}
-
-// pooled is the connections to one address.
-type pooled struct {
-	up   *grpcproxy.Upstream
-	idle atomic.Int32 // sweeps since its last use; negative: it is being closed
+	upstreams pool[place, *grpcproxy.Upstream]
 }
 
 const (
 	connsEach   = 4        // connections to one instance, made as needed
 	maxAttempts = 10       // of a request; its plan allows fewer
 	mostReplay  = 64 << 10 // bytes of a request that is kept to be sent once more
-
-	idleSweeps = 10 // sweeps, a minute each, after which an unused address is forgotten
 )
 
 // Bind makes r the relay of this outbound side: its hooks are set, save OnConn, and r serves nothing else but what
 // route, if it is not nil, takes first (true). Calls are answered a margin before their deadline, one unless r has more.
 func (o *Outbound) Bind(r *grpcproxy.Relay, route func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error, bool)) {
-	o.relay = r
+	o.upstreams.make = func(p place) *grpcproxy.Upstream {
+		in := p.instance()
+		return r.NewUpstream(p.address, connsEach, func(ctx context.Context) (net.Conn, error) { return o.Dial(ctx, in) })
+	}
 	r.Route = func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
 		if route != nil && h.Tag == nil {
 			if up, err, taken := route(h); taken {
@@ -94,7 +81,7 @@ func (o *Outbound) route(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
 	}
 	in := to.Instance()
 	c.Upstream = in.Address
-	up := o.upstream(in)
+	up := o.upstreams.get(place{"grpc", in.Address, in.Identity, in.Direct})
 	c.began(up, to)
 	if h.PerTry = c.plan.PerTry(); in.Direct {
 		clean(h, "")
@@ -188,44 +175,6 @@ func (o *Outbound) ask(c *call, h *grpcproxy.Headers) error {
 	return nil
 }
 
-// upstream is the pooled connections to an instance, made if there are none.
-func (o *Outbound) upstream(in *mesh.Instance) *grpcproxy.Upstream {
-	key := poolKey{in.Address, in.Identity, in.Direct}
-	for {
-		if p, ok := o.upstreams.Load(key); ok && p.(*pooled).use() {
-			return p.(*pooled).up
-		}
-		fresh := &pooled{up: o.relay.NewUpstream(in.Address, connsEach, func(ctx context.Context) (net.Conn, error) { return o.Dial(ctx, in) })}
-		if _, raced := o.upstreams.LoadOrStore(key, fresh); !raced {
-			return fresh.up
-		}
-		fresh.up.Close()
-	}
-}
-
-// use marks the connections as used; false if they are being closed.
-func (p *pooled) use() bool {
-	for {
-		n := p.idle.Load()
-		if n <= 0 {
-			return n == 0
-		}
-		if p.idle.CompareAndSwap(n, 0) {
-			return true
-		}
-	}
-}
-
-// unused counts one sweep more; true when there have been so many that nobody may use the connections any longer.
-func (p *pooled) unused() bool {
-	n := p.idle.Load()
-	next := n + 1
-	if next > idleSweeps {
-		next = -1
-	}
-	return p.idle.CompareAndSwap(n, next) && next < 0
-}
-
 // Sweep closes the connections to addresses that have not been called for a while, until ctx ends.
 func (o *Outbound) Sweep(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
@@ -236,13 +185,7 @@ func (o *Outbound) Sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		o.upstreams.Range(func(key, p any) bool {
-			if p := p.(*pooled); p.unused() {
-				o.upstreams.Delete(key)
-				p.up.Close()
-			}
-			return true
-		})
+		o.upstreams.sweep()
 	}
 }
 

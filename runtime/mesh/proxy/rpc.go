@@ -3,8 +3,6 @@ package proxy
 import (
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -84,8 +82,11 @@ func rpcService(k *rpcproxy.Call, namespace string) (mesh.Service, bool) {
 
 // rpcError is what callers are told of an error.
 func rpcError(err error) *rpcproxy.Error {
-	e := api.RelayError(err)
-	return &rpcproxy.Error{Flag: rpcproxy.FlagNoRoute, Code: e.Code, Reason: components.Reason(e.Reason), Message: e.Message}
+	e, flag := api.RelayError(err), rpcproxy.FlagNoRoute
+	if e.Reason == string(mesh.ReasonBreaker) {
+		flag = mesh.FlagBreaker
+	}
+	return &rpcproxy.Error{Flag: flag, Code: e.Code, Reason: components.Reason(e.Reason), Message: e.Message}
 }
 
 // rpcFailure is how an attempt failed, for the plan.
@@ -107,72 +108,14 @@ func rpcFailure(e *rpcproxy.Error, status string) mesh.Failure {
 // rpcBlame tells what a failed attempt says of the instance.
 func rpcBlame(e *rpcproxy.Error) mesh.Outcome {
 	switch e.Flag {
-	case rpcproxy.FlagConnectFailed, rpcproxy.FlagClosed, rpcproxy.FlagTimeout:
+	case rpcproxy.FlagConnectFailed:
+		return mesh.Unreachable
+	case rpcproxy.FlagClosed, rpcproxy.FlagTimeout:
 		return mesh.Failed
 	case rpcproxy.FlagRefused:
 		return mesh.Answered
 	}
 	return mesh.Unknown
-}
-
-// pool keeps the connections to places for as long as they are used.
-type pool[K comparable, U interface{ Close() }] struct {
-	make func(K) U
-	all  sync.Map // K -> *kept[U]
-}
-
-// kept is one place's.
-type kept[U any] struct {
-	up   U
-	idle atomic.Int32 // sweeps since its last use; negative: it is being closed
-}
-
-// get answers the one of a place, made if there is none.
-func (p *pool[K, U]) get(key K) U {
-	for {
-		if k, ok := p.all.Load(key); ok && k.(*kept[U]).use() {
-			return k.(*kept[U]).up
-		}
-		fresh := &kept[U]{up: p.make(key)}
-		if _, raced := p.all.LoadOrStore(key, fresh); !raced {
-			return fresh.up
-		}
-		fresh.up.Close()
-	}
-}
-
-// use marks it as used; false if it is being closed.
-func (k *kept[U]) use() bool {
-	for {
-		n := k.idle.Load()
-		if n <= 0 {
-			return n == 0
-		}
-		if k.idle.CompareAndSwap(n, 0) {
-			return true
-		}
-	}
-}
-
-// unused counts one sweep more; true when there have been so many that nobody may use it any longer.
-func (k *kept[U]) unused() bool {
-	n := k.idle.Load()
-	next := n + 1
-	if next > idleSweeps {
-		next = -1
-	}
-	return k.idle.CompareAndSwap(n, next) && next < 0
-}
-
-// sweep closes what has not been used for a while.
-func (p *pool[K, U]) sweep() {
-	p.all.Range(func(key, k any) bool {
-		if k := k.(*kept[U]); k.unused() {
-			p.all.Delete(key)
-			k.up.Close()
-		}
-		return true
-	})
 }
 
 // newRPC begins the record of a request.

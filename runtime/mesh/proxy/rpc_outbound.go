@@ -32,17 +32,11 @@ type RPCOutbound struct {
 	upstreams pool[place, *rpcproxy.Upstream]
 }
 
-// place is where connections lead that can be shared.
-type place struct {
-	protocol, address, identity string
-	direct                      bool
-}
-
 // Bind makes r the relay of this outbound side: its hooks are set. Calls are answered a margin before their deadline.
 func (o *RPCOutbound) Bind(r *rpcproxy.Relay) {
 	o.relay = r
 	o.upstreams.make = func(p place) *rpcproxy.Upstream {
-		in := &mesh.Instance{Address: p.address, Identity: p.identity, Direct: p.direct, Protocol: p.protocol}
+		in := p.instance()
 		return r.NewUpstream(p.address, o.Codecs[p.protocol], connsEach, func(ctx context.Context) (net.Conn, error) { return o.Dial(ctx, in) })
 	}
 	r.Strip, r.Margin = headerPrefix, grpcproxy.Margin

@@ -121,8 +121,11 @@ func TestRPCErrors(t *testing.T) {
 			{"no instance", "echo", "", "service shop/peer.Hello has no instance", 14, "no-route", "", func(b *rpcBed) {
 				b.engine.refuse = components.WithReason(fmt.Errorf("%w: service shop/peer.Hello has no instance", components.ErrUnavailable), mesh.ReasonNoInstance)
 			}},
-			{"refused", "echo", "", "CONNECT_FAILED: cannot connect to", 14, "connect-failed", "failed", func(b *rpcBed) { b.engine.addresses = []string{rpctest.DeadPort(t)} }},
-			{"application not up", "echo", rpctest.DeadPort(t), "CONNECT_FAILED: cannot connect to", 14, "connect-failed", "failed", nil},
+			{"breaker", "echo", "", "BREAKER_OPEN: ", 8, "breaker", "", func(b *rpcBed) {
+				b.engine.refuse = components.WithReason(components.ErrExhausted, mesh.ReasonBreaker)
+			}},
+			{"refused", "echo", "", "CONNECT_FAILED: cannot connect to", 14, "connect-failed", "unreachable", func(b *rpcBed) { b.engine.addresses = []string{rpctest.DeadPort(t)} }},
+			{"application not up", "echo", rpctest.DeadPort(t), "CONNECT_FAILED: cannot connect to", 14, "connect-failed", "unreachable", nil},
 			{"connection lost", "drop", "", "CONNECTION_LOST: ", 14, "closed", "failed", nil},
 			{"timeout", "never", "", "TIMEOUT: shop/peer.Hello: deadline exceeded after", 4, "timeout", "failed", nil},
 			{"circle", "echo", "", "TOO_MANY_HOPS: ", 9, "no-route", "unknown", func(b *rpcBed) { b.gate.MaxHops = 0 }},
