@@ -34,7 +34,8 @@ func (i *HTTPInbound) Bind(r *httpproxy.Relay) {
 // sidecar's address in a registry, is for the service named like the application.
 func (i *HTTPInbound) route(h *httpproxy.Head) (*httpproxy.Upstream, error) {
 	source := string(h.Get(HeaderSource))
-	if peer, ok := PeerOf(h.Conn); ok { // by its certificate
+	peer, ok := PeerOf(h.Conn)
+	if ok { // by its certificate
 		source = peer.String()
 	}
 	c := newHTTPCall("inbound", source)
@@ -47,7 +48,7 @@ func (i *HTTPInbound) route(h *httpproxy.Head) (*httpproxy.Upstream, error) {
 	c.hops = httpHops(h)
 	h.DelPrefix(headerPrefix)
 	c.trace(h, i.Monitor)
-	port, err := i.admit(c.Service, &mesh.Request{Protocol: c.Protocol, Service: c.Service, Method: c.Method, Hops: c.hops,
+	port, err := i.admit(c.Service, &mesh.Request{Protocol: c.Protocol, Service: c.Service, Method: c.Method, Source: peer, Hops: c.hops,
 		Header: func(name string) string { return string(h.Get(name)) }})
 	if err != nil {
 		return nil, httpError(err)

@@ -29,12 +29,12 @@ func webApp(t *testing.T, h http.HandlerFunc) string {
 	return s.Listener.Addr().String()
 }
 
-func serveHTTP1(t *testing.T, r *httpproxy.Relay) string {
+func serveHTTP1(t *testing.T, r *httpproxy.Relay, secure *proxy.Secure) string {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &proxy.Dispatch{Logger: slog.New(slog.DiscardHandler), Protocols: []proxy.Protocol{proxy.HTTPProtocol(r)}}
+	d := &proxy.Dispatch{Logger: slog.New(slog.DiscardHandler), Secure: secure, Protocols: []proxy.Protocol{proxy.HTTPProtocol(r)}}
 	done := make(chan error, 1)
 	go func() { done <- d.Serve(ln) }()
 	t.Cleanup(func() { ln.Close(); <-done; r.Close(); d.Close() })
@@ -42,7 +42,9 @@ func serveHTTP1(t *testing.T, r *httpproxy.Relay) string {
 }
 
 // httpIn is the inbound side before an application.
-func httpIn(t *testing.T, app string, gate *mesh.Gate, m *monitor) string {
+func httpIn(t *testing.T, app string, gate *mesh.Gate, m *monitor) string { return httpInSecure(t, app, gate, m, nil) }
+
+func httpInSecure(t *testing.T, app string, gate *mesh.Gate, m *monitor, secure *proxy.Secure) string {
 	_, p, _ := net.SplitHostPort(app)
 	port := 0
 	fmt.Sscan(p, &port)
@@ -50,7 +52,7 @@ func httpIn(t *testing.T, app string, gate *mesh.Gate, m *monitor) string {
 		Port: func(s string) (int, bool) { return port, s == "stock" }}}
 	r := &httpproxy.Relay{}
 	in.Bind(r)
-	return serveHTTP1(t, r)
+	return serveHTTP1(t, r, secure)
 }
 
 func httpOut(t *testing.T, e mesh.Engine, m *monitor, set ...func(*proxy.HTTPOutbound)) string {
@@ -62,7 +64,7 @@ func httpOut(t *testing.T, e mesh.Engine, m *monitor, set ...func(*proxy.HTTPOut
 	}
 	r := &httpproxy.Relay{}
 	o.Bind(r)
-	return serveHTTP1(t, r)
+	return serveHTTP1(t, r, nil)
 }
 
 func ask(t *testing.T, addr, request string) (*http.Response, string) {

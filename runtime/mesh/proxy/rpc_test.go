@@ -20,13 +20,13 @@ import (
 )
 
 // listenRPC serves a relay on a port.
-func listenRPC(t *testing.T, r *rpcproxy.Relay, d rpctest.Dialect) string {
+func listenRPC(t *testing.T, r *rpcproxy.Relay, d rpctest.Dialect, secure *proxy.Secure) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dispatch := &proxy.Dispatch{Logger: slog.New(slog.DiscardHandler), Protocols: proxy.RPCProtocols(r, map[string]rpcproxy.Codec{d.Name(): d})}
+	dispatch := &proxy.Dispatch{Logger: slog.New(slog.DiscardHandler), Secure: secure, Protocols: proxy.RPCProtocols(r, map[string]rpcproxy.Codec{d.Name(): d})}
 	var tasks sync.WaitGroup
 	tasks.Go(func() { dispatch.Serve(ln) })
 	t.Cleanup(func() {
@@ -51,6 +51,10 @@ type rpcBed struct {
 }
 
 func newRPCBed(t *testing.T, d rpctest.Dialect, app string) *rpcBed {
+	return newSecureRPCBed(t, d, app, nil, &proxy.Dialer{})
+}
+
+func newSecureRPCBed(t *testing.T, d rpctest.Dialect, app string, secure *proxy.Secure, dialer *proxy.Dialer) *rpcBed {
 	b := &rpcBed{engine: &engine{}, out: &monitor{}, in: &monitor{}, gate: &mesh.Gate{Concurrency: 10, MaxHops: 3}, server: rpctest.Serve(t, d)}
 	if app == "" {
 		app = b.server.Addr()
@@ -62,10 +66,8 @@ func newRPCBed(t *testing.T, d rpctest.Dialect, app string) *rpcBed {
 	(&proxy.RPCInbound{Gate: b.gate, Monitor: b.in, App: components.Caller{Namespace: "shop", App: "stock"}, Codecs: codecs,
 		Port: func(s mesh.Service) (int, bool) { return port, s.Name == "peer.Hello" }}).Bind(in)
 	(&proxy.RPCOutbound{Engine: b.engine, Monitor: b.out, Caller: components.Caller{Namespace: "shop", App: "orders"}, Codecs: codecs,
-		Dial: func(ctx context.Context, in *mesh.Instance) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", in.Address)
-		}}).Bind(out)
-	b.inboundPort, b.outboundPort = listenRPC(t, in, d), listenRPC(t, out, d)
+		Dial: func(ctx context.Context, in *mesh.Instance) (net.Conn, error) { return dialer.Dial(ctx, in, d.Name()) }}).Bind(out)
+	b.inboundPort, b.outboundPort = listenRPC(t, in, d, secure), listenRPC(t, out, d, nil)
 	b.engine.addresses = []string{b.inboundPort}
 	nc, err := net.Dial("tcp", b.outboundPort)
 	if err != nil {
