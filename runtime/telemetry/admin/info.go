@@ -6,7 +6,7 @@ type Info struct {
 	App        string         `json:"app"`
 	Ports      map[string]int `json:"ports"`              // of the listeners, by their names
 	Advertise  string         `json:"advertise"`          // the address that is published for the application; empty: none
-	TLS        string         `json:"tls"`                // how others come in: strict, permissive, off, or empty: on loopback without
+	TLS        string         `json:"tls,omitempty"`      // how others come in: strict, permissive, off, or empty: on loopback without
 	Identity   string         `json:"identity,omitempty"` // the SPIFFE id of the sidecar's certificate; empty: it has none
 	Config     Config         `json:"config"`
 	Components []Component    `json:"components"`
