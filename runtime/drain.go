@@ -57,6 +57,7 @@ func (s *sidecar) unpublish(ctx context.Context) error {
 		s.stopAccepting(ctx, next)
 	}
 	err := s.withdraw(ctx)
+	s.inbound.http1.Leave()
 	if next != nil && next.has("inbound") {
 		return err // nobody needs to hear of it
 	}

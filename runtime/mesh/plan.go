@@ -113,17 +113,18 @@ func (p *plan) PerTry() time.Duration  { return p.route.Retry.PerTry }
 // elsewhere is how often a request is begun that was sent nowhere so far, at least: to look at another instance costs nobody anything.
 const elsewhere = 3
 
-// Again lets what was sent nowhere go elsewhere, and has other calls repeated by the route's rule, from the budget of the service.
+// Again lets what was sent nowhere go elsewhere, and has other calls repeated by the route's rule, from the budget of the service: also
+// those of which an instance has said that it does not handle them, since one that is busy must not be asked ever more.
 func (p *plan) Again(f Failure) bool {
 	retry := &p.route.Retry
 	most := retry.Attempts
-	if !f.Sent && most > 1 {
+	if !f.Sent && f.Kind != Status && most > 1 {
 		return len(p.tried) < max(most, elsewhere)
 	}
 	if f.Sent && !p.repeatable || len(p.tried) >= most {
 		return false
 	}
-	return slices.ContainsFunc(retry.On, func(on string) bool { return f.of(on, p.protocol) || f.Kind == Timeout && on == Unavailable }) && p.entry.budget.spend()
+	return slices.ContainsFunc(retry.On, func(on string) bool { return f.of(on, p.protocol) }) && p.entry.budget.spend()
 }
 
 func (p *plan) Next() (Attempt, error) {

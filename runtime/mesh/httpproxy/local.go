@@ -30,14 +30,14 @@ func (c *conn) local(err error, flag string) (keep bool) {
 	keep = c.req.persistent() && c.in.done && !c.r.leaving.Load() && !c.r.closed.Load()
 	c.o.Status, c.o.Local, c.o.Err, c.o.Flag = e.Status, true, err, flag
 	b := e.append((*c.scratch)[:0], &c.req, lines, keep)
-	if !keep {
-		c.nc.SetDeadline(time.Now().Add(lastWords))
-	}
+	c.nc.SetDeadline(time.Now().Add(lastWords)) // a client that reads nothing is not waited for
 	*c.scratch = b[:0]
 	if _, err := c.nc.Write(b); err != nil {
 		return false
 	}
-	if !keep {
+	if keep {
+		c.nc.SetDeadline(time.Time{})
+	} else {
 		c.hangUp()
 	}
 	return keep

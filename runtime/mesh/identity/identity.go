@@ -130,6 +130,7 @@ func (s *Store) look() {
 	}
 	s.seen = digest
 	s.now.Store(m)
+	s.why.Store(nil)
 	s.log.Info("mutual TLS has its certificate", "id", m.id.URI, "until", m.certificate.Leaf.NotAfter)
 }
 

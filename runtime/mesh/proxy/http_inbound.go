@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strconv"
 
+	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/httpproxy"
 )
@@ -48,6 +50,9 @@ func (i *HTTPInbound) route(h *httpproxy.Head) (*httpproxy.Upstream, error) {
 	c.hops = httpHops(h)
 	h.DelPrefix(headerPrefix)
 	c.trace(h, i.Monitor)
+	if h.Method == "CONNECT" { // behind it nobody would look at anything
+		return nil, httpError(components.WithReason(fmt.Errorf("%w: CONNECT does not come in", components.ErrUnsupported), mesh.ReasonUnknownMethod))
+	}
 	port, err := i.admit(c.Service, &mesh.Request{Protocol: c.Protocol, Service: c.Service, Method: c.Method, Source: peer, Hops: c.hops,
 		Header: func(name string) string { return string(h.Get(name)) }})
 	if err != nil {

@@ -90,7 +90,14 @@ func (o *HTTPOutbound) begin(h *httpproxy.Head) (*httpCall, error) {
 	c.Method = httpMethod(h)
 	var refused error
 	if o.Admit != nil {
-		refused = o.Admit(h.ConnTag, func(name string) string { return string(h.Get(name)) })
+		bearer := false
+		refused = o.Admit(h.ConnTag, func(name string) string {
+			bearer = bearer || name == "authorization"
+			return string(h.Get(name))
+		})
+		if bearer && refused == nil { // it was asked for last, so it is this sidecar's token, and no business of others
+			h.Del("authorization")
+		}
 	}
 	named := refused == nil && h.Method != "CONNECT"
 	if named {
@@ -137,7 +144,7 @@ func nobody(err error) bool {
 // ask has the engine plan the request.
 func (o *HTTPOutbound) ask(c *httpCall, h *httpproxy.Head) error {
 	plan, err := o.Engine.Route(&mesh.Request{Protocol: c.Protocol, Service: c.Service, Method: c.Method, Source: o.Caller, Hops: c.hops,
-		Header: func(name string) string { return string(h.Get(name)) }, Repeatable: h.Idempotent() || h.Get("idempotency-key") != nil})
+		Header: func(name string) string { return string(h.Get(name)) }, Repeatable: h.Idempotent() || len(h.Get("idempotency-key")) > 0})
 	if err != nil {
 		return err
 	}
@@ -174,7 +181,7 @@ func (o *HTTPOutbound) straight(c *httpCall, h *httpproxy.Head) (*httpproxy.Upst
 		}
 	}
 	all := strings.Join(passed, ", ")
-	if strings.Contains(all, via) {
+	if slices.Contains(strings.Split(strings.ReplaceAll(all, ", ", ","), ","), via) {
 		return nil, httpError(components.WithReason(fmt.Errorf("%w: the request goes round in a circle: it has passed this sidecar already",
 			components.ErrPrecondition), mesh.ReasonTooManyHops))
 	}
@@ -208,7 +215,7 @@ func (o *HTTPOutbound) again(h *httpproxy.Head, f *httpproxy.Failure) bool {
 	}
 	m := mesh.Failure{Kind: httpKinds[f.Flag], Sent: f.Sent}
 	if f.Response != nil {
-		if c.dead = appDead(f.Response); c.dead {
+		if c.dead = !c.to.Instance().Direct && appDead(f.Response); c.dead {
 			m.Kind, m.Sent = mesh.Connect, false
 		} else {
 			m.Status = strconv.Itoa(f.Status)

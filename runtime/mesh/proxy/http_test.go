@@ -85,6 +85,18 @@ func ask(t *testing.T, addr, request string) (*http.Response, string) {
 	return rp, string(b)
 }
 
+// A tunnel would have what comes in looked at by nobody.
+func TestConnectDoesNotComeIn(t *testing.T) {
+	app := webApp(t, func(http.ResponseWriter, *http.Request) { t.Error("it came in") })
+	m := &monitor{}
+	in := httpIn(t, app, &mesh.Gate{Concurrency: 9, MaxHops: 16}, m)
+	rp, _ := ask(t, in, "CONNECT stock:1 HTTP/1.1\r\nHost: stock:1\r\n\r\n")
+	if rp.StatusCode != http.StatusNotImplemented || rp.Header.Get("outrigger-reason") != "UNKNOWN_METHOD" {
+		t.Errorf("%d %v", rp.StatusCode, rp.Header)
+	}
+	m.all(t, 1)
+}
+
 // Headers that only sidecars may say are taken out at both edges, and the trace passes the monitor of each.
 func TestHTTPThroughTwoSidecars(t *testing.T) {
 	seen := make(chan http.Header, 10)

@@ -99,8 +99,10 @@ func rpcFailure(e *rpcproxy.Error, status string) mesh.Failure {
 		f.Kind = mesh.Timeout
 	case rpcproxy.FlagClosed:
 		f.Kind = mesh.Closed
-	default:
-		f.Kind = mesh.Refused
+	default: // an answer, which says that it was not handled
+		if f.Kind = mesh.Refused; status != "" {
+			f.Kind = mesh.Status
+		}
 	}
 	return f
 }

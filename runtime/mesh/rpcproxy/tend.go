@@ -70,9 +70,8 @@ func (c *conn) beat(b *batch) (frozen bool) {
 		return b.now-c.probed > int64(c.r.HeartbeatTimeout)
 	}
 	if b.now-heard >= int64(c.r.Heartbeat) {
-		c.nextID++
 		c.probed = b.now
-		c.out = c.codec.AppendHeartbeat(c.out, c.nextID)
+		c.out = c.codec.AppendHeartbeat(c.out, c.newID())
 		c.r.count.beats.Add(1)
 		b.touch(c)
 	}

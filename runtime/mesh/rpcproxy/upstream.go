@@ -2,6 +2,7 @@ package rpcproxy
 
 import (
 	"context"
+	"math"
 	"net"
 	"slices"
 	"sync"
@@ -145,9 +146,9 @@ func (c *conn) open(k *Call, b *batch) (done bool, e *Error) {
 	if c.closed || c.leaving {
 		return false, nil
 	}
-	c.nextID++
+	id := c.newID()
 	had := len(c.out)
-	out, err := c.codec.AppendRequest(c.out, k.frame, c.nextID, Edit{Strip: c.r.Strip, Set: k.Set})
+	out, err := c.codec.AppendRequest(c.out, k.frame, id, Edit{Strip: c.r.Strip, Set: k.Set})
 	if err != nil {
 		return true, &Error{Flag: FlagProtocol, Code: codeInvalid, Reason: ReasonMalformed, Message: "the request cannot be sent on: " + err.Error()}
 	}
@@ -157,9 +158,19 @@ func (c *conn) open(k *Call, b *batch) (done bool, e *Error) {
 	if k.Oneway {
 		return true, nil
 	}
-	k.on, k.upID = c, c.nextID
-	c.pending[c.nextID] = k
+	k.on, k.upID = c, id
+	c.pending[id] = k
 	return true, nil
+}
+
+// newID is one that no call under way has. It fits into 31 bits, since Bolt has 32 and some clients take them for signed. c.mu is held.
+func (c *conn) newID() uint64 {
+	for {
+		c.nextID = c.nextID%math.MaxInt32 + 1
+		if _, taken := c.pending[c.nextID]; !taken {
+			return c.nextID
+		}
+	}
 }
 
 // start opens waiting calls while there is a connection, and dials when there is none.

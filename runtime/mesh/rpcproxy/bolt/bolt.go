@@ -158,7 +158,7 @@ func (Codec) Read(f *rpcproxy.Frame) error {
 	case typeResponse:
 		f.Kind, f.Status = rpcproxy.Response, int(binary.BigEndian.Uint16(f.Bytes[past:]))
 		f.Code = code(f.Status)
-		f.Failed = f.Status == statusThreadpoolBusy || f.Status == statusNoProcessor || f.Status == statusConnectionClosed
+		f.Failed = f.Status == statusThreadpoolBusy || f.Status == statusNoProcessor
 		if f.Status == statusSuccess && string(find(f.Bytes[s.headers:s.body], "sofa_head_response_error")) == "true" {
 			f.Code = codeUnknown // the service has thrown something
 		}

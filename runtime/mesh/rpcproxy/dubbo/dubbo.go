@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -135,7 +136,10 @@ func status(code int) byte {
 }
 
 // parts are where the attachments of a request are: their map's first entry, and what ends it.
-type parts struct{ first, end int }
+type parts struct {
+	first, end int
+	classes    []int // that values before the first entry have defined: the fields of each
+}
 
 // dissect finds the row of values of a request. values are path, version and method.
 func dissect(frame []byte) (values [3][]byte, p parts, err error) {
@@ -164,7 +168,7 @@ func dissect(frame []byte) (values [3][]byte, p parts, err error) {
 	if !r.enterMap() {
 		return values, p, errAttachments
 	}
-	p.first = r.at
+	p.first, p.classes = r.at, slices.Clone(r.classes)
 	for !r.atEnd() {
 		if !r.skip() || !r.skip() {
 			return values, p, errAttachments
@@ -194,7 +198,7 @@ func arguments(types []byte) (n int) {
 
 // attachments calls f with each that is a string, and where it begins and ends, until f answers false.
 func attachments(frame []byte, p parts, f func(name, value []byte, from, to int) bool) {
-	r := reader{b: frame[:p.end+1], at: p.first}
+	r := reader{b: frame[:p.end+1], at: p.first, classes: slices.Clip(p.classes)}
 	for !r.atEnd() {
 		from := r.at
 		name, ok := r.text()

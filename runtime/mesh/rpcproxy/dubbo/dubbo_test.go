@@ -33,6 +33,8 @@ var captured = map[string]struct {
 	"of an int": {"\x052.0.2\x0apeer.Hello\x050.0.0\x04slow\x01I\xcd\xdcH\x04path\x0apeer.Hello\x07timeout\x041000Z", "peer.Hello", "", "", "slow", time.Second},
 	"Node": {"\x055.3.0\npeer.Hello\x031.0\x05hello\x12Ljava/lang/String;\x01aH\x05dubbo\x055.3.0\x05group\x04SOFA\x04path\npeer.Hello\x07service\x0epeer.Hello:1.0\x07version\x031.0Z",
 		"peer.Hello", "1.0", "SOFA", "hello", 0},
+	"an attachment of an argument's class": {"\x052.0.2\x0apeer.Hello\x050.0.0\x04item\x0bLpeer/Item;C\x09peer.Item\x91\x04name`\x01aH\x01o`\x01b\x05group\x01g\x07timeout\x041000Z",
+		"peer.Hello", "", "g", "item", time.Second},
 	"one of each value": {"\x052.0.2\x01s\x00\x01m\x11IJDZBSFC[I[[JVLa;" + "\x91" + "L\x00\x00\x00\x00\x00\x00\x00\x01" + "D\x00\x00\x00\x00\x00\x00\x00\x00" + "T" + "Y\x00\x00\x00\x01" + "\xd4\x00\x00" + "\x5d\x01" + "S\x00\x02ab" + "V\x04[int\x92\x91\x92" + "U\x05[list\x57x\x91ZZ" + "N" + "K\x00\x00\x00\x00" + "HZ", "s", "", "", "m", 0},
 }
 
