@@ -92,7 +92,11 @@ func (b *branches) publish(ctx context.Context, who components.Caller, c *transa
 	if err != nil {
 		return err
 	}
-	_, err = front.Publish(ctx, who, pubsub.NewEvent{Topic: c.Target.Topic, IdempotencyKey: c.GID + "/" + c.Branch,
+	key := ""
+	if front.Offers(ctx, pubsub.Idempotency) {
+		key = c.GID + "/" + c.Branch
+	}
+	_, err = front.Publish(ctx, who, pubsub.NewEvent{Topic: c.Target.Topic, IdempotencyKey: key,
 		Event: pubsub.Event{Data: c.Target.Data, ContentType: c.Target.ContentType, Metadata: md}})
 	return err
 }

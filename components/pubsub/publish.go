@@ -99,6 +99,16 @@ func offers(d Driver, f Feature) bool {
 	return !ok || r.Offers(f)
 }
 
+// Offers tells whether the component offers a feature. Where it has no driver now, using it says so.
+func (p *PubSub) Offers(ctx context.Context, f Feature) bool {
+	call, ok := p.component.Glance(ctx, "publish")
+	if !ok {
+		return true
+	}
+	defer call.EndGlance(false)
+	return offers(call.Driver, f)
+}
+
 func (p *PubSub) unsupported(f Feature) error {
 	return fmt.Errorf("%w: driver %s has no %s", components.ErrUnsupported, p.component.ID().Driver, f)
 }

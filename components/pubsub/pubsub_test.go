@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
 )
 
@@ -65,6 +66,19 @@ func (f *fake) Publish(_ context.Context, all []pubsub.Publication) ([]pubsub.Re
 	}
 	f.letters = append(f.letters, all...)
 	return make([]pubsub.Result, len(all)), nil
+}
+
+// keyless has no idempotency keys.
+type keyless struct{ *fake }
+
+func (keyless) Offers(f pubsub.Feature) bool { return f != pubsub.Idempotency }
+
+func TestOffers(t *testing.T) {
+	for want, d := range map[bool]pubsub.Driver{true: newFake(), false: keyless{newFake()}} {
+		if got := pubsub.New(componenttest.Component("pubsub", d), pubsub.Options{}).Offers(t.Context(), pubsub.Idempotency); got != want {
+			t.Errorf("%T offers idempotency keys: %v", d, got)
+		}
+	}
 }
 
 func (f *fake) Subscribe(context.Context, pubsub.Subscription) (pubsub.Session, error) { return f, nil }

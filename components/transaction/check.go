@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/outrigger-mesh/outrigger/components"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Bounds of what the front lets pass.
@@ -17,10 +17,20 @@ const (
 	MaxTimeout  = 365 * 24 * time.Hour
 )
 
-// checkGID keeps a gid fit for headers, and for DTM's barrier tables, where it has the application before it.
-func checkGID(gid string) error {
-	if len(gid) == 0 || len(gid) > MaxGID || strings.ContainsFunc(gid, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }) {
-		return invalid("the gid %.80q is not 1 to %d printable characters of ASCII without a slash", gid, MaxGID)
+// checkID keeps the id of a transaction or of a branch fit for headers, and for DTM's barrier tables.
+func checkID(what, id string) error {
+	if len(id) == 0 || len(id) > MaxGID || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }) {
+		return invalid("%s %.80q is not 1 to %d printable characters of ASCII without a slash", what, id, MaxGID)
+	}
+	return nil
+}
+
+// maxTold is what barrier tables have for what Told answers, in bytes.
+const maxTold = 128
+
+func checkTold(told string) error {
+	if len(told) > maxTold {
+		return invalid("branches would be told the gid %q, whose %d bytes are more than the %d of barrier tables: choose a shorter one", told, len(told), maxTold)
 	}
 	return nil
 }
@@ -98,8 +108,11 @@ func (p Policy) complete(d Policy) (Policy, error) {
 }
 
 func (b *Branch) check(k Kind) error {
-	if err := components.CheckKey(b.ID); err != nil || len(b.ID) > MaxGID || b.ID == CheckBranch && k == Message {
-		return invalid("branch %.80q: an id has 1 to %d bytes of UTF-8 without NUL; that of a message is not %q", b.ID, MaxGID, CheckBranch)
+	if err := checkID("the branch", b.ID); err != nil {
+		return err
+	}
+	if b.ID == CheckBranch && k == Message {
+		return invalid("branch %q: of a message that is the id of the check", b.ID)
 	}
 	for _, t := range []struct {
 		name   string
@@ -142,13 +155,47 @@ func (t *Target) check(what string) error {
 		return invalid("%s: the method is empty", what)
 	case kinds == 0 && t.size() > 0:
 		return invalid("%s: neither service nor topic nor stream is named", what)
+	case t.Service != "" && !isService(t.Service):
+		return invalid("%s: service %.128q: write NAME or NAMESPACE/NAME", what, t.Service)
+	case t.Service != "" && t.Verb != "" && !isToken(t.Verb):
+		return invalid("%s: the verb %.64q is none", what, t.Verb)
+	case t.Service != "" && strings.ContainsFunc(t.Method, unicode.IsControl):
+		return invalid("%s: method %.128q has control characters", what, t.Method)
+	case t.Service != "" && isOwn(t.Method):
+		return invalid("%s: method %.128q is not sent to applications", what, t.Method)
 	}
-	for name := range t.Metadata {
+	for name, value := range t.Metadata {
+		if t.Service != "" && (!isToken(name) || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })) {
+			return invalid("%s: metadata %.64q is no header", what, name)
+		}
 		if strings.HasPrefix(strings.ToLower(name), "tx-") {
 			return invalid("%s: metadata %.64q: what begins with tx- is set by the sidecar", what, name)
 		}
 	}
 	return nil
+}
+
+// isService tells what the mesh takes for NAME or NAMESPACE/NAME.
+func isService(text string) bool {
+	namespace, name, found := strings.Cut(text, "/")
+	if !found {
+		namespace, name = "n", text
+	}
+	return namespace != "" && name != "" && len(namespace) <= 63 && len(name) <= 255 && !strings.Contains(name, "/") && utf8.ValidString(text) &&
+		!strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == ' ' })
+}
+
+// isOwn tells which methods the mesh does not send.
+func isOwn(method string) bool {
+	method = strings.TrimLeft(method, "/")
+	return strings.HasPrefix(method, "outrigger.") || strings.HasPrefix(method, "grpc.") || strings.HasPrefix(method, "dapr.")
+}
+
+// isToken tells what is the name of a header, or a verb.
+func isToken(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r > '~' || strings.ContainsRune("()<>@,;:\\\"/[]?={}", r)
+	})
 }
 
 // ordered refuses ids that are there twice, and steps that wait for what never comes.

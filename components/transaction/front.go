@@ -126,6 +126,9 @@ func (t *Transactions) Begin(ctx context.Context, who components.Caller, gid str
 			c.Branches[i].ID = strconv.Itoa(i + 1)
 		}
 	}
+	if err := checkTold(t.told(who, gid)); err != nil {
+		return Info{}, t.component.Named(err)
+	}
 	return t.do(ctx, "begin", who, gid, wait, func(ctx context.Context, d Driver, key string) (Info, error) {
 		c, err := c.complete(d.Defaults())
 		if err != nil {
@@ -186,7 +189,7 @@ func isReloaded(err error) bool {
 }
 
 func keyOf(who components.Caller, gid string) (string, error) {
-	if err := checkGID(gid); err != nil {
+	if err := checkID("the gid", gid); err != nil {
 		return "", err
 	}
 	return who.StoredKey(gid)

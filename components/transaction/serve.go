@@ -155,9 +155,7 @@ func (s *Stream) Next() ([]Served, error) {
 		}
 		var late <-chan time.Time
 		if wait > 0 {
-			timer := time.NewTimer(wait)
-			defer timer.Stop()
-			late = timer.C
+			late = time.After(wait)
 		}
 		select {
 		case <-s.woken:
@@ -186,8 +184,10 @@ func (s *Stream) some() (served []Served, wait time.Duration, err error) {
 			continue
 		}
 		id, ok := s.ledger.Deliver(p, p.size(), now)
-		if !ok {
-			break
+		if !ok { // a smaller one may have room
+			s.ledger.Forget()
+			i++
+			continue
 		}
 		h.waiting = slices.Delete(h.waiting, i, i+1)
 		p.stream, s.ids[p] = s, id

@@ -102,7 +102,13 @@ type Branch struct {
 	Undo    Target   `cbor:"5,keyasint,omitzero"`  // the compensation or cancel; zero: there is nothing to take back
 }
 
-func (b *Branch) size() int { return b.Do.size() + b.Confirm.size() + b.Undo.size() }
+func (b *Branch) size() int {
+	n := b.Do.size() + b.Confirm.size() + b.Undo.size()
+	for _, id := range b.After {
+		n += len(id) + 16
+	}
+	return n
+}
 
 // Same tells whether two branches are the same in everything.
 func (b *Branch) Same(c *Branch) bool {

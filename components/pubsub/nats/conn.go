@@ -35,8 +35,8 @@ type conn struct {
 // key is the same for equal connections only. It holds no secret that could be read.
 func (o Options) key() any {
 	secret := sha256.Sum256([]byte(o.Password.Reveal() + "\x00" + o.Token.Reveal()))
-	return struct{ kind, options string }{"nats", fmt.Sprintf("%q %+v %q %q %q %x %s %q %d %d %s %s %v", o.Addresses, o.TLS, o.User, o.NKey, o.Creds, secret,
-		o.Timeout, o.Prefix, o.Parts, o.Replicas, o.Retention, o.Idempotency, o.AllowLoss)}
+	return struct{ kind, options string }{"nats", fmt.Sprintf("%q %+v %q %q %q %x %s %q %d %d %s %s %s %v", o.Addresses, o.TLS, o.User, o.NKey, o.Creds, secret,
+		o.Timeout, o.Prefix, o.Parts, o.Replicas, o.Retention, o.Idempotency, o.Heartbeat, o.AllowLoss)}
 }
 
 // connect opens the connections, and sees that there is JetStream with room for what groups keep.

@@ -28,6 +28,7 @@ type publishing struct {
 	events  []pubsub.Publication
 	results []pubsub.Result
 	sent    []flight
+	some    bool          // were sent, answered or not
 	open    map[lane]bool // an answer decides on what comes after it
 	failed  map[lane]bool
 }
@@ -57,7 +58,9 @@ func (d *driver) Publish(ctx context.Context, events []pubsub.Publication) ([]pu
 			p.results[i].Err = pubsub.Skipped()
 			continue
 		}
-		if err := p.send(limited, i, l); err != nil {
+		if err := p.send(limited, i, l); err != nil && p.some {
+			return nil, backend.Unknown(ctx, d.conn.where, err)
+		} else if err != nil {
 			return nil, d.unpublished(ctx, began, err)
 		}
 	}
@@ -91,7 +94,7 @@ func (p *publishing) send(ctx context.Context, i int, l lane) error {
 		return nil
 	}
 	if err == nil {
-		p.sent = append(p.sent, flight{i, t, answer})
+		p.sent, p.some = append(p.sent, flight{i, t, answer}), true
 	}
 	return err
 }

@@ -61,7 +61,7 @@ type view struct {
 
 func parse(name string, body []byte) (value any, err error) {
 	switch {
-	case len(body) == 0:
+	case name == "", len(body) == 0:
 		return nil, nil
 	case name == "g":
 		var o origin
@@ -102,6 +102,7 @@ func (v *view) take(base string, all []entry, complain func(name string, err err
 		value, err := parse(name, e.Data)
 		if err != nil {
 			complain(name, err)
+			value = nil
 		}
 		one := record{sequence: e.sequence, body: e.Data, at: time.Now(), value: value}
 		v.last = max(v.last, e.sequence)

@@ -285,7 +285,7 @@ func (d *drive) decided(ctx context.Context, before transaction.State) bool {
 	if before == transaction.Committing || before == transaction.Aborting {
 		dur = db.OS // what follows is decided, on the disk
 	}
-	for {
+	for said := false; ; said = true {
 		_, err := writeCall.Call(ctx, d.c.d.Link, d.write(dur))
 		switch {
 		case err == nil:
@@ -293,6 +293,9 @@ func (d *drive) decided(ctx context.Context, before transaction.State) bool {
 			return true
 		case ctx.Err() != nil || errors.Is(err, errLease) || errors.Is(err, components.ErrPrecondition):
 			return false
+		}
+		if !said {
+			d.c.d.log.Warn("a transaction's state cannot be written; it is tried again", "op", "drive", "gid", name(d.tx.key), "state", d.tx.State, "err", err)
 		}
 		select {
 		case <-time.After(writeAgain):

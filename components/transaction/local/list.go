@@ -28,7 +28,8 @@ func (m *machine) list(ctx context.Context, in listIn) (out listOut, err error) 
 		}
 		t := &tx{key: string(raw[1:])}
 		if err := decode(t.key, value, &t.run); err != nil {
-			return listOut{}, err
+			m.log.Error("a transaction is not listed", "op", "list", "gid", name(t.key), "err", err)
+			continue
 		}
 		if len(wanted) > 0 && !wanted[t.State] || in.OlderThan > 0 && now.Sub(t.Start) < in.OlderThan {
 			continue
@@ -37,8 +38,16 @@ func (m *machine) list(ctx context.Context, in listIn) (out listOut, err error) 
 			out.More = true
 			break
 		}
-		if _, err := get(v, t.key, contentKey(t.key), &t.content); err != nil {
+		content, ok, err := v.Get(contentKey(t.key))
+		if err != nil {
 			return listOut{}, err
+		}
+		if ok {
+			err = decode(t.key, content, &t.content)
+		}
+		if err != nil {
+			m.log.Error("a transaction is not listed", "op", "list", "gid", name(t.key), "err", err)
+			continue
 		}
 		out.All = append(out.All, t.info(now, false))
 	}

@@ -2,6 +2,7 @@ package local
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,9 +45,10 @@ func (t *tx) calls() (all []call) {
 	if t.State == transaction.Prepared && t.Kind == transaction.Message {
 		return []call{{checks, transaction.OpCheck, &t.content.Check, max(t.Deadline, t.run.Check.Next)}}
 	}
+	known := undoing{}
 	for i := range t.run.Branches {
 		p := &t.run.Branches[i]
-		if op, target := t.wanted(i); op != "" {
+		if op, target := t.wanted(i, known); op != "" {
 			all = append(all, call{i, op, target, p.Next})
 		}
 	}
@@ -54,7 +56,7 @@ func (t *tx) calls() (all []call) {
 }
 
 // wanted is what a branch is to be called for now; "": nothing.
-func (t *tx) wanted(i int) (op string, target *transaction.Target) {
+func (t *tx) wanted(i int, known undoing) (op string, target *transaction.Target) {
 	b, p := &t.content.Branches[i], &t.run.Branches[i]
 	switch {
 	case t.State == transaction.Running && p.Forward == unknown && t.ready(i):
@@ -65,7 +67,7 @@ func (t *tx) wanted(i int) (op string, target *transaction.Target) {
 		return transaction.OpConfirm, &b.Confirm
 	case t.State == transaction.Aborting && t.Kind == transaction.TCC && p.Second == unknown:
 		return transaction.OpCancel, &b.Undo
-	case t.State == transaction.Aborting && t.Kind == transaction.Saga && t.undoes(i) && !t.heldBack(i):
+	case t.State == transaction.Aborting && t.Kind == transaction.Saga && t.undoes(i) && !t.heldBack(i, known):
 		return transaction.OpCompensation, &b.Undo
 	}
 	return "", nil
@@ -73,7 +75,7 @@ func (t *tx) wanted(i int) (op string, target *transaction.Target) {
 
 func (t *tx) wantedAt(at int) (op string) {
 	if at != checks {
-		op, _ = t.wanted(at)
+		op, _ = t.wanted(at, undoing{})
 	} else if t.State == transaction.Prepared {
 		op = transaction.OpCheck
 	}
@@ -101,15 +103,20 @@ func (t *tx) undoes(i int) bool {
 	return t.run.Branches[i].Second == unknown && !t.content.Branches[i].Undo.IsZero() && t.touched(i)
 }
 
+// undoing has, of branches, whether they or something that came after them are still to be compensated. It is good for one state.
+type undoing map[int]bool
+
 // heldBack tells whether something that came after a branch has to be compensated first.
-func (t *tx) heldBack(i int) bool {
+func (t *tx) heldBack(i int, known undoing) bool {
 	t.index()
-	for _, j := range t.next[i] {
-		if t.touched(j) && (t.undoes(j) || t.heldBack(j)) {
-			return true
+	return slices.ContainsFunc(t.next[i], func(j int) bool {
+		is, ok := known[j]
+		if !ok {
+			is = t.touched(j) && (t.undoes(j) || t.heldBack(j, known))
+			known[j] = is
 		}
-	}
-	return false
+		return is
+	})
 }
 
 func (t *tx) place(id string) int {
@@ -148,9 +155,9 @@ func (t *tx) advance(now db.Time) (moved bool) {
 }
 
 func (t *tx) step(now db.Time) bool {
-	left, bad := 0, -1
+	left, bad, known := 0, -1, undoing{}
 	for i := range t.run.Branches {
-		if op, _ := t.wanted(i); op != "" || t.State == transaction.Running && t.run.Branches[i].Forward != done {
+		if op, _ := t.wanted(i, known); op != "" || t.State == transaction.Running && t.run.Branches[i].Forward != done {
 			left++
 		}
 		if t.run.Branches[i].Forward == failed && bad < 0 {

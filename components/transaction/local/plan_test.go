@@ -103,3 +103,24 @@ func TestALateAction(t *testing.T) {
 	x.came(late, nil, 0)
 	wants(t, x, transaction.Aborting, "compensation 1", "compensation 2")
 }
+
+// TestManyBefore: what was asked of a branch once is not asked again for each way to it.
+func TestManyBefore(t *testing.T) {
+	var branches []transaction.Branch
+	var before []string
+	for layer := range 40 {
+		var ids []string
+		for i := range 3 {
+			ids = append(ids, fmt.Sprint(layer, ".", i))
+			branches = append(branches, transaction.Branch{ID: ids[i], After: before})
+		}
+		before = ids
+	}
+	x := saga(branches...)
+	x.doubt()
+	x.rollBack("")
+	for i := range x.run.Branches[3:] {
+		x.run.Branches[3+i].Second = done
+	}
+	wants(t, x, transaction.Aborting, "compensation 0.0", "compensation 0.1", "compensation 0.2")
+}

@@ -141,13 +141,12 @@ func (g *Group) settle(it *item, o pubsub.Outcome, delay time.Duration) {
 	it.part.dirty = true
 	if o == pubsub.Done {
 		it.part.finish(it)
-		g.resume()
 		return
 	}
 	it.part.begin(it)
 }
 
-// resume has parts read on, once there is room for what is read.
+// resume has parts read on, once there is room for what is read. The caller holds mu.
 func (g *Group) resume() {
 	if g.held > g.ahead/2 {
 		return

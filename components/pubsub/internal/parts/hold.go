@@ -106,6 +106,7 @@ func (g *Group) Drop(p *Part) {
 		g.tell(s)
 	}
 	g.reorder()
+	g.resume()
 }
 
 // Void gives up a part, and has all that is delivered of it mean nothing any more.
@@ -116,6 +117,7 @@ func (g *Group) Void(p *Part) {
 		p.void()
 		delete(g.parts, p.id)
 		g.reorder()
+		g.resume()
 	}
 }
 

@@ -176,6 +176,7 @@ func (p *Part) finish(it *item) {
 		l.parked = l.parked[1:]
 		p.begin(next)
 	}
+	p.g.resume()
 }
 
 // tell applies what another member says of a delivery.

@@ -35,6 +35,7 @@ func Begin(offset int64) *Progress {
 const (
 	worthwhile = 256      // bytes, from which on it is deflated
 	maxEncoded = 16 << 20 // when inflated
+	maxDecoded = 4 << 20  // events that are open
 )
 
 // Encode makes bytes of all but Offset, and says whether they are deflated. Runs of events with the same tries take a few bytes
@@ -104,7 +105,7 @@ func Decode(offset int64, raw []byte, deflated bool) (*Progress, error) {
 		at += r.signed()
 		n, attempts, holder := r.unsigned(), r.unsigned(), r.unsigned()
 		due += r.signed()
-		if holder >= uint64(len(names)) || at < offset || n > uint64(p.Known-at) || at > p.Known {
+		if holder >= uint64(len(names)) || at < offset || at > p.Known || n > uint64(p.Known-at) || n > uint64(maxDecoded-len(p.Open)) {
 			return nil, errProgress
 		}
 		t := Try{Attempts: int(attempts), Due: due, Holder: names[holder]}
