@@ -2,8 +2,6 @@
 GO ?= go
 TOOL = $(GO) tool -modfile=tools/go.mod
 UNIT = $$($(GO) list ./... | grep -v /integration)
-# Tests wait for disks and clocks most of their time: more packages at a time than a small machine has cores.
-BESIDE = -p 4
 
 all: build lint test ## build, lint and test
 
@@ -17,13 +15,13 @@ demo: ## build and run the shop, and check what it does; ON=redis-kafka-nacos: o
 	$(if $(ON),$(GO) run ./integration/servers/cmd $(subst -, ,$(ON)) -- )$(GO) run ./examples/shop/demo$(if $(ON), -on $(ON))
 
 test: ## run the tests that need nothing but Go
-	$(GO) test $(BESIDE) $(UNIT)
+	$(GO) test $(UNIT)
 
 race: ## the same with the race detector, but for what links MOSN, which is not free of races
-	$(GO) test $(BESIDE) -race -timeout 30m $$($(GO) list ./... | grep -v -e /integration -e /runtime/mesh/mosn)
+	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v -e /integration -e /runtime/mesh/mosn)
 
 mutants: ## show that the conformance suites catch broken drivers
-	$(GO) test $(BESIDE) -tags mutants -run '^TestMutants$$' -v ./components/...
+	$(GO) test -p 4 -tags mutants -run '^TestMutants$$' -v ./components/...
 
 SUITE = OUTRIGGER_BINARY=$(CURDIR)/bin/outrigger bin/suite $(if $(ONLY),-only '$(ONLY)',)
 

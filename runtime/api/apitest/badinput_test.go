@@ -114,8 +114,8 @@ func TestMessagesThatAreTooLarge(t *testing.T) {
 				t.Errorf("%s: %q", what, text)
 			}
 		}
-		_, err := c.Set(ctx, &cachev1.SetRequest{Key: "k", Value: make([]byte, 100<<20)})
-		check("a value of 100 MiB", err, hop)
+		_, err := c.Set(ctx, &cachev1.SetRequest{Key: "k", Value: make([]byte, 32<<20)})
+		check("a value of 32 MiB", err, hop)
 		_, err = c.Set(ctx, &cachev1.SetRequest{Key: "k", Value: make([]byte, 4<<20)})
 		check("a message just over the limit", err, hop)
 		_, err = c.Get(ctx, &cachev1.GetRequest{Component: "counted", Key: "big"})
@@ -123,7 +123,7 @@ func TestMessagesThatAreTooLarge(t *testing.T) {
 		if f.json {
 			err = cc.(*jsonConn).compressed(ctx, cachev1.Cache_Set_FullMethodName, []byte(`{"key":"k","value":"`+base64.StdEncoding.EncodeToString(make([]byte, 9<<20))+`"}`))
 		} else {
-			_, err = c.Set(ctx, &cachev1.SetRequest{Key: "k", Value: make([]byte, 100<<20)}, grpc.UseCompressor(gzip.Name))
+			_, err = c.Set(ctx, &cachev1.SetRequest{Key: "k", Value: make([]byte, 16<<20)}, grpc.UseCompressor(gzip.Name))
 		}
 		check("a small body that grows", err, hop)
 		if f.json {

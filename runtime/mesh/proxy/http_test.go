@@ -42,7 +42,9 @@ func serveHTTP1(t *testing.T, r *httpproxy.Relay, secure *proxy.Secure) string {
 }
 
 // httpIn is the inbound side before an application.
-func httpIn(t *testing.T, app string, gate *mesh.Gate, m *monitor) string { return httpInSecure(t, app, gate, m, nil) }
+func httpIn(t *testing.T, app string, gate *mesh.Gate, m *monitor) string {
+	return httpInSecure(t, app, gate, m, nil)
+}
 
 func httpInSecure(t *testing.T, app string, gate *mesh.Gate, m *monitor, secure *proxy.Secure) string {
 	_, p, _ := net.SplitHostPort(app)
