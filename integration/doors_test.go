@@ -25,15 +25,21 @@ func TestHTTPOnTheGRPCPorts(t *testing.T) {
 		body, err := io.ReadAll(res.Body)
 		res.Body.Close()
 		text := string(body)
+		if _, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true}); err == nil || !strings.Contains(err.Error(), "handshake failure") {
+			t.Errorf("%s: TLS: %v", name, err)
+		}
+		if name == "outbound" { // where calls to services go
+			if err != nil || res.StatusCode != http.StatusNotFound || res.Header.Get("outrigger-reason") != "SERVICE_UNNAMED" || !strings.Contains(text, "outrigger-service") {
+				t.Errorf("%s: %s: %q, %v", name, res.Status, text, err)
+			}
+			continue
+		}
 		if err != nil || res.StatusCode != http.StatusBadRequest || !strings.Contains(text, "gRPC") || !strings.Contains(text, "http://"+s.HTTP) {
 			t.Errorf("%s: %s: %q, %v", name, res.Status, text, err)
 		}
 		command := regexp.MustCompile(`curl .*`).FindString(text)
 		if out, err := exec.Command("sh", "-c", command).Output(); err != nil || string(out) != `{"exists":false}` && string(out) != `{}` {
 			t.Errorf("%s: %s answers %q, %v", name, command, out, err)
-		}
-		if _, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true}); err == nil || !strings.Contains(err.Error(), "handshake failure") {
-			t.Errorf("%s: TLS: %v", name, err)
 		}
 	}
 	unix := &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", s.Socket) }}

@@ -289,7 +289,7 @@ func TestHTTPOnTheInboundPort(t *testing.T) {
 	}
 	defer res.Body.Close()
 	text, _ := io.ReadAll(res.Body)
-	if res.StatusCode != http.StatusBadRequest || !strings.Contains(string(text), "gRPC") {
+	if res.StatusCode != http.StatusNotFound || res.Header.Get("outrigger-reason") != "SERVICE_NOT_HERE" || !strings.Contains(string(text), "default/a") {
 		t.Fatalf("%s: %s", res.Status, text)
 	}
 }
