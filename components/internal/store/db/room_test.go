@@ -307,10 +307,9 @@ func TestFullDiskIsRead(t *testing.T) {
 	}
 	d = open(t, fs)
 	defer d.Close()
-	if err := set(d, "a", "1"); err != nil {
-		t.Error(err)
-	}
-	if got := contents(t, d); len(got) != len(f.keys)+1 {
-		t.Errorf("%d are there of %d", len(got), len(f.keys)+1)
+	f.d = d
+	f.writesAgain() // what opening it had to bring to the tables takes room until it is done
+	if got := contents(t, d); len(got) != len(f.keys) {
+		t.Errorf("%d are there of %d", len(got), len(f.keys))
 	}
 }
