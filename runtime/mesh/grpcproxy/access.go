@@ -21,7 +21,7 @@ func (c *conn) admit() error {
 		return nil
 	}
 	c.refusal = asError(err, FlagDenied, grpcDenied, ReasonDenied)
-	c.refusedTimer = c.r.tasks.after(refusedTime, func() {
+	c.refusedTimer = c.r.tasks.After(refusedTime, func() {
 		b := newBatch()
 		c.goAway(b)
 		b.end()

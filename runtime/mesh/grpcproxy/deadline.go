@@ -68,7 +68,7 @@ func (c *conn) sweepBy(at int64) {
 	c.sweepAt = at
 	in := max(time.Duration(at)-time.Since(epoch), 0)
 	if c.sweep == nil {
-		c.sweep = c.r.tasks.after(in, c.expire)
+		c.sweep = c.r.tasks.After(in, c.expire)
 	} else {
 		c.sweep.Reset(in)
 	}

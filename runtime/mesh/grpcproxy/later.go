@@ -68,7 +68,7 @@ func (u *unflushed) take(r *Relay, b *batch) {
 	clear(b.dirty)
 	b.dirty = b.dirty[:0]
 	if first {
-		r.tasks.start(func() { u.flush(r) })
+		r.tasks.Start(func() { u.flush(r) })
 	}
 }
 

@@ -17,7 +17,7 @@ func (c *conn) goAwayGracefully() {
 		return append(appendFrame(appendGoAway(o, math.MaxInt32, codeNo, ""), 8, fPing, 0, 0), goAwayPing...)
 	})
 	b.end()
-	c.r.tasks.after(time.Second, func() { b := newBatch(); c.goAway(b); b.end() })
+	c.r.tasks.After(time.Second, func() { b := newBatch(); c.goAway(b); b.end() })
 }
 
 func (c *conn) goAway(b *batch) {

@@ -21,7 +21,7 @@ func (c *conn) ping(p []byte, b *batch) error {
 	} else if !c.pinging {
 		c.pinging = true
 		if c.pingTimer == nil {
-			c.pingTimer = c.r.tasks.after(2*c.r.PingHold, c.pingLate)
+			c.pingTimer = c.r.tasks.After(2*c.r.PingHold, c.pingLate)
 		} else {
 			c.pingTimer.Reset(5 * c.r.PingHold)
 		}

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/internal/upkeep"
 )
 
 // Relay is set up by its fields, then fed with connections by Serve or ServeConn.
@@ -97,7 +99,7 @@ type Relay struct {
 
 	methods map[string]*Method
 	work    workers
-	tasks   tasks
+	tasks   upkeep.Tasks
 	late    unflushed
 	held    atomic.Int64
 	parked  atomic.Int64
@@ -117,45 +119,33 @@ type Relay struct {
 
 func (r *Relay) init() {
 	r.once.Do(func() {
-		def := func(p *int, v int) {
-			if *p == 0 {
-				*p = v
-			}
-		}
-		def(&r.MaxStreams, 1000)
-		def(&r.MaxWaiting, 10000)
-		def(&r.MaxParked, 4096)
-		def(&r.MaxHeaderList, 16<<10)
-		def(&r.MaxResets, 2000)
-		def(&r.MaxAttempts, 3)
-		def(&r.StreamWindow, 256<<10)
-		def(&r.ConnWindow, 4<<20)
-		def(&r.MaxHeld, 32<<20)
-		def(&r.MaxPending, 16<<20)
-		def(&r.MaxWorkers, 8192)
-		def(&r.MaxQueue, 10000)
-		def(&r.MaxPatient, 10000)
-		def(&r.MaxLocal, 256<<20)
+		upkeep.Default(&r.MaxStreams, 1000)
+		upkeep.Default(&r.MaxWaiting, 10000)
+		upkeep.Default(&r.MaxParked, 4096)
+		upkeep.Default(&r.MaxHeaderList, 16<<10)
+		upkeep.Default(&r.MaxResets, 2000)
+		upkeep.Default(&r.MaxAttempts, 3)
+		upkeep.Default(&r.StreamWindow, 256<<10)
+		upkeep.Default(&r.ConnWindow, 4<<20)
+		upkeep.Default(&r.MaxHeld, 32<<20)
+		upkeep.Default(&r.MaxPending, 16<<20)
+		upkeep.Default(&r.MaxWorkers, 8192)
+		upkeep.Default(&r.MaxQueue, 10000)
+		upkeep.Default(&r.MaxPatient, 10000)
+		upkeep.Default(&r.MaxLocal, 256<<20)
+		upkeep.Default(&r.Origin, "sidecar")
+		upkeep.Default(&r.PingHold, 5*time.Millisecond)
+		upkeep.Default(&r.WriteTimeout, time.Minute)
+		upkeep.Default(&r.StallTimeout, 20*time.Second)
+		upkeep.Default(&r.DialTimeout, 5*time.Second)
+		upkeep.Default(&r.DialBackoff, 100*time.Millisecond)
+		upkeep.Default(&r.MaxDialBackoff, 10*time.Second)
+		upkeep.Default(&r.Keepalive, 30*time.Second)
+		upkeep.Default(&r.KeepaliveTimeout, 10*time.Second)
+		upkeep.Default(&r.ClientKeepalive, 5*time.Minute)
+		upkeep.Default(&r.MinPing, time.Second)
+		upkeep.Default(&r.MaxAgeGrace, time.Minute)
 		r.work.r = r
-		if r.Origin == "" {
-			r.Origin = "sidecar"
-		}
-		times := func(p *time.Duration, v time.Duration) {
-			if *p == 0 {
-				*p = v
-			}
-		}
-		times(&r.PingHold, 5*time.Millisecond)
-		times(&r.WriteTimeout, time.Minute)
-		times(&r.StallTimeout, 20*time.Second)
-		times(&r.DialTimeout, 5*time.Second)
-		times(&r.DialBackoff, 100*time.Millisecond)
-		times(&r.MaxDialBackoff, 10*time.Second)
-		times(&r.Keepalive, 30*time.Second)
-		times(&r.KeepaliveTimeout, 10*time.Second)
-		times(&r.ClientKeepalive, 5*time.Minute)
-		times(&r.MinPing, time.Second)
-		times(&r.MaxAgeGrace, time.Minute)
 		r.conns = map[*conn]struct{}{}
 		r.ctx, r.cancel = context.WithCancel(context.Background())
 	})
@@ -164,14 +154,14 @@ func (r *Relay) init() {
 // Serve accepts connections until ln is closed.
 func (r *Relay) Serve(ln net.Listener) error {
 	r.init()
-	return Accept(ln, r.ctx.Done(), func(error) {}, func(nc net.Conn) { r.tasks.start(func() { r.ServeConn(nc) }) })
+	return Accept(ln, r.ctx.Done(), func(error) {}, func(nc net.Conn) { r.tasks.Start(func() { r.ServeConn(nc) }) })
 }
 
 // ServeConn relays one downstream connection until it ends.
 func (r *Relay) ServeConn(nc net.Conn) {
 	r.init()
-	r.tasks.begin()
-	defer r.tasks.end()
+	r.tasks.Begin()
+	defer r.tasks.End()
 	c := newConn(r, nc, nil)
 	if c != nil {
 		r.count.accepted.Add(1)
@@ -186,7 +176,7 @@ func (r *Relay) Shutdown(ctx context.Context) error {
 	r.drain = true
 	for c := range r.conns {
 		if c.up == nil {
-			r.tasks.start(c.goAwayGracefully)
+			r.tasks.Start(c.goAwayGracefully)
 		}
 	}
 	r.mu.Unlock()
@@ -227,5 +217,5 @@ func (r *Relay) Close() {
 		c.nc.Close()
 	}
 	r.mu.Unlock()
-	r.tasks.wait()
+	r.tasks.Wait()
 }

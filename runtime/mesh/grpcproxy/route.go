@@ -152,7 +152,7 @@ func (r *Relay) resume(p *parking) {
 	defer r.resuming.Unlock()
 	r.resumed = append(r.resumed, p)
 	if len(r.resumed) == 1 {
-		r.tasks.start(r.resumeAll)
+		r.tasks.Start(r.resumeAll)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"math"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/internal/upkeep"
 )
 
 const (
@@ -40,10 +42,10 @@ func (c *conn) startTending() {
 	c.care.emptied, c.care.wrote = now, now
 	c.lastRead.Store(now)
 	if c.up == nil && c.r.MaxAge > 0 {
-		c.care.endAt = now + int64(jitter(c.r.MaxAge, 0.1))
+		c.care.endAt = now + int64(upkeep.Jitter(c.r.MaxAge, 0.1))
 	}
 	if !c.closed {
-		c.care.timer = c.r.tasks.after(c.tendEvery(), c.tend)
+		c.care.timer = c.r.tasks.After(c.tendEvery(), c.tend)
 	}
 }
 

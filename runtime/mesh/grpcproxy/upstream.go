@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/internal/upkeep"
 )
 
 // Upstream is one instance: an address and its connections. Make one with NewUpstream and keep it.
@@ -28,7 +30,7 @@ type Upstream struct {
 	sweepAt  int
 	nwaiting atomic.Int32
 	dialing  bool
-	rest     backoff
+	rest     upkeep.Backoff
 	starting bool
 	again    bool
 	closed   bool
@@ -111,7 +113,7 @@ func (u *Upstream) assign(s *stream, fields []Field, b *batch) *Error {
 	if u.closed {
 		return u.gone()
 	}
-	if err := u.rest.resting(); err != nil && len(u.list()) == 0 && !u.dialing {
+	if err := u.rest.Resting(); err != nil && len(u.list()) == 0 && !u.dialing {
 		return u.unreachable(err)
 	}
 	if len(u.waiting) >= u.sweepAt { // those that gave up
@@ -159,9 +161,9 @@ func (u *Upstream) start(b *batch) {
 		u.again = false
 	}
 	u.starting, u.again = false, false
-	if len(u.waiting) > 0 && !u.closed && !u.dialing && len(u.list()) < u.max && u.rest.resting() == nil {
+	if len(u.waiting) > 0 && !u.closed && !u.dialing && len(u.list()) < u.max && u.rest.Resting() == nil {
 		u.dialing = true
-		u.r.tasks.start(u.connect)
+		u.r.tasks.Start(u.connect)
 	}
 }
 
@@ -185,11 +187,11 @@ func (u *Upstream) connect() {
 	u.mu.Lock()
 	u.dialing = false
 	if err != nil {
-		u.rest.failed(u.r, err)
+		u.rest.Failed(u.r.DialBackoff, u.r.MaxDialBackoff, err)
 		u.r.count.dialFailed.Add(1)
 	}
 	if c != nil {
-		u.rest.succeeded()
+		u.rest.Succeeded()
 		u.r.count.dialed.Add(1)
 		l := append(slices.Clone(u.list()), c)
 		u.live.Store(&l)
@@ -204,7 +206,7 @@ func (u *Upstream) connect() {
 		s.reroute(u, u.unreachable(err), b)
 	}
 	if c != nil {
-		u.r.tasks.start(c.run)
+		u.r.tasks.Start(c.run)
 		b.wake = append(b.wake, u)
 	}
 	b.end()

@@ -56,7 +56,7 @@ func (w *workers) run(s *stream) bool {
 	w.n++
 	w.mu.Unlock()
 	k := &worker{ch: make(chan *stream, 1)}
-	w.r.tasks.start(func() { w.loop(k, s) })
+	w.r.tasks.Start(func() { w.loop(k, s) })
 	return true
 }
 

@@ -40,7 +40,7 @@ func (c *conn) flush(b *batch) {
 		if c.raw == nil && c.try == nil || turn == 4 {
 			c.mu.Unlock()
 			c.r.count.stalls.Add(1)
-			c.r.tasks.start(func() { c.drain(nil) })
+			c.r.tasks.Start(func() { c.drain(nil) })
 			return
 		}
 		buf := c.take(b)
@@ -66,7 +66,7 @@ func (c *conn) flush(b *batch) {
 		}
 		if n := max(c.wn, 0); n < len(wire) {
 			c.r.count.stalls.Add(1)
-			c.r.tasks.start(func() { c.drain(wire[n:]) })
+			c.r.tasks.Start(func() { c.drain(wire[n:]) })
 			return
 		}
 		c.mu.Lock()

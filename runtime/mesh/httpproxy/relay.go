@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/internal/upkeep"
 )
 
 // Relay is set up by its fields, then fed with connections by Serve or ServeConn. Its hooks are called by many goroutines.
@@ -71,28 +73,22 @@ const (
 
 func (r *Relay) init() {
 	r.once.Do(func() {
-		def(&r.MaxHead, 16<<10)
-		def(&r.MaxAttempts, 2)
-		def(&r.MaxCopy, 64<<10)
-		def(&r.MaxIdle, 256)
-		def(&r.MaxConns, 4096)
-		def(&r.IdleTimeout, time.Minute)
-		def(&r.PoolTimeout, 30*time.Second)
-		def(&r.HeadTimeout, 10*time.Second)
-		def(&r.DialTimeout, 3*time.Second)
-		def(&r.WaitTimeout, time.Minute)
-		def(&r.StallTimeout, time.Minute)
-		def(&r.QuietTimeout, time.Hour)
+		upkeep.Default(&r.MaxHead, 16<<10)
+		upkeep.Default(&r.MaxAttempts, 2)
+		upkeep.Default(&r.MaxCopy, 64<<10)
+		upkeep.Default(&r.MaxIdle, 256)
+		upkeep.Default(&r.MaxConns, 4096)
+		upkeep.Default(&r.IdleTimeout, time.Minute)
+		upkeep.Default(&r.PoolTimeout, 30*time.Second)
+		upkeep.Default(&r.HeadTimeout, 10*time.Second)
+		upkeep.Default(&r.DialTimeout, 3*time.Second)
+		upkeep.Default(&r.WaitTimeout, time.Minute)
+		upkeep.Default(&r.StallTimeout, time.Minute)
+		upkeep.Default(&r.QuietTimeout, time.Hour)
 		r.conns, r.empty = map[*conn]struct{}{}, make(chan struct{}, 1)
 		r.clock.Store(now())
 		r.sweeper = time.AfterFunc(sweep, r.sweepAll)
 	})
-}
-
-func def[T int | time.Duration](p *T, v T) {
-	if *p == 0 {
-		*p = v
-	}
 }
 
 var epoch = time.Now()

@@ -59,7 +59,7 @@ func (k *Call) Protocol() string { return k.down.codec.Name() }
 // Later answers a function that has Route called again, if it then answers ErrLater. Any goroutine may call it, once.
 func (k *Call) Later() func() {
 	return func() {
-		k.r.tasks.start(func() {
+		k.r.tasks.Start(func() {
 			b := newBatch()
 			k.mu.Lock()
 			if k.parked && !k.finished.Load() {

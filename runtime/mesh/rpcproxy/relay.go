@@ -15,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/internal/upkeep"
 )
 
 // Relay is set up by its fields, then fed with connections by ServeConn. Hooks are called by many goroutines at once, run on a
@@ -61,7 +63,7 @@ type Relay struct {
 	// Quiet is how long a connection must have had no call before Shutdown closes it: 200 ms.
 	Quiet time.Duration
 
-	tasks tasks
+	tasks upkeep.Tasks
 	held  atomic.Int64
 	count counters
 
@@ -76,38 +78,31 @@ type Relay struct {
 
 func (r *Relay) init() {
 	r.once.Do(func() {
-		whole(&r.MaxFrame, 32<<20)
-		whole(&r.MaxHeld, 512<<20)
-		whole(&r.MaxCalls, 10000)
-		whole(&r.MaxWaiting, 10000)
-		whole(&r.MaxPending, 16<<20)
-		whole(&r.ConnCalls, 64)
-		whole(&r.Timeout, time.Minute)
-		whole(&r.WriteTimeout, 30*time.Second)
-		whole(&r.FrameTimeout, 30*time.Second)
-		whole(&r.DialTimeout, 5*time.Second)
-		whole(&r.DialBackoff, 100*time.Millisecond)
-		whole(&r.MaxDialBackoff, 2*time.Second)
-		whole(&r.Heartbeat, 15*time.Second)
-		whole(&r.HeartbeatTimeout, 10*time.Second)
-		whole(&r.Quiet, 200*time.Millisecond)
+		upkeep.Default(&r.MaxFrame, 32<<20)
+		upkeep.Default(&r.MaxHeld, 512<<20)
+		upkeep.Default(&r.MaxCalls, 10000)
+		upkeep.Default(&r.MaxWaiting, 10000)
+		upkeep.Default(&r.MaxPending, 16<<20)
+		upkeep.Default(&r.ConnCalls, 64)
+		upkeep.Default(&r.Timeout, time.Minute)
+		upkeep.Default(&r.WriteTimeout, 30*time.Second)
+		upkeep.Default(&r.FrameTimeout, 30*time.Second)
+		upkeep.Default(&r.DialTimeout, 5*time.Second)
+		upkeep.Default(&r.DialBackoff, 100*time.Millisecond)
+		upkeep.Default(&r.MaxDialBackoff, 2*time.Second)
+		upkeep.Default(&r.Heartbeat, 15*time.Second)
+		upkeep.Default(&r.HeartbeatTimeout, 10*time.Second)
+		upkeep.Default(&r.Quiet, 200*time.Millisecond)
 		r.conns = map[*conn]struct{}{}
 		r.ctx, r.cancel = context.WithCancel(context.Background())
 	})
 }
 
-// whole sets a default.
-func whole[N int | int64 | time.Duration](p *N, v N) {
-	if *p == 0 {
-		*p = v
-	}
-}
-
 // ServeConn relays one downstream connection until it ends. head was read from it already.
 func (r *Relay) ServeConn(nc net.Conn, head []byte, codec Codec) {
 	r.init()
-	r.tasks.begin()
-	defer r.tasks.end()
+	r.tasks.Begin()
+	defer r.tasks.End()
 	if c := newConn(r, nc, head, codec, nil); c != nil {
 		r.count.accepted.Add(1)
 		c.run()
@@ -175,7 +170,7 @@ func (r *Relay) Close() {
 		c.nc.Close()
 	}
 	r.mu.Unlock()
-	r.tasks.wait()
+	r.tasks.Wait()
 }
 
 // Stats are a relay's figures at one moment: gauges first, then counters since it was made.

@@ -13,7 +13,7 @@ func (c *conn) startTending() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closed {
-		c.tend = c.r.tasks.after(c.tendEvery(), c.look)
+		c.tend = c.r.tasks.After(c.tendEvery(), c.look)
 	}
 }
 

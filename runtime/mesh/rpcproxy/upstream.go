@@ -6,6 +6,8 @@ import (
 	"net"
 	"slices"
 	"sync"
+
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/internal/upkeep"
 )
 
 // Upstream is one instance: an address and its connections. Make one with NewUpstream and keep it.
@@ -23,7 +25,7 @@ type Upstream struct {
 	live    []*conn
 	waiting []*Call
 	dialing bool
-	rest    backoff
+	rest    upkeep.Backoff
 	closed  bool
 }
 
@@ -84,7 +86,7 @@ func (u *Upstream) assign(k *Call, b *batch) *Error {
 	if u.closed {
 		return u.gone()
 	}
-	if err := u.rest.resting(); err != nil && len(u.live) == 0 && !u.dialing {
+	if err := u.rest.Resting(); err != nil && len(u.live) == 0 && !u.dialing {
 		return u.unreachable(err)
 	}
 	if len(u.waiting) >= u.r.MaxWaiting {
@@ -133,9 +135,9 @@ func (u *Upstream) try(k *Call, live []*conn, b *batch) (done bool, e *Error) {
 func (u *Upstream) more() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.closed && !u.dialing && len(u.live) < u.max && u.rest.resting() == nil {
+	if !u.closed && !u.dialing && len(u.live) < u.max && u.rest.Resting() == nil {
 		u.dialing = true
-		u.r.tasks.start(u.connect)
+		u.r.tasks.Start(u.connect)
 	}
 }
 
@@ -199,10 +201,10 @@ func (u *Upstream) start(b *batch) {
 		k.mu.Unlock()
 	}
 	u.sweep()
-	dial := len(u.waiting) > 0 && !u.closed && !u.dialing && len(u.live) < u.max && u.rest.resting() == nil
+	dial := len(u.waiting) > 0 && !u.closed && !u.dialing && len(u.live) < u.max && u.rest.Resting() == nil
 	if dial {
 		u.dialing = true
-		u.r.tasks.start(u.connect)
+		u.r.tasks.Start(u.connect)
 	}
 	u.mu.Unlock()
 }
@@ -228,7 +230,7 @@ func (u *Upstream) connect() {
 	var failed []*Call
 	switch {
 	case err != nil:
-		u.rest.failed(u.r, err)
+		u.rest.Failed(u.r.DialBackoff, u.r.MaxDialBackoff, err)
 		u.r.count.dialFailed.Add(1)
 		if len(u.live) == 0 {
 			failed, u.waiting = u.waiting, nil
@@ -237,7 +239,7 @@ func (u *Upstream) connect() {
 		c.leaving = true
 		b.touch(c)
 	default:
-		u.rest.succeeded()
+		u.rest.Succeeded()
 		u.live = append(slices.Clone(u.live), c)
 	}
 	u.mu.Unlock()
@@ -246,7 +248,7 @@ func (u *Upstream) connect() {
 	}
 	if c != nil {
 		u.r.count.dialed.Add(1)
-		u.r.tasks.start(c.run)
+		u.r.tasks.Start(c.run)
 		b.wake = append(b.wake, u)
 	}
 	b.end()

@@ -22,7 +22,7 @@ func (c *conn) flush() {
 		if c.raw == nil || turn == writeTurns {
 			c.mu.Unlock()
 			c.r.count.stalls.Add(1)
-			c.r.tasks.start(func() { c.drain(nil) })
+			c.r.tasks.Start(func() { c.drain(nil) })
 			return
 		}
 		buf := c.take()
@@ -40,7 +40,7 @@ func (c *conn) flush() {
 		}
 		if n := max(c.wn, 0); n < len(buf) {
 			c.r.count.stalls.Add(1)
-			c.r.tasks.start(func() { c.drain(buf[n:]) })
+			c.r.tasks.Start(func() { c.drain(buf[n:]) })
 			return
 		}
 		c.mu.Lock()
