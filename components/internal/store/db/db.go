@@ -5,7 +5,7 @@
 // Reading does not wait for that: a View shows what was on the disk when it was taken.
 //
 // A commit goes into the journal first, which is this package's own, and then into the tables of an engine, Pebble, which brings it
-// to their files by and by. The folder has a file "format", the journal's *.journal, and the engine's.
+// to their files by and by. The folder has a file "format", the journal's *.journal and newest.*, and the engine's.
 package db
 
 import (
@@ -166,7 +166,7 @@ func (d *DB) open() error {
 	}
 	d.journal = &journal{fs: d.files, dir: o.Dir, next: found.next, last: found.last, flush: func() error { return d.ask(context.Background(), d.pebble.Flush) }}
 	if n := len(found.numbers); n > 0 {
-		d.journal.number, d.journal.old = found.numbers[n-1], found.numbers[:n-1]
+		d.journal.number, d.journal.noted, d.journal.old = found.numbers[n-1], found.noted, found.numbers[:n-1]
 	}
 	if len(found.payloads) == 0 {
 		d.journal.synced = d.journal.last

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -28,11 +30,16 @@ type journal struct {
 	next   uint64 // sequence number
 	last   uint64 // the last that was a commit
 	synced uint64 // up to here all is on the disk
+	noted  uint64 // the segment that a file's name says there is; 0: there is no such file
 	old    []uint64
 	spare  []uint64 // segments that may be written over
 	buffer []byte
 	flush  func() error // puts all that was committed into the tables
 }
+
+// noteName begins the name of an empty file that ends with the number of the newest segment, or of one before it: a later one that is gone as a
+// whole would not be missed.
+const noteName = "newest."
 
 // draft is what the name of a segment that is being begun ends with.
 const draft = ".new"
@@ -138,6 +145,7 @@ func (j *journal) rotate() error {
 	if err != nil {
 		return fmt.Errorf("begin a segment of the journal: %w", err)
 	}
+	j.note(number)
 	if j.file != nil {
 		j.abandon()
 	}
@@ -150,6 +158,31 @@ func (j *journal) rotate() error {
 	}
 	j.next++
 	return nil
+}
+
+// note says that there is a segment of the number, when that is on the disk. It need not be on the disk itself: an older one does no harm.
+func (j *journal) note(number uint64) {
+	name := func(n uint64) string { return j.fs.PathJoin(j.dir, fmt.Sprintf("%s%012d", noteName, n)) }
+	if j.noted == 0 || j.fs.Rename(name(j.noted), name(number)) != nil {
+		f, err := j.fs.Create(name(number), "journal")
+		if err != nil {
+			return // the one before is left
+		}
+		_ = f.Close() // nothing was written
+	}
+	j.noted = number
+}
+
+// noted is the newest segment that the folder is said to have; 0 if nothing is said.
+func noted(fs vfs.FS, dir string) (newest uint64, err error) {
+	names, err := fs.List(dir)
+	for _, name := range names {
+		text, ok := strings.CutPrefix(name, noteName)
+		if n, err := strconv.ParseUint(text, 10, 64); ok && err == nil {
+			newest = max(newest, n)
+		}
+	}
+	return newest, err
 }
 
 // settle makes sure that what is not yet on the disk gets there before the next segment says so.

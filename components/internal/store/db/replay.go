@@ -80,6 +80,7 @@ func needed(fs vfs.FS, dir string, numbers []uint64, applied uint64) (all []segm
 // replayed is what was found in the journal.
 type replayed struct {
 	numbers    []uint64 // of all segments
+	noted      uint64   // see noted
 	next, last uint64
 	payloads   [][]byte // of the commits after the tables
 }
@@ -89,6 +90,12 @@ func replay(fs vfs.FS, dir string, applied uint64) (out replayed, err error) {
 	out = replayed{next: applied + 1, last: applied}
 	if out.numbers, err = segments(fs, dir); err != nil {
 		return out, err
+	}
+	if out.noted, err = noted(fs, dir); err != nil {
+		return out, err
+	}
+	if n := len(out.numbers); n > 0 && out.noted > out.numbers[n-1] {
+		return out, &Damage{File: fs.PathJoin(dir, segmentName(out.noted)), Offset: -1, Err: errGone}
 	}
 	all, err := needed(fs, dir, out.numbers, applied)
 	if err != nil {
