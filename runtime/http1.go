@@ -39,7 +39,7 @@ func (s *sidecar) watched() []mesh.Service {
 		if !ok {
 			namespace, name = s.app.Namespace, namespace
 		}
-		all = append(all, mesh.Service{Namespace: namespace, Name: name})
+		all = append(all, mesh.Service{Namespace: namespace, Name: name, Protocol: mesh.HTTP})
 	}
 	return all
 }

@@ -13,6 +13,9 @@ type Service struct {
 	Namespace, Name, Group, Version, Protocol string
 }
 
+// HTTP is the protocol of services that are called by HTTP/1.1.
+const HTTP = "http"
+
 // String is NAMESPACE/NAME, or nothing for a service without a name.
 func (s Service) String() string {
 	if s.Name == "" {

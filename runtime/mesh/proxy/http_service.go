@@ -10,8 +10,16 @@ import (
 )
 
 // httpService reads the service that a request names: by its header, or by its host, which may be NAME or NAME.NAMESPACE. An
-// address, which is what a client names that has chosen an instance itself, is that of one of the service's instances.
-func (o *HTTPOutbound) httpService(h *httpproxy.Head) (mesh.Service, bool) {
+// address, which is what a client names that has chosen an instance itself, is that of one of the service's instances. It is one of HTTP, so
+// that the directory looks where its applications register themselves, too.
+func (o *HTTPOutbound) httpService(h *httpproxy.Head) (s mesh.Service, ok bool) {
+	if s, ok = o.namedService(h); ok {
+		s.Protocol = mesh.HTTP
+	}
+	return s, ok
+}
+
+func (o *HTTPOutbound) namedService(h *httpproxy.Head) (mesh.Service, bool) {
 	if name := h.Get(HeaderService); name != nil {
 		return ParseService(string(name), o.Caller.Namespace)
 	}

@@ -145,6 +145,11 @@ func TestHTTPThroughTwoSidecars(t *testing.T) {
 			t.Error(r)
 		}
 	}
+	for _, r := range e.requests { // where HTTP's applications register themselves is looked at by this
+		if r.Service.Protocol != mesh.HTTP {
+			t.Errorf("asked for %+v", r.Service)
+		}
+	}
 }
 
 func TestHTTPErrors(t *testing.T) {

@@ -37,15 +37,27 @@ func (Form) Record(at registry.Service, p naming.Provider) registry.Record {
 	return registry.Record{Service: at, Address: p.Instance.Address, Weight: p.Instance.Weight, Metadata: naming.Mark(p)}
 }
 
-// Entries implements naming.Form: those of s's version and protocol, where it names them.
+// Entries implements naming.Form: those of s's version, and those that its protocol can be spoken with, where it names them.
 func (Form) Entries(s mesh.Service, records []registry.Record) []naming.Entry {
 	out := make([]naming.Entry, 0, len(records))
 	for _, r := range records {
 		of, _ := naming.Marked(r.Metadata)
-		if s.Version != "" && of.Version != s.Version || s.Protocol != "" && of.Protocol != s.Protocol {
+		if s.Version != "" && of.Version != s.Version || !speaks(of.Protocol, s.Protocol) {
 			continue
 		}
 		out = append(out, naming.Read(r.Address, r.Weight, r.Metadata))
 	}
 	return out
+}
+
+// speaks tells whether an application that was published with a protocol can be called by one. HTTP/1.1 is served beside gRPC by many, and by
+// those that say nothing, but by none of the framed protocols.
+func speaks(published, by string) bool {
+	switch by {
+	case "":
+		return true
+	case "http":
+		return published != "bolt" && published != "dubbo"
+	}
+	return published == by
 }

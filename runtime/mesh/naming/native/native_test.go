@@ -40,7 +40,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 
 func TestVersionAndProtocolChoose(t *testing.T) {
 	var all []registry.Record
-	for n, s := range []mesh.Service{{Version: "1", Protocol: "grpc"}, {Version: "2", Protocol: "grpc"}, {Version: "2", Protocol: "http"}, {}} {
+	for n, s := range []mesh.Service{{Version: "1", Protocol: "grpc"}, {Version: "2", Protocol: "grpc"}, {Version: "2", Protocol: "http"}, {}, {Protocol: "bolt"}, {Protocol: "dubbo"}} {
 		s.Namespace, s.Name = "shop", "stock"
 		at, _ := native.Form{}.Place("etcd", s)
 		all = append(all, native.Form{}.Record(at, naming.Provider{Service: s, Instance: mesh.Instance{Address: fmt.Sprintf("10.0.0.%d:1", n)}}))
@@ -49,7 +49,7 @@ func TestVersionAndProtocolChoose(t *testing.T) {
 		version, protocol string
 		want              []string
 	}{
-		{"", "", []string{"0", "1", "2", "3"}}, {"2", "", []string{"1", "2"}}, {"", "grpc", []string{"0", "1"}}, {"2", "http", []string{"2"}}, {"3", "", nil},
+		{"", "", []string{"0", "1", "2", "3", "4", "5"}}, {"2", "", []string{"1", "2"}}, {"", "grpc", []string{"0", "1"}}, {"2", "http", []string{"1", "2"}}, {"", "http", []string{"0", "1", "2", "3"}}, {"", "bolt", []string{"4"}}, {"3", "", nil},
 	} {
 		var got []string
 		for _, in := range (native.Form{}).Entries(mesh.Service{Namespace: "shop", Name: "stock", Version: c.version, Protocol: c.protocol}, all) {
