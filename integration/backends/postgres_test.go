@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,12 +109,17 @@ func unlocked(ctx context.Context, c *client.Client, token uint64) error {
 }
 
 // serials are the numbers that versions begin with.
-type serials struct{ last map[string]int64 }
+type serials struct {
+	mu   sync.Mutex
+	last map[string]int64
+}
 
 // grows holds that a key's versions do. For one writer a key.
 func (s *serials) grows(t *testing.T, key, version string) {
 	number, _, _ := strings.Cut(version, "-")
 	n, err := strconv.ParseInt(number, 10, 64)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err != nil || n <= s.last[key] {
 		t.Errorf("%s: version %q after %d", key, version, s.last[key])
 	}

@@ -135,12 +135,12 @@ func (f *smallFile) Write(p []byte) (int, error) {
 type filler struct {
 	t    *testing.T
 	d    *db.DB
-	r    *rand.Rand
+	r    *rand.ChaCha8
 	keys []string
 }
 
 func fill(t *testing.T, d *db.DB) *filler {
-	f := &filler{t: t, d: d, r: rand.New(rand.NewChaCha8([32]byte{}))}
+	f := &filler{t: t, d: d, r: rand.NewChaCha8([32]byte{})}
 	for range 20 {
 		for f.set() {
 		}
@@ -151,9 +151,7 @@ func fill(t *testing.T, d *db.DB) *filler {
 
 func (f *filler) set() bool {
 	value := make([]byte, 100<<10)
-	for i := range value {
-		value[i] = byte(f.r.Uint32())
-	}
+	_, _ = f.r.Read(value) // never fails
 	key := fmt.Sprintf("%016x", f.r.Uint64())
 	err := set(f.d, key, string(value))
 	if err == nil {
