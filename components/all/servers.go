@@ -21,4 +21,5 @@ import (
 	_ "github.com/outrigger-mesh/outrigger/components/sequence/redis"
 	_ "github.com/outrigger-mesh/outrigger/components/state/postgres"
 	_ "github.com/outrigger-mesh/outrigger/components/state/redis"
+	_ "github.com/outrigger-mesh/outrigger/components/transaction/dtm"
 )

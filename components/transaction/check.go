@@ -74,14 +74,14 @@ func (c Content) complete(d Policy) (Content, error) {
 // Fits tells whether a transaction keeps within MaxBranches and MaxContent.
 func (c *Content) Fits() error {
 	if len(c.Branches) > MaxBranches {
-		return tooLarge("branches", "%d branches are more than %d", len(c.Branches), MaxBranches)
+		return TooLarge("branches", "%d branches are more than %d", len(c.Branches), MaxBranches)
 	}
 	size := c.Check.size()
 	for i := range c.Branches {
 		size += c.Branches[i].size()
 	}
 	if size > MaxContent {
-		return tooLarge("content", "the calls of the transaction come to %d bytes, more than %d", size, MaxContent)
+		return TooLarge("content", "the calls of the transaction come to %d bytes, more than %d", size, MaxContent)
 	}
 	return nil
 }

@@ -67,6 +67,7 @@ func invalid(format string, args ...any) error {
 	return components.WithReason(fmt.Errorf("%w: %w", components.ErrInvalid, fmt.Errorf(format, args...)), ReasonInvalid)
 }
 
-func tooLarge(limit, format string, args ...any) error {
+// TooLarge is the error for what is more than that limit.
+func TooLarge(limit, format string, args ...any) error {
 	return components.WithReason(fmt.Errorf("%w: %w", components.ErrExhausted, fmt.Errorf(format, args...)), ReasonTooLarge, "limit", limit)
 }

@@ -119,7 +119,7 @@ func (t *Transactions) Named(err error) error { return t.component.Named(err) }
 // With wait it answers when the transaction has ended; when ctx ends before, that goes on.
 func (t *Transactions) Begin(ctx context.Context, who components.Caller, gid string, c Content, wait bool) (info Info, err error) {
 	if gid == "" {
-		gid = rand.Text()
+		gid, c.New = rand.Text(), true
 	}
 	for i := range c.Branches {
 		if c.Branches[i].ID == "" {
@@ -133,6 +133,9 @@ func (t *Transactions) Begin(ctx context.Context, who components.Caller, gid str
 		c, err := c.complete(d.Defaults())
 		if err != nil {
 			return Info{}, err
+		}
+		if a, ok := d.(Awaiter); ok && wait {
+			return a.BeginAndWait(ctx, key, c)
 		}
 		return d.Begin(ctx, key, c)
 	})
@@ -150,9 +153,18 @@ func (t *Transactions) do(ctx context.Context, op string, who components.Caller,
 	if err != nil {
 		return Info{}, err
 	}
-	info, err = do(ctx, call.Driver, key)
+	inner := ctx
+	if _, ok := call.Driver.(Awaiter); ok && wait { // what may last takes no place
+		call.Withdraw()
+		if call, inner, err = t.component.Stream(ctx, op); err != nil {
+			return Info{}, err
+		}
+	}
+	if info, err = do(inner, call.Driver, key); err != nil && inner.Err() != nil {
+		err = context.Cause(inner)
+	}
 	call.End(&err)
-	if err == nil && wait && !info.State.Final() {
+	if err == nil && wait && !info.State.Final() || isReloaded(err) {
 		info, err = t.wait(ctx, key)
 	}
 	info.GID = gid
@@ -228,7 +240,12 @@ func (t *Transactions) told(who components.Caller, gid string) string {
 
 // Decide decides what is to become of a transaction.
 func (t *Transactions) Decide(ctx context.Context, who components.Caller, gid string, what Decision, wait bool) (Info, error) {
-	return t.do(ctx, string(what), who, gid, wait, func(ctx context.Context, d Driver, key string) (Info, error) { return d.Decide(ctx, key, what) })
+	return t.do(ctx, string(what), who, gid, wait, func(ctx context.Context, d Driver, key string) (Info, error) {
+		if a, ok := d.(Awaiter); ok && wait {
+			return a.DecideAndWait(ctx, key, what)
+		}
+		return d.Decide(ctx, key, what)
+	})
 }
 
 // Get answers how a transaction is.

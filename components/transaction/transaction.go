@@ -131,6 +131,8 @@ type Content struct {
 	Branches []Branch `cbor:"2,keyasint,omitempty"` // of TCC none: they are registered
 	Check    Target   `cbor:"3,keyasint,omitzero"`  // of a message: answers OK if the sender's work was done, and that it failed if it was not and never will be
 	Policy   Policy   `cbor:"4,keyasint,omitzero"`
+
+	New bool `cbor:"-"` // of a call: nobody has that gid, for certain
 }
 
 // Same tells whether two contents are the same; branches of TCC are not compared.
@@ -227,6 +229,13 @@ type Driver interface {
 	Drive(ctx context.Context, application string, call Caller) error
 	// Defaults are the policy of who says nothing.
 	Defaults() Policy
+}
+
+// Awaiter is a driver whose back end answers when a transaction has ended, so that nobody asks for that. What it answers need not be final:
+// then Wait is called.
+type Awaiter interface {
+	BeginAndWait(ctx context.Context, key string, c Content) (Info, error)
+	DecideAndWait(ctx context.Context, key string, d Decision) (Info, error)
 }
 
 // Counter is a driver that knows how many transactions an application has.

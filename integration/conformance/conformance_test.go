@@ -32,6 +32,7 @@ var backEnds = map[string][]string{
 	"nats":      {"nats", "nats-cluster"},
 	"rabbitmq":  {"rabbitmq"},
 	"zookeeper": {"zookeeper"},
+	"dtm":       {"dtm", "dtm-postgres"},
 }
 
 // inCompose are the tests of drivers that need no more than the service of the compose file: it has neither TLS nor users, and is no cluster.

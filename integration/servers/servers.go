@@ -57,7 +57,7 @@ type Kind struct {
 func Kinds() []Kind {
 	return []Kind{
 		redisSingle, redisTLS, redisSentinel, redisCluster, etcdSingle, etcdCluster, postgres, kafkaSingle, kafkaCluster, nacos,
-		nats, natsCluster, rabbitmq, zookeeper, dtm,
+		nats, natsCluster, rabbitmq, zookeeper, dtm, dtmPostgres,
 	}
 }
 

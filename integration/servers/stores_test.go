@@ -58,7 +58,7 @@ func see(t *testing.T, s store, key, want string) {
 var stores = map[string]func(*testing.T, *Server) store{
 	"redis": redisStore, "redis-tls": redisTLSStore, "redis-sentinel": sentinelStore, "redis-cluster": redisStore, "etcd": etcdStore, "etcd-cluster": etcdStore,
 	"postgres": postgresStore, "kafka": kafkaStore, "kafka-cluster": kafkaStore, "nacos": nacosStore, "nats": natsStore, "nats-cluster": natsStore, "rabbitmq": rabbitStore,
-	"zookeeper": zookeeperStore, "dtm": dtmStore,
+	"zookeeper": zookeeperStore, "dtm": dtmStore, "dtm-postgres": dtmStore,
 }
 
 // redisDo asks each node in turn, until one does not say that another has the key.
