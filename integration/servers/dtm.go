@@ -21,7 +21,7 @@ var (
 const dtmVersion = "v1.19.0"
 
 func dtmBinary(ctx context.Context) (string, error) {
-	return goBinary(ctx, "dtm", "github.com/dtm-labs/dtm", "-X main.Version="+dtmVersion)
+	return goBinary(ctx, "dtm", ".", "-X main.Version="+dtmVersion)
 }
 
 func installDTM(ctx context.Context) error { _, err := dtmBinary(ctx); return err }

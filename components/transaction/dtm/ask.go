@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -119,7 +120,7 @@ func (d *driver) knows(ctx context.Context, gid, key string) (*known, error) {
 		if err != nil {
 			return nil, err
 		}
-		fresh := &known{key: key, kind: transaction.Kind(r.Row.Type), told: d.told1(key), policy: p}
+		fresh := &known{key: key, kind: transaction.Kind(r.Row.Type), told: d.toldOf(key), policy: p}
 		if fresh.kind == transaction.Message && len(r.Ops) > 0 {
 			b, err := d.unseal(gid, r.Ops[0].Payload)
 			if err != nil {
@@ -161,13 +162,7 @@ func (d *driver) peek(gid string) *known {
 
 // tidy forgets what DTM has not called for in a while, and tells whether it should have called for something.
 func (d *driver) tidy(now time.Time, app string, within time.Duration) (waiting bool) {
-	d.mu.Lock()
-	all := make(map[string]*known, len(d.all))
-	for gid, k := range d.all {
-		all[gid] = k
-	}
-	d.mu.Unlock()
-	for gid, k := range all {
+	for gid, k := range d.knownNow() {
 		if application(k.key) == app && k.waits(now, within) {
 			waiting = true
 		} else if k.idle(now) {
@@ -177,5 +172,11 @@ func (d *driver) tidy(now time.Time, app string, within time.Duration) (waiting 
 	return waiting
 }
 
-// told1 is the gid that branches are told.
-func (d *driver) told1(key string) string { return transaction.Told(d.id.Name, key) }
+func (d *driver) knownNow() map[string]*known {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.all)
+}
+
+// toldOf is the gid that branches are told.
+func (d *driver) toldOf(key string) string { return transaction.Told(d.id.Name, key) }

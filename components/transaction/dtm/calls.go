@@ -244,6 +244,18 @@ func (k *known) progress(id, op string, info *transaction.BranchInfo) {
 	}
 }
 
+// stuck tells whether something that has to succeed was called in vain that often.
+func (k *known) stuck() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, b := range k.branches {
+		if b.outcome == unknown && b.attempts >= transaction.StuckAfter && (b.op != transaction.OpAction || k.kind == transaction.Message) && b.op != transaction.OpCheck {
+			return true
+		}
+	}
+	return false
+}
+
 // idle tells whether DTM has not called for so long that what is known may be forgotten: after that branches are called anew.
 func (k *known) idle(now time.Time) bool {
 	k.mu.Lock()

@@ -202,6 +202,8 @@ func TestDTMIsAway(t *testing.T) {
 	r.held = held
 	r.fake.mu.Unlock()
 	defer close(held)
+	var all sync.WaitGroup
+	defer all.Wait()
 	for what, ask := range map[string]func() error{
 		"begin": func() error {
 			_, err := r.driver.Begin(t.Context(), "shop/orders/g", transaction.Content{Kind: transaction.Saga, New: true})
@@ -214,19 +216,21 @@ func TestDTMIsAway(t *testing.T) {
 		"get":   func() error { _, err := r.driver.Get(t.Context(), "shop/orders/g"); return err },
 		"check": func() error { return r.driver.(components.Checker).Check(t.Context()) },
 	} {
-		begun := time.Now()
-		err := ask()
-		var d *components.Detail
-		want := backend.ReasonUnreachable
-		if strings.HasPrefix(what, "begin") {
-			want = backend.ReasonOutcomeUnknown
-		}
-		if !errors.Is(err, components.ErrUnavailable) || !errors.As(err, &d) || d.Reason != want || errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%s: %v, want %s", what, err, want)
-		}
-		if took := time.Since(begun); took > 20*time.Second {
-			t.Errorf("%s: told after %s", what, took)
-		}
+		all.Go(func() {
+			begun := time.Now()
+			err := ask()
+			var d *components.Detail
+			want := backend.ReasonUnreachable
+			if strings.HasPrefix(what, "begin") {
+				want = backend.ReasonOutcomeUnknown
+			}
+			if !errors.Is(err, components.ErrUnavailable) || !errors.As(err, &d) || d.Reason != want || errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v, want %s", what, err, want)
+			}
+			if took := time.Since(begun); took > 20*time.Second {
+				t.Errorf("%s: told after %s", what, took)
+			}
+		})
 	}
 }
 

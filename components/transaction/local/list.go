@@ -54,9 +54,6 @@ func (m *machine) list(ctx context.Context, in listIn) (out listOut, err error) 
 	return out, v.Err()
 }
 
-// stuckAfter is at how many attempts a call that has to succeed is something that somebody should look at.
-const stuckAfter = 10
-
 func (m *machine) count(_ context.Context, in getIn) (countOut, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -73,7 +70,7 @@ func (m *machine) count(_ context.Context, in getIn) (countOut, error) {
 		if out.Oldest.IsZero() || e.began.Before(out.Oldest) {
 			out.Oldest = e.began
 		}
-		if e.attempts >= stuckAfter && e.state != transaction.Running && e.state != transaction.Prepared {
+		if e.attempts >= transaction.StuckAfter && e.state != transaction.Running && e.state != transaction.Prepared {
 			out.Stuck++
 		}
 	}

@@ -198,7 +198,6 @@ type meter struct{ d *driver }
 var (
 	statesDesc = prometheus.NewDesc("outrigger_transactions", "Transactions of the application by state; those that have ended until they are forgotten.", []string{"state"}, nil)
 	oldestDesc = prometheus.NewDesc("outrigger_transaction_oldest_seconds", "How long ago the oldest transaction began that has not ended; 0: there is none.", nil, nil)
-	stuckDesc  = prometheus.NewDesc("outrigger_transactions_stuck", "Transactions that are being committed or rolled back with a branch that was called ten times in vain.", nil, nil)
 )
 
 const meterTime = 2 * time.Second
@@ -207,7 +206,7 @@ const meterTime = 2 * time.Second
 func (m meter) Describe(out chan<- *prometheus.Desc) {
 	out <- statesDesc
 	out <- oldestDesc
-	out <- stuckDesc
+	out <- transaction.Stuck
 }
 
 // Collect implements prometheus.Collector.
@@ -230,5 +229,5 @@ func (m meter) Collect(out chan<- prometheus.Metric) {
 		age = time.Since(c.Oldest)
 	}
 	out <- prometheus.MustNewConstMetric(oldestDesc, prometheus.GaugeValue, max(age, 0).Seconds())
-	out <- prometheus.MustNewConstMetric(stuckDesc, prometheus.GaugeValue, float64(c.Stuck))
+	out <- prometheus.MustNewConstMetric(transaction.Stuck, prometheus.GaugeValue, float64(c.Stuck))
 }

@@ -1,6 +1,7 @@
 package transactiontest
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -36,6 +37,80 @@ func sagaFails(s *suite) {
 		s.Errorf("branch %q has failed because of %q", info.Failed, info.Reason)
 	}
 	s.want(g, "action 1", "action 2", "compensation 2", "compensation 1")
+}
+
+// whole begins a transaction and waits for its end, as somebody does who asks for both.
+func (s *suite) whole(gid string, c transaction.Content, want transaction.State) transaction.Info {
+	s.Helper()
+	a, ok := s.driver.(transaction.Awaiter)
+	if !ok {
+		s.begin(gid, c)
+		return s.ends(gid, want)
+	}
+	ctx, cancel := context.WithTimeout(s.Context(), s.Patience)
+	defer cancel()
+	info, err := a.BeginAndWait(ctx, app+gid, c)
+	return s.come(gid, info, err, want)
+}
+
+// come is how a transaction ended, waiting for that if need be.
+func (s *suite) come(gid string, info transaction.Info, err error, want transaction.State) transaction.Info {
+	s.Helper()
+	switch {
+	case err != nil:
+		s.Fatalf("%s: %v", gid, err)
+	case !info.State.Final():
+		return s.ends(gid, want)
+	case info.State != want:
+		s.Fatalf("%s ends %q, want %s", gid, info.State, want)
+	}
+	return info
+}
+
+// atOnce: whoever waits is answered the end, however that was come to.
+func atOnce(s *suite) {
+	g := s.gid()
+	info := s.whole(g, chain(s), transaction.Committed)
+	s.want(g, "action 1", "action 2", "action 3")
+	if info.GID != app+g || info.Kind != transaction.Saga || len(info.Branches) != 3 || !info.Branches[2].Done || info.Branches[2].ID != "3" || info.Began.IsZero() || info.Ended.IsZero() {
+		s.Errorf("%+v", info)
+	}
+	if again := s.whole(g, chain(s), transaction.Committed); !again.Branches[2].Done {
+		s.Errorf("%+v", again)
+	}
+	s.want(g, "action 1", "action 2", "action 3")
+
+	s.answers(func(c *transaction.Call) error {
+		switch {
+		case c.Branch == "2" && c.Op == transaction.OpAction:
+			return errNo
+		case c.Op == transaction.OpCompensation && c.Attempt == 1:
+			return errAway
+		}
+		return nil
+	})
+	g = s.gid()
+	if info := s.whole(g, s.saga(step("1"), step("2", "1")), transaction.Aborted); info.Failed != "2" || info.Reason == "" {
+		s.Errorf("%+v", info)
+	}
+
+	s.answers(func(*transaction.Call) error { return nil })
+	for _, g := range []string{s.tcc("1", "2"), s.message()} {
+		a, ok := s.driver.(transaction.Awaiter)
+		if !ok {
+			s.decide(g, transaction.Commit)
+			s.ends(g, transaction.Committed)
+			continue
+		}
+		info, err := a.DecideAndWait(s.Context(), app+g, transaction.Commit)
+		if info = s.come(g, info, err, transaction.Committed); len(info.Branches) != 2 || !info.Branches[0].Done {
+			s.Errorf("%+v", info)
+		}
+		info, err = a.DecideAndWait(s.Context(), app+g, transaction.Commit)
+		s.come(g, info, err, transaction.Committed)
+		_, err = a.DecideAndWait(s.Context(), app+g, transaction.Abort)
+		s.refused("abort after a commit", err, components.ErrPrecondition)
+	}
 }
 
 // sagaConcurrent has both of a pair under way at once, and what comes after only then.

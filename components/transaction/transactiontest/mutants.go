@@ -126,6 +126,23 @@ func Mutants() []componenttest.Mutant[transaction.Driver] {
 				c.Branches[i].Do.Data = nil
 			}
 		})},
+		{Name: "another transaction of that gid is taken for the same", Break: func(d driver) driver {
+			return &hooks{Driver: d, begin: func(ctx context.Context, key string, c transaction.Content) (transaction.Info, error) {
+				info, err := d.Begin(ctx, key, c)
+				if err != nil {
+					info, err = d.Get(ctx, key)
+				}
+				return info, err
+			}}
+		}},
+		{Name: "gids are cut", Break: func(d driver) driver {
+			return &hooks{Driver: d, begin: func(ctx context.Context, key string, c transaction.Content) (transaction.Info, error) {
+				return d.Begin(ctx, key[:len(key)-1], c)
+			}}
+		}},
+		{Name: "pauses are not kept", Break: content(func(c *transaction.Content) {
+			c.Policy.FirstPause, c.Policy.LongPause = time.Millisecond, time.Millisecond
+		})},
 		{Name: "it waits for ever", Break: content(func(c *transaction.Content) { c.Policy.Timeout = 1000 * time.Hour })},
 		{Name: "it does not wait", Break: content(func(c *transaction.Content) { c.Policy.Timeout = time.Millisecond })},
 		{Name: "what is unknown is OK", Break: calls(func(ctx context.Context, c *transaction.Call, call transaction.Caller) error {

@@ -51,7 +51,7 @@ var cases = []struct {
 	name string
 	run  func(*suite)
 }{
-	{"SagaOK", sagaOK}, {"SagaFails", sagaFails}, {"SagaConcurrent", sagaConcurrent}, {"SagaUnknown", sagaUnknown}, {"SagaTimeout", sagaTimeout},
+	{"SagaOK", sagaOK}, {"SagaFails", sagaFails}, {"AtOnce", atOnce}, {"SagaConcurrent", sagaConcurrent}, {"SagaUnknown", sagaUnknown}, {"SagaTimeout", sagaTimeout},
 	{"Undo", undo}, {"Call", call}, {"Same", same}, {"Other", other}, {"Absent", absent}, {"AbortSaga", abortSaga},
 	{"TCCCommit", tccCommit}, {"TCCAbort", tccAbort}, {"TCCTimeout", tccTimeout}, {"TCCNotTried", tccNotTried}, {"TCCLate", tccLate}, {"TCCBranches", tccBranches},
 	{"MessageSubmit", messageSubmit}, {"MessageCheck", messageCheck}, {"MessageFailed", messageFailed}, {"MessageAbort", messageAbort}, {"MessageInsists", messageInsists},
