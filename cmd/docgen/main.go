@@ -1,5 +1,5 @@
 // Docgen writes docs/components from the code: a page for each capability, made of package comments, options with their
-// defaults, and what each driver guarantees.
+// defaults, and what each driver guarantees; and the table in docs/mesh.md of what tests say that they show of which protocol.
 //
 //	docgen [-root DIR] [-check]
 //
@@ -7,6 +7,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -20,7 +21,7 @@ func main() {
 	root := flag.String("root", ".", "the repository")
 	check := flag.Bool("check", false, "only tell which pages are not current")
 	flag.Parse()
-	if err := run(*root, components.Catalogs(), *check); err != nil {
+	if err := errors.Join(run(*root, components.Catalogs(), *check), features(*root, *check)); err != nil {
 		fmt.Fprintln(os.Stderr, "docgen:", err)
 		os.Exit(1)
 	}

@@ -13,7 +13,7 @@ type target struct {
 	most  float64 // the value may be
 	least float64 // or must be, if not 0
 	time  bool    // or hangs on the disk: no slack makes it comparable between machines
-	peer  bool    // it takes daprd, which is not always built
+	peer  bool    // it takes what -peers alone builds and runs
 }
 
 // find looks a row up.
@@ -71,6 +71,11 @@ var targets = []target{
 	}, most: 150, time: true},
 	{part: "mesh", what: "HTTP/1.1, one hop, CPU against nginx, c=16", value: ratio("http-sidecar", "http-nginx", 16, cpuOf), most: 1.1, peer: true},
 	{part: "mesh", what: "HTTP/1.1, one hop, CPU against httputil.ReverseProxy, c=16", value: ratio("http-sidecar", "http-reverse", 16, cpuOf), most: 0.5},
+	{part: "mesh-bolt", what: "Bolt, one hop, CPU against MOSN, c=16", value: ratio("bolt-sidecar", "bolt-mosn", 16, cpuOf), most: 1.0, peer: true},
+	{part: "mesh-tls", what: "gRPC over mutual TLS, one hop, CPU against the bare echo server, c=16", value: ratio("grpc-mtls-two-sidecars", "grpc-direct", 16, cpuOf), most: 1.2},
+	{part: "mesh-directory", what: "100,000 instances of 5,000 services, MB", value: plain("directory-100k"), most: 150, peer: true},
+	{part: "mesh-directory", what: "a decision among them, us more than among 10", value: plain("decision-added-by-100k"), most: 10, time: true, peer: true},
+	{part: "mesh-directory", what: "one change among them, us", value: plain("change-among-100k"), most: 1000, time: true, peer: true},
 	{part: "state", what: "state get, CPU against cache get, c=16", value: against("state-get", 16), most: 1.3},
 	{part: "state", what: "state get, CPU against cache get, c=64", value: against("state-get", 64), most: 1.3},
 	{part: "state", what: "state set (disk) against fsync/s x batch, c=64", value: plain("state-set-share"), least: 0.7, time: true},

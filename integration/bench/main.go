@@ -17,7 +17,7 @@ import (
 func main() {
 	if len(os.Args) > 1 {
 		switch role := os.Args[1]; role {
-		case "serve", "serve-http", "naive", "reverse", "splice", "load":
+		case "serve", "serve-http", "serve-bolt", "naive", "reverse", "splice", "load":
 			if err := play(role, os.Args[2:]); err != nil {
 				fmt.Fprintln(os.Stderr, "bench "+role+":", err)
 				os.Exit(1)
@@ -28,7 +28,7 @@ func main() {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 7, "rounds of each kind")
 	flag.DurationVar(&o.length, "length", 2*time.Second, "of one measurement")
-	flag.StringVar(&o.only, "only", "", "parts whose name has this: cache, state, lock, pubsub, pubsub-daprd, invoke, mesh, backends, idle")
+	flag.StringVar(&o.only, "only", "", "parts whose name has this: cache, state, lock, pubsub, pubsub-daprd, invoke, mesh, mesh-bolt, mesh-tls, mesh-directory, backends, idle")
 	flag.StringVar(&o.binary, "binary", "bin/outrigger", "the sidecar")
 	flag.StringVar(&o.out, "o", "bench.json", "where the rows go")
 	flag.Float64Var(&o.slack, "gate", 0, "exit 1 when a target is missed by more than this factor; 0: only report")
@@ -57,7 +57,7 @@ func (o options) runs(part string) bool { return strings.Contains(part, o.only) 
 var parts = []struct {
 	name string
 	run  func(options) ([]row, error)
-}{{"idle", idle}, {"cache", cache}, {"state", state}, {"lock", lock}, {"pubsub", events}, {"pubsub-daprd", delivered}, {"invoke", invoke}, {"mesh", mesh}, {"backends", backends}}
+}{{"idle", idle}, {"cache", cache}, {"state", state}, {"lock", lock}, {"pubsub", events}, {"pubsub-daprd", delivered}, {"invoke", invoke}, {"mesh", mesh}, {"mesh-bolt", meshBolt}, {"mesh-tls", meshTLS}, {"mesh-directory", meshDirectory}, {"backends", backends}}
 
 func run(o options) error {
 	var err error

@@ -48,15 +48,23 @@ func role(name string, args ...string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := listens(name, args[0]); err != nil {
+		p.end()
+		return nil, err
+	}
+	return p, nil
+}
+
+// listens waits until a port does.
+func listens(name, address string) error {
 	for range 500 {
-		if nc, err := net.Dial("tcp", args[0]); err == nil {
+		if nc, err := net.Dial("tcp", address); err == nil {
 			nc.Close()
-			return p, nil
+			return nil
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	p.end()
-	return nil, fmt.Errorf("%s does not answer on %s", name, args[0])
+	return fmt.Errorf("%s does not answer on %s", name, address)
 }
 
 // sidecar is the binary under test.

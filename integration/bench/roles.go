@@ -24,7 +24,7 @@ import (
 	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
 )
 
-// play runs a process of the benchmark: serve ADDR; naive ADDR UPSTREAM; splice ADDR UPSTREAM; serve-http ADDR; reverse ADDR UPSTREAM; load TARGET KIND CONCURRENCY SECONDS.
+// play runs a process of the benchmark: serve ADDR; naive ADDR UPSTREAM; splice ADDR UPSTREAM; serve-http ADDR; serve-bolt ADDR; reverse ADDR UPSTREAM; load TARGET KIND CONCURRENCY SECONDS.
 func play(role string, args []string) error {
 	if role == "load" {
 		return load(args)
@@ -42,6 +42,8 @@ func play(role string, args []string) error {
 		return p.Serve(ln)
 	case "splice":
 		return splice(ln, args[1])
+	case "serve-bolt":
+		return serveBolt(ln)
 	case "serve-http", "reverse":
 		return playHTTP(role, ln, args[1:])
 	}
@@ -198,9 +200,19 @@ func load(args []string) error {
 	if strings.HasPrefix(kind, deliverPrefix) {
 		return deliver(conns, kind, c, length)
 	}
+	bolts := make([]*boltClient, len(conns))
+	for i := range bolts {
+		if kind == "bolt" {
+			if bolts[i], err = newBoltClient(target); err != nil {
+				return err
+			}
+		}
+	}
 	calls := make([]func() error, c)
 	for i := range calls {
-		if kind == "http" {
+		if kind == "bolt" {
+			calls[i] = bolts[i%len(bolts)].caller()
+		} else if kind == "http" {
 			calls[i], err = httpCaller(target)
 		} else {
 			calls[i], err = caller(conns[i%len(conns)], kind)

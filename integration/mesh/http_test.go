@@ -95,6 +95,7 @@ func (p *webPair) get(path string) (*http.Response, string, error) {
 
 // Stock clients, with configuration alone, by the host and through the sidecar as their proxy.
 func TestHTTPClients(t *testing.T) {
+	t.Log("feature: http, stock clients and servers")
 	p := startWeb(t, serveWeb(t, stock), "")
 	host, port, _ := net.SplitHostPort(p.caller.Outbound)
 	for _, c := range []struct {

@@ -29,6 +29,7 @@ var rpcPairs = []rpcPair{
 const patience = 5 * time.Second
 
 func TestStockPeersThroughSidecars(t *testing.T) {
+	t.Log("feature: bolt dubbo, stock clients and servers")
 	dirs := map[string]string{}
 	for name, p := range programs {
 		dirs[name] = p.Prepare(t)

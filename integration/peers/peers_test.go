@@ -19,6 +19,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
 func TestPeers(t *testing.T) {
+	t.Log("feature: grpc, stock clients and servers")
 	for _, l := range languages {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel() // most of a language's time is spent on waiting: for idle connections to stay, for old ones to end

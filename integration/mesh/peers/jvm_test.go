@@ -1,4 +1,4 @@
-// Package peers_test has unmodified SOFARPC and Dubbo, of Java, find and call each other directly and through sidecars, which they reach
+// Package peers_test has unmodified SOFARPC, Dubbo and Spring Cloud, of Java, find and call each other directly and through sidecars, which they reach
 // with settings alone.
 package peers_test
 
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 // frameworks are made by Maven, each in a folder of one program.
-var frameworks = []string{"sofa", "dubbo3", "dubbo27"}
+var frameworks = []string{"sofa", "dubbo3", "dubbo27", "spring"}
 
 func stock() *lang.Program {
 	java := lang.Java()
@@ -56,6 +56,7 @@ func started(t *testing.T, dir, framework string, names ...string) (all []*jvm) 
 		p := stock()
 		p.Run = []string{"java", "-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "--add-opens", "java.base/java.lang=ALL-UNNAMED", "--add-opens", "java.base/java.math=ALL-UNNAMED",
 			"-Ddubbo.network.interface.ignored=.*", "-Djava.net.preferIPv4Stack=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Ddubbo.application.logger=slf4j",
+			"-Dhttp.nonProxyHosts=", // or loopback would not be asked of a proxy, where a test sets one
 			"-Duser.home=" + t.TempDir(), "-cp", "target/classes:target/dependency/*", "peer.Main"}
 		cmd := p.Command(context.WithoutCancel(t.Context()), folder, name)
 		in, err := cmd.StdinPipe()
@@ -125,7 +126,7 @@ func (j *jvm) read(what string) (string, error) {
 			return said, nil
 		}
 		return "", fmt.Errorf("%s: %s: %s", j.name, what, text)
-	case <-time.After(60 * time.Second):
+	case <-time.After(3 * time.Minute):
 		return "", fmt.Errorf("%s does not answer to %q", j.name, what)
 	}
 }

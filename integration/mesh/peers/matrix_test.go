@@ -90,7 +90,10 @@ func (l load) ends(what string) int {
 }
 
 // TestMesh: with stock peers, each side direct or through a sidecar, and moving from the one to the other while calls are made.
-func TestMesh(t *testing.T) { t.Run("matrix", matrix) }
+func TestMesh(t *testing.T) {
+	t.Log("feature: http bolt dubbo, either side moves to the mesh under load, and nothing fails")
+	t.Run("matrix", matrix)
+}
 
 func matrix(t *testing.T) {
 	dir := stock().Prepare(t)

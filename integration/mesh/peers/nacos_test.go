@@ -45,15 +45,20 @@ func listed(t *testing.T, at, namespace, service string, want ...string) {
 	})
 }
 
+// nacosPublic is the namespace that Nacos has of its own.
+const nacosPublic = "public"
+
+// byNacos is the configuration of a sidecar whose registry is Nacos.
+func byNacos(s *servers.Server, mesh, more string) string {
+	return fmt.Sprintf("registry: {default: {driver: nacos, options: {nacos: {addresses: [%q]}}}}\nmesh: {registry: default, inbound: {advertise: 127.0.0.1}%s}\ndrain: {propagation: 500ms, quiet: 200ms}\n%s", s.Addr(), mesh, more)
+}
+
 // nacos: providers and consumers with and without a sidecar find each other in Nacos.
 func nacos(t *testing.T, dir string) {
 	s := servers.Run(t, "nacos")
-	config := func(more string) string {
-		return fmt.Sprintf("registry: {default: {driver: nacos, options: {nacos: {addresses: [%q]}}}}\nmesh: {registry: default, inbound: {advertise: 127.0.0.1}}\ndrain: {propagation: 500ms, quiet: 200ms}\n%s", s.Addr(), more)
-	}
 	for _, c := range []struct{ framework, service, protocol, namespace, listed, direct string }{
 		{"sofa", "peer.Hello:1.0", "bolt", "sofa-rpc", "peer.Hello:DEFAULT", "bolt"},
-		{"dubbo3", "peer.Hello", "dubbo", "public", "providers:peer.Hello::", "dubbo"},
+		{"dubbo3", "peer.Hello", "dubbo", nacosPublic, "providers:peer.Hello::", "dubbo"},
 	} {
 		t.Run(c.framework, func(t *testing.T) {
 			peers := started(t, dir, c.framework, "p", "q", "c")
@@ -69,7 +74,7 @@ func nacos(t *testing.T, dir string) {
 				return err
 			})
 			listed(t, s.Addr(), c.namespace, c.listed, fmt.Sprint("127.0.0.1:", direct))
-			ours := harness.Start(t, harness.Options{App: "orders", Config: config("")})
+			ours := harness.Start(t, harness.Options{App: "orders", Config: byNacos(s, "", "")})
 			none := "N/A"
 			if c.framework == "sofa" {
 				none = "none"
@@ -79,7 +84,7 @@ func nacos(t *testing.T, dir string) {
 			consumer.calls("direct", fmt.Sprint("p", direct))
 			consumer.calls("mesh", fmt.Sprint("p", direct))
 			next.do("export mesh %s %d", none, meshed)
-			theirs := harness.Start(t, harness.Options{App: "stock", Config: config(fmt.Sprintf("app: {services: [{name: %q, protocol: %s, port: %d}]}\n", c.service, c.protocol, meshed))})
+			theirs := harness.Start(t, harness.Options{App: "stock", Config: byNacos(s, "", fmt.Sprintf("app: {services: [{name: %q, protocol: %s, port: %d}]}\n", c.service, c.protocol, meshed))})
 			listed(t, s.Addr(), c.namespace, c.listed, fmt.Sprint("127.0.0.1:", direct), theirs.Inbound)
 			provider.quit()
 			listed(t, s.Addr(), c.namespace, c.listed, theirs.Inbound)
@@ -93,4 +98,5 @@ func nacos(t *testing.T, dir string) {
 			listed(t, s.Addr(), c.namespace, c.listed)
 		})
 	}
+	t.Run("spring", func(t *testing.T) { spring(t, s, dir) })
 }

@@ -52,6 +52,7 @@ func frozenServer(t *testing.T, typ byte) (addr string, count *atomic.Int64) {
 
 // An upstream that says nothing any more is noticed, and the calls that wait for it end.
 func TestKeepaliveUpstream(t *testing.T) {
+	t.Log("feature: grpc, a frozen instance is noticed and left")
 	addr, pings := frozenServer(t, fPing)
 	e := newEnv(t, func(r *Relay) { r.Keepalive, r.KeepaliveTimeout = 60*time.Millisecond, 60*time.Millisecond })
 	frozen := e.r.NewUpstream("frozen", 1, tcp(addr))

@@ -93,6 +93,7 @@ func TestContinuationFlood(t *testing.T) {
 }
 
 func TestFloods(t *testing.T) {
+	t.Log("feature: grpc, what is broken, garbage or too slow costs its own connection alone")
 	for name, f := range map[string][]byte{
 		"ping":     append(appendFrame(nil, 8, fPing, 0, 0), make([]byte, 8)...),
 		"settings": appendSettings(nil, setWindow, 70000),

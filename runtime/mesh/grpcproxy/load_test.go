@@ -17,6 +17,7 @@ import (
 
 // Servers come and go gracefully under load; no call may fail.
 func TestGracefulStopUnderLoad(t *testing.T) {
+	t.Log("feature: grpc, draining lets calls end")
 	var ups [2]*Upstream
 	var on [2]atomic.Bool
 	var srv [2]*grpc.Server

@@ -21,6 +21,7 @@ import (
 )
 
 func TestUnaryMetadataTrailersDetails(t *testing.T) {
+	t.Log("feature: grpc, metadata, trailers and details of errors")
 	e := newEnv(t, nil)
 	for i := range 200 {
 		var h, tr metadata.MD
@@ -50,6 +51,7 @@ func TestUnaryMetadataTrailersDetails(t *testing.T) {
 }
 
 func TestStreams(t *testing.T) {
+	t.Log("feature: grpc, events of a server and streams, as they come")
 	e := newEnv(t, nil)
 	cs, err := e.cc.NewStream(do("q", "1"), desc, "/test.Echo/Bidi")
 	if err != nil {
@@ -99,6 +101,7 @@ func TestStreams(t *testing.T) {
 }
 
 func TestLargeMessages(t *testing.T) {
+	t.Log("feature: grpc, bodies and messages of any size")
 	e := newEnv(t, nil)
 	body := make([]byte, 10<<20)
 	rand.Read(body)

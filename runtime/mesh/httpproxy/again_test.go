@@ -307,6 +307,7 @@ func TestReservedTrailers(t *testing.T) {
 
 // After Leave each connection ends with its next answer; Shutdown waits for what is under way and ends idle ones.
 func TestLeave(t *testing.T) {
+	t.Log("feature: http, draining lets calls end")
 	release := make(chan bool)
 	g := newRig(t, httpUp(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {

@@ -178,6 +178,7 @@ func TestCloseDelimited(t *testing.T) {
 }
 
 func TestExpect(t *testing.T) {
+	t.Log("feature: http, `Expect: 100-continue`")
 	g := newRig(t, httpUp(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/no" {
 			w.WriteHeader(403)

@@ -102,6 +102,7 @@ func TestHalfClose(t *testing.T) {
 }
 
 func TestDeadlines(t *testing.T) {
+	t.Log("feature: http, a deadline or timeout is answered in time")
 	block := make(chan bool)
 	g := newRig(t, httpUp(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/fast" {
@@ -162,6 +163,7 @@ func TestDeadlines(t *testing.T) {
 }
 
 func TestRetry(t *testing.T) {
+	t.Log("feature: http, what is not safe to repeat arrives at most once")
 	var conns, posts atomic.Int32
 	// Every connection answers one request, then ends at the second, which it has read.
 	up := rawUp(t, func(nc net.Conn, br *bufio.Reader) {

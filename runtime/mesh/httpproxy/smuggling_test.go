@@ -125,6 +125,7 @@ var bad = []struct{ name, raw string }{
 const chunkHead = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 func TestBadRequests(t *testing.T) {
+	t.Log("feature: http, what is broken, garbage or too slow costs its own connection alone")
 	var seen atomic.Int32
 	up := rawUp(t, func(nc net.Conn, br *bufio.Reader) {
 		for {

@@ -20,6 +20,7 @@ import (
 )
 
 func TestSSE(t *testing.T) {
+	t.Log("feature: http, events of a server and streams, as they come")
 	next := make(chan bool)
 	g := newRig(t, httpUp(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -70,6 +71,7 @@ func TestEarlyResponse(t *testing.T) {
 }
 
 func TestGigabyte(t *testing.T) {
+	t.Log("feature: http, bodies and messages of any size")
 	const size = 256 << 20
 	var sum atomic.Int64
 	g := newRig(t, httpUp(t, func(w http.ResponseWriter, r *http.Request) {
@@ -126,6 +128,7 @@ func TestGigabyte(t *testing.T) {
 }
 
 func TestWebSocket(t *testing.T) {
+	t.Log("feature: http, WebSocket and other upgrades")
 	g := newRig(t, httpUp(t, websocket.Handler(func(c *websocket.Conn) { io.Copy(c, c) }).ServeHTTP))
 	var wg sync.WaitGroup
 	for i := range 20 {

@@ -101,6 +101,8 @@ func TestConnectDoesNotComeIn(t *testing.T) {
 
 // Headers that only sidecars may say are taken out at both edges, and the trace passes the monitor of each.
 func TestHTTPThroughTwoSidecars(t *testing.T) {
+	t.Log("feature: http, passes through two sidecars, unchanged")
+	t.Log("feature: http, headers of sidecars are taken out at both edges")
 	seen := make(chan http.Header, 10)
 	app := webApp(t, func(w http.ResponseWriter, r *http.Request) {
 		seen <- r.Header
@@ -153,6 +155,7 @@ func TestHTTPThroughTwoSidecars(t *testing.T) {
 }
 
 func TestHTTPErrors(t *testing.T) {
+	t.Log("feature: http, errors of the sidecar in the protocol's own form, with a reason")
 	dead := deadPort(t)
 	resets := rawServer(t, func(nc net.Conn) {
 		nc.Read(make([]byte, 1000))
@@ -227,6 +230,7 @@ func rawServer(t *testing.T, serve func(net.Conn)) string {
 
 // An application that is dead behind its sidecar has got nothing: even a POST goes to another instance, and the dead one is reported.
 func TestHTTPGoesElsewhereFromADeadApplication(t *testing.T) {
+	t.Log("feature: http, a call that was sent to nobody goes to another instance")
 	var calls atomic.Int32
 	app := webApp(t, func(w http.ResponseWriter, r *http.Request) { calls.Add(1); io.Copy(w, r.Body) })
 	gate := &mesh.Gate{Concurrency: 9, MaxHops: 16}
@@ -250,6 +254,7 @@ func TestHTTPGoesElsewhereFromADeadApplication(t *testing.T) {
 
 // As an HTTP proxy: the host is a service, an instance's address that is looked up, or somebody else's, if that is allowed.
 func TestHTTPAsAProxy(t *testing.T) {
+	t.Log("feature: http, as an HTTP proxy, by a service or by the address of an instance")
 	app := webApp(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, r.Host, " ", r.Header.Get("Via"), " ", r.Header.Get("Outrigger-Secret"))
 	})
@@ -347,6 +352,7 @@ func TestHTTPLeavesTheGate(t *testing.T) {
 }
 
 func TestHTTP1Match(t *testing.T) {
+	t.Log("feature: http, told apart by its first bytes, on one port")
 	for head, want := range map[string]proxy.Verdict{"": proxy.More, "G": proxy.More, "GET /": proxy.Yes, "PROPFIND /": proxy.Yes, "PRI * HT": proxy.No, "PRI": proxy.More,
 		"get /": proxy.No, "\x16\x03": proxy.No, "\xda\xbb": proxy.No, " GET": proxy.No} {
 		if got := proxy.HTTP1([]byte(head)); got != want {

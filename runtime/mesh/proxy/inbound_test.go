@@ -241,6 +241,7 @@ func TestInvokeThatComesIn(t *testing.T) {
 
 // Invoke goes from the caller's API through both sidecars.
 func TestInvokeFromEndToEnd(t *testing.T) {
+	t.Log("feature: grpc, passes through two sidecars, unchanged")
 	var calls atomic.Int64
 	in := newInbound(t, 1, callee(func(_ context.Context, in *invocationv1.InvokeRequest, _ metadata.MD) (*invocationv1.InvokeResponse, error) {
 		if calls.Add(1) < 3 {

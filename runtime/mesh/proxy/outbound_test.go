@@ -80,6 +80,7 @@ func TestAnsweredAttempts(t *testing.T) {
 }
 
 func TestUnreachableInstanceIsBlamedAndAnotherTried(t *testing.T) {
+	t.Log("feature: grpc, a call that was sent to nobody goes to another instance")
 	a := startApp(t)
 	dead := deadPort(t)
 	o := newOutbound(t, dead, a.address)
@@ -165,6 +166,7 @@ func TestTimeoutIsHeldAgainstTheInstance(t *testing.T) {
 // A call is answered before its client gives up, and the answer says what it was that did not come, and from where. An instance
 // whose answer had begun is not to blame: some streams have no other end.
 func TestDeadlineIsAnswered(t *testing.T) {
+	t.Log("feature: grpc, a deadline or timeout is answered in time")
 	mute := raw(t, func(*http2.Framer, uint32) {})
 	endless := raw(t, func(fr *http2.Framer, stream uint32) {
 		var block bytes.Buffer
@@ -331,6 +333,7 @@ func TestInstanceThatSendsCallsAwayIsNotBlamed(t *testing.T) {
 }
 
 func TestRefusalsOfTheEngine(t *testing.T) {
+	t.Log("feature: grpc, errors of the sidecar in the protocol's own form, with a reason")
 	o := newOutbound(t, deadPort(t))
 	o.engine.refuse = components.WithReason(fmt.Errorf("%w: a circle", components.ErrPrecondition), mesh.ReasonTooManyHops)
 	origin, err := o.call(within(t, 10*time.Second, toStock, "stock"), "")
@@ -349,6 +352,7 @@ func TestRefusalsOfTheEngine(t *testing.T) {
 }
 
 func TestWhatPeersSee(t *testing.T) {
+	t.Log("feature: grpc, headers of sidecars are taken out at both edges")
 	a := startApp(t)
 	o := newOutbound(t, a.address)
 	_, err := o.call(within(t, 10*time.Second, toStock, "stock", "outrigger-token", "secret", "outrigger-source", "shop/admin", "outrigger-connection", "1",

@@ -101,6 +101,8 @@ func ruled(t *testing.T, rule func(*mesh.Policies), providers ...*provider) (hea
 
 // A provider that says UNAVAILABLE gets at most a fifth more than its callers sent, and of calls that are not safe to repeat nothing more.
 func TestRetryBudgetAtTheProvider(t *testing.T) {
+	t.Log("feature: grpc, repetitions stay within the budget, counted at the provider")
+	t.Log("feature: grpc, what is not safe to repeat arrives at most once")
 	const calls = 500
 	for _, c := range []struct {
 		name string
@@ -194,6 +196,7 @@ func TestBreakerFlag(t *testing.T) {
 
 // A route's timeout holds for who sets no deadline, and for who sets a longer one.
 func TestTimeoutOfARoute(t *testing.T) {
+	t.Log("feature: grpc, a route sets the timeout")
 	client, m := ruled(t, func(p *mesh.Policies) {
 		p.Routes = []mesh.Route{{Service: "stock", Rule: mesh.Rule{Timeout: 100 * time.Millisecond}}}
 	}, startProvider(t, hang))

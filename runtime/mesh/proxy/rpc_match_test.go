@@ -10,6 +10,7 @@ import (
 var sniffers = map[string]func([]byte) proxy.Verdict{"grpc": proxy.Prefix(proxy.HTTP2), "bolt": proxy.Bolt, "dubbo": proxy.Dubbo}
 
 func TestFirstBytesTellTheProtocol(t *testing.T) {
+	t.Log("feature: grpc bolt dubbo, told apart by its first bytes, on one port")
 	for _, d := range []rpctest.Dialect{rpctest.Bolt, rpctest.Dubbo} {
 		for _, frame := range [][]byte{d.Request(1, false, 0, "m", ""), d.Request(1, true, 0, "m", ""), d.Beat} {
 			for name, match := range sniffers {

@@ -80,6 +80,8 @@ func newSecureRPCBed(t *testing.T, d rpctest.Dialect, app string, secure *proxy.
 }
 
 func TestRPCThroughTwoSidecars(t *testing.T) {
+	t.Log("feature: bolt dubbo, passes through two sidecars, unchanged")
+	t.Log("feature: bolt dubbo, headers of sidecars are taken out at both edges")
 	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
 		b := newRPCBed(t, d, "")
 		frame, err := d.AppendRequest(nil, d.Request(7, false, 5*time.Second, "echo", "body"), 7, rpcproxy.Edit{Set: []rpcproxy.Header{
@@ -113,6 +115,7 @@ func TestRPCThroughTwoSidecars(t *testing.T) {
 }
 
 func TestRPCErrors(t *testing.T) {
+	t.Log("feature: bolt dubbo, errors of the sidecar in the protocol's own form, with a reason")
 	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
 		for _, c := range []struct {
 			name, method, app, text string

@@ -17,6 +17,7 @@ import (
 // Requests of HTTP/1.1 go between sidecars by mutual TLS as calls of gRPC do: the caller is who its certificate says, and one whose
 // certificate nobody here has signed has sent nothing.
 func TestMutualTLSOfHTTP(t *testing.T) {
+	t.Log("feature: http, mutual TLS between sidecars; the certificate says who calls")
 	ca, other := newAuthority(t), newAuthority(t)
 	app := webApp(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
 	m := &monitor{}
@@ -51,6 +52,7 @@ func TestMutualTLSOfHTTP(t *testing.T) {
 
 // And so do those of Bolt and Dubbo.
 func TestMutualTLSOfRPC(t *testing.T) {
+	t.Log("feature: bolt dubbo, mutual TLS between sidecars; the certificate says who calls")
 	ca, other := newAuthority(t), newAuthority(t)
 	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
 		secure := &proxy.Secure{Identity: ca.store(t, stockID, later, ca), Only: true}

@@ -175,6 +175,7 @@ var later = time.Now().Add(time.Hour)
 
 // The caller is who its certificate says, whatever it calls itself.
 func TestMutualTLS(t *testing.T) {
+	t.Log("feature: grpc, mutual TLS between sidecars; the certificate says who calls")
 	ca := newAuthority(t)
 	for _, only := range []bool{true, false} {
 		address, m, _ := secured(t, &proxy.Secure{Identity: ca.store(t, stockID, later, ca), Only: only})

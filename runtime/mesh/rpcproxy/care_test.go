@@ -11,6 +11,7 @@ import (
 )
 
 func TestHeartbeatsAreAnsweredHere(t *testing.T) {
+	t.Log("feature: bolt dubbo, heartbeats are answered by the sidecar")
 	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
 		s := rpctest.Serve(t, d)
 		r := start(t, d, &rpcproxy.Relay{}, s.Addr())
@@ -46,6 +47,7 @@ func TestSilentUpstreamsAreAsked(t *testing.T) {
 }
 
 func TestFrozenUpstreamsAreLeft(t *testing.T) {
+	t.Log("feature: bolt dubbo, a frozen instance is noticed and left")
 	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
 		s := rpctest.Serve(t, d)
 		s.Deaf = true
@@ -61,6 +63,7 @@ func TestFrozenUpstreamsAreLeft(t *testing.T) {
 }
 
 func TestBrokenPeersLoseTheirConnectionAlone(t *testing.T) {
+	t.Log("feature: bolt dubbo, what is broken, garbage or too slow costs its own connection alone")
 	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
 		s := rpctest.Serve(t, d)
 		whole := d.Request(1, false, patience, "echo", "x")

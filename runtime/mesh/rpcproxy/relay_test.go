@@ -118,6 +118,8 @@ func TestErrorsAreAnsweredWithTheirText(t *testing.T) {
 }
 
 func TestLateAnswersAreDropped(t *testing.T) {
+	t.Log("feature: bolt dubbo, a deadline or timeout is answered in time")
+	t.Log("feature: bolt dubbo, answers that come too late are dropped")
 	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
 		s := rpctest.Serve(t, d)
 		r := start(t, d, &rpcproxy.Relay{}, s.Addr())
@@ -156,6 +158,8 @@ func TestMarginAnswersBeforeTheDeadline(t *testing.T) {
 }
 
 func TestRetryGoesToAnotherInstance(t *testing.T) {
+	t.Log("feature: bolt dubbo, a call that was sent to nobody goes to another instance")
+	t.Log("feature: bolt dubbo, what is not safe to repeat arrives at most once")
 	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
 		good := rpctest.Serve(t, d)
 		for _, c := range []struct {
@@ -200,6 +204,7 @@ func TestRetryGoesToAnotherInstance(t *testing.T) {
 }
 
 func TestOneWayIsSentOnceAndNotAnswered(t *testing.T) {
+	t.Log("feature: bolt dubbo, one-way calls")
 	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
 		s := rpctest.Serve(t, d)
 		r := start(t, d, &rpcproxy.Relay{}, s.Addr())
@@ -250,6 +255,7 @@ func TestRouteThatComesLater(t *testing.T) {
 }
 
 func TestDrainingLetsCallsEnd(t *testing.T) {
+	t.Log("feature: bolt dubbo, draining lets calls end")
 	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
 		s := rpctest.Serve(t, d)
 		r := start(t, d, &rpcproxy.Relay{Quiet: 20 * time.Millisecond}, s.Addr())

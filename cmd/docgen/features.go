@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// featuresPage has the table of what holds for which protocol of the mesh, between two marks.
+const (
+	featuresPage  = "docs/mesh.md"
+	featuresBegin = "<!-- features: made by docgen from what tests say that they show -->\n"
+	featuresEnd   = "<!-- end of features -->\n"
+)
+
+var (
+	featureFolders   = []string{"runtime/mesh", "integration/mesh", "integration/peers"} // whose tests are asked
+	featureProtocols = []struct{ name, title string }{{"http", "HTTP/1.1"}, {"grpc", "gRPC"}, {"bolt", "Bolt"}, {"dubbo", "Dubbo"}}
+
+	// A test says "feature: PROTOCOL..., WHAT" of what it shows; it holds while the test passes.
+	featureLine = regexp.MustCompile(`(?m)^func (Test\w+)\(|^\tt\.Log\(("feature: .*")\)$`)
+)
+
+// feature is a row of the table: the tests that show it, by protocol.
+type feature struct {
+	name  string
+	shown map[string][]string
+}
+
+// readFeatures finds what tests below root say.
+func readFeatures(root string) (all []feature, err error) {
+	rows := map[string]feature{}
+	for _, folder := range featureFolders {
+		err := filepath.WalkDir(filepath.Join(root, folder), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			rel, _ := filepath.Rel(root, path)
+			return addFeatures(rows, filepath.ToSlash(filepath.Dir(rel)), string(text))
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range rows {
+		all = append(all, f)
+	}
+	slices.SortFunc(all, func(a, b feature) int {
+		return strings.Compare(strings.ToLower(strings.Trim(a.name, "`")), strings.ToLower(strings.Trim(b.name, "`")))
+	})
+	return all, nil
+}
+
+func addFeatures(rows map[string]feature, folder, text string) error {
+	test := ""
+	for _, m := range featureLine.FindAllStringSubmatch(text, -1) {
+		if m[1] != "" {
+			test = m[1]
+			continue
+		}
+		line, err := strconv.Unquote(m[2])
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", folder, m[2], err)
+		}
+		protocols, name, ok := strings.Cut(strings.TrimPrefix(line, "feature: "), ", ")
+		if !ok || test == "" {
+			return fmt.Errorf("%s: %q: write feature: PROTOCOL..., WHAT within a test", folder, line)
+		}
+		if rows[name].shown == nil {
+			rows[name] = feature{name, map[string][]string{}}
+		}
+		for _, p := range strings.Fields(protocols) {
+			if !slices.ContainsFunc(featureProtocols, func(known struct{ name, title string }) bool { return known.name == p }) {
+				return fmt.Errorf("%s: %q: unknown protocol %q", folder, line, p)
+			}
+			rows[name].shown[p] = append(rows[name].shown[p], "`"+test+"` in `"+folder+"`")
+		}
+	}
+	return nil
+}
+
+// featureTable is the block of the page.
+func featureTable(all []feature) []byte {
+	b := bytes.NewBufferString(featuresBegin + "\n| |")
+	for _, p := range featureProtocols {
+		b.WriteString(" " + p.title + " |")
+	}
+	b.WriteString(" shown by |\n|---|" + strings.Repeat("---|", len(featureProtocols)+1) + "\n")
+	for _, f := range all {
+		b.WriteString("| " + f.name + " |")
+		var tests []string
+		for _, p := range featureProtocols {
+			cell := " "
+			if len(f.shown[p.name]) > 0 {
+				cell = " yes "
+			}
+			b.WriteString(cell + "|")
+			for _, test := range f.shown[p.name] {
+				if !slices.Contains(tests, test) {
+					tests = append(tests, test)
+				}
+			}
+		}
+		b.WriteString(" " + strings.Join(tests, "; ") + " |\n")
+	}
+	b.WriteString("\n" + featuresEnd)
+	return b.Bytes()
+}
+
+// features writes the table into the page, or tells that it is not current.
+func features(root string, check bool) error {
+	all, err := readFeatures(root)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(root, featuresPage)
+	page, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	head, rest, begun := bytes.Cut(page, []byte(featuresBegin))
+	_, tail, ended := bytes.Cut(rest, []byte(featuresEnd))
+	if !begun || !ended {
+		return errors.New(featuresPage + " has no place for the table of features")
+	}
+	made := slices.Concat(head, featureTable(all), tail)
+	switch {
+	case bytes.Equal(made, page):
+		return nil
+	case check:
+		return errors.New(featuresPage + " is not current (run make gen)")
+	}
+	return os.WriteFile(path, made, 0o644)
+}
