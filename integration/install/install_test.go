@@ -44,7 +44,7 @@ func TestMade(t *testing.T) {
 		fails error
 		times int
 	}{{"one", broken, 1}, {"one", nil, 2}, {"one", broken, 2}, {"two", nil, 3}, {"two", broken, 3}} {
-		if _, err := Made("thing", step.stamp, fill(step.fails)); times != step.times || (err != nil) != (i == 0) {
+		if _, err := Made("some/thing", step.stamp, fill(step.fails)); times != step.times || (err != nil) != (i == 0) {
 			t.Errorf("step %d: made %d times, not %d: %v", i, times, step.times, err)
 		}
 	}
