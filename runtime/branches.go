@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -81,6 +82,9 @@ func (b *branches) call(ctx context.Context, who components.Caller, c *transacti
 	md[headerGID], md[headerBranch], md[headerOp], md[headerKind] = c.GID, c.Branch, c.Op, string(c.Kind)
 	if t.Topic != "" {
 		return transaction.Answer{}, b.publish(ctx, who, c, md)
+	}
+	if len(c.Trace) > 0 {
+		ctx = metadata.NewIncomingContext(ctx, metadata.New(c.Trace)) // where the invoker looks for the trace
 	}
 	out, _, err := b.invoker.Call(ctx, who, &invocationv1.InvokeRequest{Service: t.Service, Method: t.Method, Verb: t.Verb, Data: t.Data,
 		ContentType: t.ContentType, Metadata: md})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -24,6 +25,7 @@ type participant struct {
 	port int
 	mu   sync.Mutex
 	said []string
+	of   string // the trace that the last one belongs to
 }
 
 func startParticipant(t *testing.T) *participant {
@@ -38,6 +40,7 @@ func startParticipant(t *testing.T) *participant {
 		defer p.mu.Unlock()
 		h := r.Header
 		p.said = append(p.said, strings.Join([]string{r.URL.Path, h.Get("tx-gid"), h.Get("tx-branch"), h.Get("tx-op"), h.Get("tx-kind")}, " "))
+		p.of = h.Get("traceparent")
 		switch r.URL.Path {
 		case "/no":
 			w.Header().Set("tx-reason", "TX_BRANCH_FAILED")
@@ -83,12 +86,22 @@ func TestTransactions(t *testing.T) {
 	conn := dial(t, s.grpc)
 	api := transactionv1.NewTransactionClient(conn)
 	policy := &transactionv1.Policy{FirstPause: durationpb.New(10 * time.Millisecond)}
+	eventually(t, func() error { // it does not have to be ready for the sidecar to be
+		_, err := api.List(ctx, &transactionv1.ListRequest{})
+		return err
+	})
 
-	saga, err := api.RunSaga(ctx, &transactionv1.RunSagaRequest{Gid: "a", Wait: true, Policy: policy, Steps: []*transactionv1.Step{
+	const began = "00-4bf92f3577b34da6a3ce929d0e0e4736-"
+	saga, err := api.RunSaga(metadata.AppendToOutgoingContext(ctx, "traceparent", began+"00f067aa0ba902b7-00"), &transactionv1.RunSagaRequest{Gid: "a", Wait: true, Policy: policy, Steps: []*transactionv1.Step{
 		{Action: call("one"), Compensation: call("undo")}, {Action: call("conflict")}}})
 	if err != nil || saga.GetStatus().GetState() != transactionv1.State_STATE_COMMITTED {
 		t.Fatal(saga, err)
 	}
+	p.mu.Lock()
+	if !strings.HasPrefix(p.of, began) {
+		t.Errorf("its last branch belongs to the trace %q", p.of)
+	}
+	p.mu.Unlock()
 	p.want(t, "/one default/stock/a 1 action saga", "/conflict default/stock/a 2 action saga", "/conflict default/stock/a 2 action saga")
 
 	saga, err = api.RunSaga(ctx, &transactionv1.RunSagaRequest{Gid: "b", Wait: true, Policy: policy, Steps: []*transactionv1.Step{

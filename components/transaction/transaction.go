@@ -131,11 +131,13 @@ type Content struct {
 	Branches []Branch `cbor:"2,keyasint,omitempty"` // of TCC none: they are registered
 	Check    Target   `cbor:"3,keyasint,omitzero"`  // of a message: answers OK if the sender's work was done, and that it failed if it was not and never will be
 	Policy   Policy   `cbor:"4,keyasint,omitzero"`
+	// Trace is the trace context of who began it, by the names of its headers. Calls of branches carry it.
+	Trace map[string]string `cbor:"5,keyasint,omitempty"`
 
 	New bool `cbor:"-"` // of a call: nobody has that gid, for certain
 }
 
-// Same tells whether two contents are the same; branches of TCC are not compared.
+// Same tells whether two contents are the same, whatever traces they are of; branches of TCC are not compared.
 func (c *Content) Same(d *Content) bool {
 	return c.Kind == d.Kind && c.Policy == d.Policy && c.Check.same(&d.Check) && (c.Kind == TCC ||
 		slices.EqualFunc(c.Branches, d.Branches, func(a, b Branch) bool { return a.Same(&b) }))
@@ -171,6 +173,7 @@ type Call struct {
 	Op      string
 	Attempt int // counts from 1, as far as is known
 	Target  Target
+	Trace   map[string]string // see Content
 }
 
 // Told is the gid that branches are told of a transaction with that key: unique among all components that are not called default, too.

@@ -116,11 +116,11 @@ func (d *driver) knows(ctx context.Context, gid, key string) (*known, error) {
 	k := d.all[gid]
 	d.mu.Unlock()
 	if k == nil {
-		_, r, _, p, err := d.read(ctx, key)
+		_, r, c, p, err := d.read(ctx, key)
 		if err != nil {
 			return nil, err
 		}
-		fresh := &known{key: key, kind: transaction.Kind(r.Row.Type), told: d.toldOf(key), policy: p}
+		fresh := &known{key: key, kind: transaction.Kind(r.Row.Type), told: d.toldOf(key), policy: p, trace: c.Ours.trace()}
 		if fresh.kind == transaction.Message && len(r.Ops) > 0 {
 			b, err := d.unseal(gid, r.Ops[0].Payload)
 			if err != nil {

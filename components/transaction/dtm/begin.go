@@ -44,7 +44,7 @@ func (d *driver) begin(ctx context.Context, key string, c *transaction.Content, 
 		defer end()
 	}
 	d.forget(gid)
-	d.remember(gid, &known{key: key, kind: c.Kind, told: d.toldOf(key), policy: c.Policy, check: c.Check, own: true})
+	d.remember(gid, &known{key: key, kind: c.Kind, told: d.toldOf(key), policy: c.Policy, trace: c.Trace, check: c.Check, own: true})
 	began := time.Now()
 	switch {
 	case c.Kind != transaction.Saga:

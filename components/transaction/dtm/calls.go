@@ -17,6 +17,7 @@ type known struct {
 	kind   transaction.Kind
 	told   string // what branches are told as the gid
 	policy transaction.Policy
+	trace  map[string]string
 	check  transaction.Target
 	own    bool // it was begun here
 
@@ -144,7 +145,7 @@ func (s *session) start(k *known, b *branch, id, op string, target *transaction.
 	b.call = call
 	b.attempts++
 	b.tries++
-	in := &transaction.Call{GID: k.told, Kind: k.kind, Branch: id, Op: op, Attempt: b.attempts, Target: *target}
+	in := &transaction.Call{GID: k.told, Kind: k.kind, Branch: id, Op: op, Attempt: b.attempts, Target: *target, Trace: k.trace}
 	s.work.Go(func() {
 		defer cancel()
 		err := s.make(ctx, in)

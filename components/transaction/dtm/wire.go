@@ -126,11 +126,12 @@ type custom struct {
 type ours struct {
 	Digest string           `json:"digest"` // of the content
 	Policy [4]time.Duration `json:"policy"`
+	Trace  string           `json:"trace,omitempty"` // the traceparent of who began it
 }
 
 func customOf(c *transaction.Content) (text string, err error) {
 	p := c.Policy
-	out := custom{Ours: ours{Digest: digest(c), Policy: [4]time.Duration{p.Timeout, p.CallTimeout, p.FirstPause, p.LongPause}}}
+	out := custom{Ours: ours{Digest: digest(c), Policy: [4]time.Duration{p.Timeout, p.CallTimeout, p.FirstPause, p.LongPause}, Trace: c.Trace[traceparent]}}
 	if c.Kind == transaction.Saga {
 		out.order(c.Branches)
 	}
@@ -165,12 +166,24 @@ func (c *custom) order(branches []transaction.Branch) {
 
 // digest is the same for the same content; branches of TCC are not part of it.
 func digest(c *transaction.Content) string {
-	b, err := encoding.Marshal(c)
+	same := *c
+	same.Trace = nil
+	b, err := encoding.Marshal(&same)
 	if err != nil {
 		panic(err) // strings, bytes and numbers
 	}
 	sum := sha256.Sum256(b)
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+const traceparent = "traceparent"
+
+// trace is what the calls of branches carry.
+func (o *ours) trace() map[string]string {
+	if o.Trace == "" {
+		return nil
+	}
+	return map[string]string{traceparent: o.Trace}
 }
 
 func readCustom(text string) (c custom, p transaction.Policy, err error) {

@@ -13,8 +13,10 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/transaction"
 )
 
-// writeAgain is how long after a write that failed the same is tried again.
-const writeAgain = time.Second
+const (
+	writeAgain = time.Second           // after a write that failed, before the same is tried again
+	noteAfter  = 20 * time.Millisecond // that a call was OK is written so late: most transactions have ended before
+)
 
 // coordinator is a driver's session: what it drives, and how it calls.
 type coordinator struct {
@@ -150,6 +152,7 @@ type drive struct {
 
 	underWay map[int]bool // calls, by their places
 	results  chan result
+	unsaid   time.Time // since when there is progress that was not written; zero: there is none
 }
 
 type result struct {
@@ -172,8 +175,14 @@ func (d *drive) steer(ctx context.Context) {
 			}
 		}
 		wait, timed := d.begin(calls)
+		if left := time.Until(d.unsaid.Add(noteAfter)); !d.unsaid.IsZero() && (!timed || left < wait) {
+			wait, timed = left, true
+		}
 		if !d.await(ctx, wait, timed) {
 			return
+		}
+		if !d.unsaid.IsZero() && time.Since(d.unsaid) >= noteAfter {
+			d.note()
 		}
 	}
 }
@@ -216,7 +225,7 @@ func (d *drive) make(ctx context.Context, c call) {
 	if c.at != checks {
 		branch = d.tx.content.Branches[c.at].ID
 	}
-	in := &transaction.Call{GID: told(d.tx.key), Kind: d.tx.Kind, Branch: branch, Op: c.op, Attempt: p.Attempts + 1, Target: *c.target}
+	in := &transaction.Call{GID: told(d.tx.key), Kind: d.tx.Kind, Branch: branch, Op: c.op, Attempt: p.Attempts + 1, Target: *c.target, Trace: d.tx.content.Trace}
 	within := d.tx.Policy.CallTimeout
 	d.c.running.Go(func() {
 		d.results <- result{c, d.c.one(ctx, in, within)}
@@ -251,7 +260,11 @@ func (d *drive) await(ctx context.Context, wait time.Duration, timed bool) bool 
 			return false
 		}
 		d.tx.came(r.call, r.err, d.now())
-		d.note()
+		if r.err != nil {
+			d.note()
+		} else if d.unsaid.IsZero() {
+			d.unsaid = time.Now()
+		}
 		return true
 	case <-over:
 		return true
@@ -262,6 +275,7 @@ func (d *drive) await(ctx context.Context, wait time.Duration, timed bool) bool 
 
 func (d *drive) write(dur db.Durability) writeIn {
 	d.revision++
+	d.unsaid = time.Time{}
 	r := d.tx.run
 	r.Branches = append([]progress(nil), r.Branches...)
 	return writeIn{Key: d.tx.key, Epoch: d.epoch, Revision: d.revision, Run: r, Durability: dur}

@@ -43,6 +43,7 @@ type entry struct {
 	state    transaction.State
 	began    time.Time
 	attempts int
+	keep     time.Duration // how long it is kept when it has ended; of one that was given to a session
 	fresh    bool          // nobody has driven it yet
 	ended    chan struct{} // closed when it has
 }
@@ -210,7 +211,7 @@ func (m *machine) give(w *db.Tx, t *tx, write bool, wanted uint64) error {
 		}
 		m.unplace(e)
 		e.fresh = false
-		e.session, e.epoch, e.revision = to, epoch, 0
+		e.session, e.epoch, e.revision, e.keep = to, epoch, 0, t.Retention
 		to.has[e.key] = e
 		to.push(work{Key: t.key, Epoch: epoch, Content: t.content, Run: t.run})
 	})
@@ -309,8 +310,9 @@ func (m *machine) write(ctx context.Context, in writeIn) (struct{}, error) {
 		e := m.all[in.Key]
 		ours := e != nil && e.epoch == in.Epoch && in.Epoch != 0
 		stale := ours && in.Revision <= e.revision
+		keep := time.Duration(0)
 		if ours && !stale {
-			e.revision = in.Revision
+			e.revision, keep = in.Revision, e.keep
 		}
 		m.mu.Unlock()
 		switch {
@@ -318,14 +320,6 @@ func (m *machine) write(ctx context.Context, in writeIn) (struct{}, error) {
 			return errLease
 		case stale:
 			return nil
-		}
-		keep := time.Duration(0)
-		if in.Run.State.Final() {
-			t, ok, err := find(w, in.Key)
-			if err := notFound(ok, err); err != nil {
-				return err
-			}
-			keep = t.Retention
 		}
 		if err := m.putRun(w, in.Key, &in.Run, keep); err != nil {
 			return err

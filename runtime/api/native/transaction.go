@@ -12,6 +12,8 @@ import (
 	pb "github.com/outrigger-mesh/outrigger/proto/outrigger/transaction/v1"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -26,7 +28,7 @@ func (s *transactionServer) RunSaga(ctx context.Context, in *pb.RunSagaRequest) 
 	if err != nil {
 		return nil, err
 	}
-	saga := transaction.Content{Kind: transaction.Saga, Branches: make([]transaction.Branch, len(in.GetSteps()))}
+	saga := transaction.Content{Kind: transaction.Saga, Trace: traceOf(ctx), Branches: make([]transaction.Branch, len(in.GetSteps()))}
 	if saga.Policy, err = txPolicy(in.GetPolicy()); err != nil {
 		return nil, c.Named(err)
 	}
@@ -61,7 +63,7 @@ func (s *transactionServer) Begin(ctx context.Context, in *pb.BeginRequest) (*pb
 	if err != nil {
 		return nil, c.Named(err)
 	}
-	info, err := c.Begin(ctx, who, in.GetGid(), transaction.Content{Kind: transaction.TCC, Policy: policy}, false)
+	info, err := c.Begin(ctx, who, in.GetGid(), transaction.Content{Kind: transaction.TCC, Policy: policy, Trace: traceOf(ctx)}, false)
 	return &pb.BeginResponse{Gid: info.GID}, err
 }
 
@@ -121,7 +123,7 @@ func (s *transactionServer) PrepareMessage(ctx context.Context, in *pb.PrepareMe
 	if err != nil {
 		return nil, err
 	}
-	m := transaction.Content{Kind: transaction.Message, Check: target(in.GetCheck()), Branches: make([]transaction.Branch, len(in.GetDeliveries()))}
+	m := transaction.Content{Kind: transaction.Message, Trace: traceOf(ctx), Check: target(in.GetCheck()), Branches: make([]transaction.Branch, len(in.GetDeliveries()))}
 	if m.Policy, err = txPolicy(in.GetPolicy()); err != nil {
 		return nil, c.Named(err)
 	}
@@ -173,6 +175,21 @@ func (s *transactionServer) List(ctx context.Context, in *pb.ListRequest) (*pb.L
 		out.Transactions[i] = txStatus(all[i])
 	}
 	return out, nil
+}
+
+// traceOf is the trace that a call belongs to, which those of branches continue.
+func traceOf(ctx context.Context) map[string]string {
+	came, _ := metadata.FromIncomingContext(ctx)
+	out := map[string]string{}
+	for _, name := range [...]string{"traceparent", "tracestate", "baggage"} {
+		if v := came.Get(name); len(v) > 0 {
+			out[name] = v[0]
+		}
+	}
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() && !span.IsRemote() { // the call of the API's own
+		out["traceparent"] = fmt.Sprintf("00-%s-%s-%s", span.TraceID(), span.SpanID(), span.TraceFlags())
+	}
+	return out
 }
 
 func target(in *pb.Call) transaction.Target {
