@@ -31,6 +31,7 @@ import (
 	secretv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/secret/v1"
 	sequencev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/sequence/v1"
 	statev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/state/v1"
+	transactionv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/transaction/v1"
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
 )
 
@@ -68,9 +69,10 @@ func newWorld() *world {
 // fake is a sidecar of that world.
 type fake struct {
 	*world
-	server *grpc.Server
-	target string // HOST:PORT, or a path
-	done   chan struct{}
+	server       *grpc.Server
+	transactions *transactions
+	target       string // HOST:PORT, or a path
+	done         chan struct{}
 }
 
 // listen starts a fake sidecar at a path (that begins with /) or HOST:PORT.
@@ -86,7 +88,7 @@ func (w *world) listen(address string) (*fake, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &fake{world: w, target: l.Addr().String(), done: make(chan struct{}), server: grpc.NewServer(
+	f := &fake{world: w, transactions: &transactions{}, target: l.Addr().String(), done: make(chan struct{}), server: grpc.NewServer(
 		grpc.UnaryInterceptor(w.unary), grpc.StreamInterceptor(w.stream), grpc.UnknownServiceHandler(proxied), grpc.WaitForHandlers(true))}
 	healthpb.RegisterHealthServer(f.server, health{w: w})
 	cachev1.RegisterCacheServer(f.server, cache{w: w})
@@ -94,6 +96,7 @@ func (w *world) listen(address string) (*fake, error) {
 	lockv1.RegisterLockServer(f.server, w.locks)
 	pubsubv1.RegisterPubSubServer(f.server, w.events)
 	schedulev1.RegisterScheduleServer(f.server, w.jobs)
+	transactionv1.RegisterTransactionServer(f.server, f.transactions)
 	sequencev1.RegisterSequenceServer(f.server, &sequences{})
 	configv1.RegisterConfigServer(f.server, config{w: w})
 	secretv1.RegisterSecretServer(f.server, secret{})
