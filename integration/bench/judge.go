@@ -78,7 +78,14 @@ var targets = []target{
 	{part: "mesh-directory", what: "one change among them, us", value: plain("change-among-100k"), most: 1000, time: true, peer: true},
 	{part: "state", what: "state get, CPU against cache get, c=16", value: against("state-get", 16), most: 1.3},
 	{part: "state", what: "state get, CPU against cache get, c=64", value: against("state-get", 64), most: 1.3},
-	{part: "state", what: "state set (disk) against fsync/s x batch, c=64", value: plain("state-set-share"), least: 0.7, time: true},
+	{part: "state", what: "state set (disk) against fsync/s x batch, c=64", value: plain("state-set-share-c64"), least: 0.7, time: true},
+	{part: "tx", what: "sagas of 2 steps (disk) against fsync/s x batch, c=16", value: plain("tx-disk-share-c16"), least: 0.5, time: true},
+	{part: "tx", what: "sagas of 2 steps (os) a second, c=16", value: func(f find) (float64, bool) {
+		r, ok := f("tx-os", 16)
+		return r.Ops, ok
+	}, least: 1000, time: true},
+	{part: "tx-dtm", what: "sagas of 2 steps by DTM against DTM's client, a second, c=1", value: ratio("tx-dtm", "tx-dtm-direct", 1, opsOf), least: 0.85, peer: true},
+	{part: "tx-dtm", what: "sagas of 2 steps by DTM against DTM's client, a second, c=16", value: ratio("tx-dtm", "tx-dtm-direct", 16, opsOf), least: 0.85, peer: true},
 	{part: "pubsub-daprd", what: "publish to delivery (os) against daprd, c=16", value: ratio("deliver-os", "deliver-daprd", 16, opsOf), least: 4, peer: true},
 	{part: "pubsub-daprd", what: "publish to delivery (os) against daprd, c=64", value: ratio("deliver-os", "deliver-daprd", 64, opsOf), least: 4, peer: true},
 	{part: "pubsub-daprd", what: "PublishMany to delivery (os) against daprd, c=16", value: ratio("deliver-os-many", "deliver-daprd", 16, opsOf), least: 10, peer: true},

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/integration/servers"
 )
 
 func main() {
@@ -28,12 +30,18 @@ func main() {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 7, "rounds of each kind")
 	flag.DurationVar(&o.length, "length", 2*time.Second, "of one measurement")
-	flag.StringVar(&o.only, "only", "", "parts whose name has this: cache, state, lock, pubsub, pubsub-daprd, invoke, mesh, mesh-bolt, mesh-tls, mesh-directory, backends, idle")
+	flag.StringVar(&o.only, "only", "", "parts whose name has this: cache, state, lock, tx, tx-dtm, pubsub, pubsub-daprd, invoke, mesh, mesh-bolt, mesh-tls, mesh-directory, backends, idle")
 	flag.StringVar(&o.binary, "binary", "bin/outrigger", "the sidecar")
 	flag.StringVar(&o.out, "o", "bench.json", "where the rows go")
 	flag.Float64Var(&o.slack, "gate", 0, "exit 1 when a target is missed by more than this factor; 0: only report")
 	flag.BoolVar(&o.peers, "peers", false, "measure also against peers that are built first, daprd, and on real servers, which are installed: that takes some minutes once")
 	flag.Parse()
+	if o.peers && o.only != "" && o.runs("tx-dtm") { // DTM listens on all interfaces
+		if err := servers.Private(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+	}
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -57,7 +65,7 @@ func (o options) runs(part string) bool { return strings.Contains(part, o.only) 
 var parts = []struct {
 	name string
 	run  func(options) ([]row, error)
-}{{"idle", idle}, {"cache", cache}, {"state", state}, {"lock", lock}, {"pubsub", events}, {"pubsub-daprd", delivered}, {"invoke", invoke}, {"mesh", mesh}, {"mesh-bolt", meshBolt}, {"mesh-tls", meshTLS}, {"mesh-directory", meshDirectory}, {"backends", backends}}
+}{{"idle", idle}, {"cache", cache}, {"state", state}, {"lock", lock}, {"tx", tx}, {"tx-dtm", txDTM}, {"pubsub", events}, {"pubsub-daprd", delivered}, {"invoke", invoke}, {"mesh", mesh}, {"mesh-bolt", meshBolt}, {"mesh-tls", meshTLS}, {"mesh-directory", meshDirectory}, {"backends", backends}}
 
 func run(o options) error {
 	var err error

@@ -247,6 +247,9 @@ func caller(conn *grpc.ClientConn, kind string) (func() error, error) {
 	if component, ok := strings.CutPrefix(kind, "publish-"); ok {
 		return publisher(conn, component, value), nil
 	}
+	if strings.HasPrefix(kind, "tx-") || strings.HasPrefix(kind, directDTM) {
+		return txCaller(conn, kind)
+	}
 	if call := lockCaller(conn, kind); call != nil {
 		return call, nil
 	}

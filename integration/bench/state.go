@@ -43,22 +43,21 @@ func state(o options) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	disk, err := stateOnDisk(o, s)
+	const c = 64
+	disk, err := onDisk(o, s.admin, &kind{name: "state-set", target: s.grpc, call: "state-set", pids: []int{s.pid()}}, c)
 	return append(rows, disk...), err
 }
 
-// stateOnDisk takes the rate of syncs right before and after each round, since a disk's varies.
-func stateOnDisk(o options, s *sidecar) ([]row, error) {
-	const c = 64
-	var ops, syncs, batch, shares []float64
-	k := &kind{name: "state-set", target: s.grpc, call: "state-set", pids: []int{s.pid()}}
+// onDisk measures what waits for the disk. It takes the rate of syncs right before and after each round, since a disk's varies.
+func onDisk(o options, admin string, k *kind, c int) ([]row, error) {
+	var syncs, batch, shares []float64
 	var samples []sample
 	for range o.rounds {
 		before, err := syncRate(o.dir)
 		if err != nil {
 			return nil, err
 		}
-		commits, updates, err := storeCounts(s.admin)
+		commits, updates, err := storeCounts(admin)
 		if err != nil {
 			return nil, err
 		}
@@ -66,7 +65,7 @@ func stateOnDisk(o options, s *sidecar) ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		commitsNow, updatesNow, err := storeCounts(s.admin)
+		commitsNow, updatesNow, err := storeCounts(admin)
 		if err != nil {
 			return nil, err
 		}
@@ -76,13 +75,14 @@ func stateOnDisk(o options, s *sidecar) ([]row, error) {
 		}
 		rate, mean := (before+after)/2, (updatesNow-updates)/max(commitsNow-commits, 1)
 		samples = append(samples, one)
-		ops, syncs, batch, shares = append(ops, one.ops), append(syncs, rate), append(batch, mean), append(shares, one.ops/(rate*mean))
+		syncs, batch, shares = append(syncs, rate), append(batch, mean), append(shares, one.ops/(rate*mean))
 	}
+	at := fmt.Sprintf("-c%d", c)
 	return []row{
 		summary(k.name, c, samples),
-		{Name: "state-set-fsyncs", Value: median(syncs), Unit: "raw fsync/s of the folder"},
-		{Name: "state-set-batch", Value: median(batch), Unit: "sets that share one, at c=64"},
-		{Name: "state-set-share", Value: median(shares), Unit: "of fsync/s x batch"},
+		{Name: k.name + "-fsyncs" + at, Value: median(syncs), Unit: "raw fsync/s of the folder"},
+		{Name: k.name + "-batch" + at, Value: median(batch), Unit: "updates that share one"},
+		{Name: k.name + "-share" + at, Value: median(shares), Unit: "of fsync/s x batch"},
 	}, nil
 }
 

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+
+	"github.com/dtm-labs/client/dtmgrpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/outrigger-mesh/outrigger/integration/echopb"
+	"github.com/outrigger-mesh/outrigger/integration/servers"
+)
+
+// txDTMConfig has DTM's gRPC and HTTP addresses, and the one that DTM calls.
+const txDTMConfig = `registry: {default: {driver: file}}
+transaction:
+  default: {driver: local, options: {retention: 10s}}
+  dtm: {driver: dtm, options: {address: %q, http: %q, listen: %q}}
+`
+
+// txDTM compares sagas of two steps that a DTM coordinates: begun through the sidecar, and by DTM's own client, whose branches DTM calls
+// without any sidecar. DTM is built and started for it, so it runs only where peers are asked for.
+func txDTM(o options) ([]row, error) {
+	if !o.peers {
+		return nil, nil
+	}
+	d, err := servers.Start(context.Background(), "dtm", servers.Options{Output: os.Stdout})
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	_, listen, err := free()
+	if err != nil {
+		return nil, err
+	}
+	at := fmt.Sprintf("127.0.0.1:%d", d.Nodes[0].Ports["grpc"])
+	p, err := startParticipant(o, fmt.Sprintf(txDTMConfig, at, d.Addr(), listen))
+	if err != nil {
+		return nil, err
+	}
+	defer p.end()
+	o.concurrences = []int{1, 16}
+	return compare(o, []kind{
+		{name: "tx-dtm-direct", target: p.address, call: directDTM + at, pids: []int{d.Nodes[0].PID()}},
+		{name: "tx-dtm", target: p.caller.grpc, call: "tx-dtm", pids: append(p.pids(), d.Nodes[0].PID()), against: "tx-dtm-direct"},
+	})
+}
+
+const directDTM = "dtm-direct:"
+
+// dtmCaller runs the saga of txCaller by DTM's own client.
+func dtmCaller(dtm, participant string, in proto.Message) func() error {
+	branch := participant + echopb.Echo_Unary_FullMethodName
+	return func() error {
+		saga := dtmgrpc.NewSagaGrpc(dtm, rand.Text()).Add(branch, branch, in).Add(branch, branch, in)
+		saga.WaitResult = true
+		return saga.Submit()
+	}
+}
