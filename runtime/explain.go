@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -8,11 +9,12 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	forms "github.com/outrigger-mesh/outrigger/runtime/mesh/naming"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/proxy"
 	"github.com/outrigger-mesh/outrigger/runtime/telemetry/admin"
 )
 
-// explain is what admin tells of a call that might be made: service, method, source, and header, NAME=VALUE each.
+// explain is what admin tells of a call that might be made: service, protocol (gRPC unless it is said), method, source, and header, NAME=VALUE each.
 func (s *sidecar) explain(ctx context.Context, query url.Values) (any, error) {
 	if !s.wasReady.Load() {
 		return nil, admin.ErrNotNow
@@ -21,7 +23,15 @@ func (s *sidecar) explain(ctx context.Context, query url.Values) (any, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: service %q: write NAME or NAMESPACE/NAME", components.ErrInvalid, query.Get("service"))
 	}
-	r := &mesh.Request{Protocol: "grpc", Service: service, Method: query.Get("method"), Source: s.app, Header: func(name string) string {
+	protocol := cmp.Or(query.Get("protocol"), "grpc")
+	if err := carried(protocol); err != nil {
+		return nil, err
+	}
+	if protocol != "grpc" { // which asks for services of any
+		service.Protocol = protocol
+		service = forms.Canonical(service)
+	}
+	r := &mesh.Request{Protocol: protocol, Service: service, Method: query.Get("method"), Source: s.app, Header: func(name string) string {
 		for _, pair := range query["header"] {
 			if n, value, _ := strings.Cut(pair, "="); strings.EqualFold(n, name) {
 				return value

@@ -16,7 +16,7 @@ func commands() []command {
 		{"status", "[-app-id ID] [-o json]", "show how the sidecar is doing", statusCommand},
 		{"tx", "[list | show GID | retry GID | abort GID | give-up GID] [-app-id ID] [-o json]", "look after the application's transactions", txCommand},
 		{"debug", "bundle [-app-id ID] [-out FILE]", "save what helps to find a fault of the sidecar, without its secrets", debugCommand},
-		{"explain", "-service S [-method M] [-header K=V] [-source A] [-o json]", "show where a call would go, and why", explainCommand},
+		{"explain", "-service S [-protocol P] [-method M] [-header K=V] [-source A] [-o json]", "show where a call would go, and why", explainCommand},
 		{"store", "[run | status | verify | compact | backup DIR | restore DIR] [-data-dir D]", "own the local store without a sidecar, or look after it", storeCommand},
 		{"schema", "", "print the JSON schema of the configuration", schemaCommand},
 		{"version", "[-o json]", "print the version", versionCommand},

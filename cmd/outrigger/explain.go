@@ -36,6 +36,7 @@ func explainCommand(args []string, out, errs io.Writer) int {
 	portFlag(f, "admin-port", "admin port of the sidecar on this machine", &port)
 	var headers pairs
 	service := f.String("service", "", "the service that is called: NAME or NAMESPACE/NAME")
+	protocol := f.String("protocol", "grpc", "what it is called by: grpc, http, bolt, dubbo")
 	method := f.String("method", "", "the method that is called")
 	source := f.String("source", "", "who calls: APP or NAMESPACE/APP; unset: the sidecar's application")
 	f.Var(&headers, "header", "a header of the call, NAME=VALUE; may be given several times")
@@ -52,7 +53,7 @@ func explainCommand(args []string, out, errs io.Writer) int {
 	at, err := findAdmin(ctx, where, port)
 	var x mesh.Explanation
 	if err == nil {
-		err = at.explain(ctx, url.Values{"service": {*service}, "method": {*method}, "source": {*source}, "header": headers}, &x)
+		err = at.explain(ctx, url.Values{"service": {*service}, "protocol": {*protocol}, "method": {*method}, "source": {*source}, "header": headers}, &x)
 	}
 	if err != nil {
 		fmt.Fprintln(errs, "outrigger explain:", err)
