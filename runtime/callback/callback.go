@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -47,11 +48,16 @@ func branchFailed(said string) bool { return said == string(transaction.ReasonBr
 
 // App is the application's server. Safe for concurrent use.
 type App struct {
-	limit   int64
-	address string
-	other   string // a protocol that has no place for what an Invoke carries
-	client  *http.Client
-	conn    *grpc.ClientConn
+	protocol string
+	port     int
+	limit    int64
+	address  string
+	other    string // a protocol that has no place for what an Invoke carries
+	client   *http.Client
+	conn     *grpc.ClientConn
+
+	mu   sync.Mutex
+	told map[int]*App // by ports; see At
 }
 
 const dialTime = 5 * time.Second
@@ -59,7 +65,7 @@ const dialTime = 5 * time.Second
 // New makes the callee at 127.0.0.1:port that speaks protocol; one that speaks neither http nor grpc (but bolt or dubbo) refuses each call. Answers over limit bytes are refused. Port 0 is an
 // application whose port is not known: each call fails.
 func New(protocol string, port int, limit int64) (*App, error) {
-	a := &App{limit: limit, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
+	a := &App{protocol: protocol, port: port, limit: limit, told: map[int]*App{}, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
 	if port == 0 {
 		return a, nil
 	}
@@ -76,6 +82,24 @@ func New(protocol string, port int, limit int64) (*App, error) {
 		return a, nil
 	}
 	return nil, fmt.Errorf("%w: an application that speaks %q cannot be called by Invoke", components.ErrUnsupported, protocol)
+}
+
+// At is the application at a port that it told with one of its services.
+func (a *App) At(port int) *App {
+	if port == a.port || port == 0 {
+		return a
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	there := a.told[port]
+	if there == nil {
+		var err error
+		if there, err = New(a.protocol, port, a.limit); err != nil {
+			return a
+		}
+		a.told[port] = there
+	}
+	return there
 }
 
 func newClient() *http.Client {
@@ -101,6 +125,11 @@ func (a *App) Close() {
 	}
 	if a.conn != nil {
 		a.conn.Close()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, there := range a.told {
+		there.Close()
 	}
 }
 

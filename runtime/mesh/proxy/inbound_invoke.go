@@ -28,6 +28,7 @@ type InvokeServer struct {
 	invocationv1.UnimplementedInvocationServer
 	Inbound *Inbound
 	App     Callee
+	At      func(port int) Callee // the application at the port of a service; nil: App
 }
 
 // Invoke hands one call to the application.
@@ -65,7 +66,8 @@ func (s *InvokeServer) Invoke(ctx context.Context, in *invocationv1.InvokeReques
 // invoke answers also who has spoken.
 func (s *InvokeServer) invoke(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD, r *Record, peer components.Caller) (out *invocationv1.InvokeResponse, origin string, err error) {
 	hops := first(md, HeaderHops)
-	if err := s.Inbound.Admit(r.Service, &mesh.Request{Protocol: r.Protocol, Service: r.Service, Method: r.Method, Source: peer, Hops: parseHops(hops)}); err != nil {
+	port, err := s.Inbound.admit(r.Service, &mesh.Request{Protocol: r.Protocol, Service: r.Service, Method: r.Method, Source: peer, Hops: parseHops(hops)})
+	if err != nil {
 		r.Flag = grpcproxy.FlagNoRoute // as of a call that the relay does not let in
 		return nil, "sidecar", err
 	}
@@ -77,7 +79,11 @@ func (s *InvokeServer) invoke(ctx context.Context, in *invocationv1.InvokeReques
 			forward.Set(name, value)
 		}
 	}
-	out, err = s.App.Invoke(ctx, in, forward)
+	app := s.App
+	if s.At != nil {
+		app = s.At(port)
+	}
+	out, err = app.Invoke(ctx, in, forward)
 	if _, spoke := err.(interface{ GRPCStatus() *status.Status }); err != nil && !spoke {
 		return nil, "sidecar", err
 	}
