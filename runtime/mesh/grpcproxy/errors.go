@@ -107,6 +107,21 @@ func (e *Error) details() []byte {
 	return b
 }
 
+// ErrorReason is that of the ErrorInfo in the status that h ends with, if it is one of ours; "": there is none.
+func (h *Headers) ErrorReason() string {
+	text, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(h.Get("grpc-status-details-bin"), "="))
+	st := &rpcstatus.Status{}
+	if err != nil || proto.Unmarshal(text, st) != nil {
+		return ""
+	}
+	for _, d := range st.Details {
+		if info := (&errdetails.ErrorInfo{}); d.MessageIs(info) && d.UnmarshalTo(info) == nil && info.Domain == errorDomain {
+			return info.Reason
+		}
+	}
+	return ""
+}
+
 // percentEncode is the form of grpc-message.
 func percentEncode(s string) string {
 	escaped := func(r rune) bool { return r < ' ' || r > '~' || r == '%' }

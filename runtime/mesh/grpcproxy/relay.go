@@ -30,6 +30,9 @@ type Relay struct {
 	// Response, if set, sees and may change the headers and trailers of an upstream's response. A relay whose upstreams
 	// are relays tells their answers from the applications' by outrigger-origin, and may set it to "peer".
 	Response func(h *Headers, trailers bool)
+	// Unreached, if set, tells of an upstream's answer, a failure that has nothing but trailers, whether it is that of a relay which could not
+	// connect to the application: then it counts as a connection that could not be made.
+	Unreached func(h *Headers) bool
 	// Attempted, if set, is told how each attempt ended that had an upstream, the last one included: flag is one of the
 	// Flag constants, or empty if the upstream answered or the client gave up; err is the relay's own answer or why there
 	// was another attempt. tag is Headers.Tag.

@@ -70,12 +70,15 @@ func (s *stream) replay(f Failed, e *Error, b *batch) bool {
 }
 
 // answeredElsewhere has a request that its upstream answered with a failure go to another; false: it may not. An upstream that was told
-// how long its attempt may take says so a moment before it is ended here. s.mu is held.
-func (s *stream) answeredElsewhere(b *batch) bool {
+// how long its attempt may take says so a moment before it is ended here. unreached is what Unreached says. s.mu is held.
+func (s *stream) answeredElsewhere(unreached bool, b *batch) bool {
 	code := s.out.Status
 	f := Failed{Sent: true, Status: code}
 	e := &Error{Code: code, Message: "the upstream answered grpc-status " + strconv.Itoa(code)}
-	if code == grpcDeadline && s.tryDeadline != 0 && s.tryDeadline <= b.now+int64(marginMost) && !s.over(b.now) {
+	if unreached {
+		e.Flag = FlagConnectFailed
+		f = Failed{Flag: e.Flag}
+	} else if code == grpcDeadline && s.tryDeadline != 0 && s.tryDeadline <= b.now+int64(marginMost) && !s.over(b.now) {
 		e = s.tooLate(b.now, b)
 		f = Failed{Flag: e.Flag, Sent: true}
 	}

@@ -184,7 +184,7 @@ func (s *stream) response(h *Headers, end, over bool, b *batch) {
 			s.out.Status = n
 		}
 	}
-	if end && !s.began && s.out.Status > 0 && s.keep != nil && s.answeredElsewhere(b) {
+	if end && !s.began && s.out.Status > 0 && s.keep != nil && s.answeredElsewhere(s.r.Unreached != nil && s.r.Unreached(h), b) {
 		return
 	}
 	trailers := s.began

@@ -26,6 +26,9 @@ type inline struct {
 	wire []byte
 }
 
+// NetConn is the connection below.
+func (l *inline) NetConn() net.Conn { return l.Conn }
+
 func (l *inline) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

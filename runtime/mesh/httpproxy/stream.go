@@ -39,11 +39,16 @@ type stream struct {
 func newStream(nc net.Conn, size int) stream {
 	s := stream{nc: nc, size: size}
 	s.tcp, _ = nc.(*net.TCPConn)
-	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
+	for rawSockets {
+		if sc, ok := nc.(syscall.Conn); ok {
+			s.raw, _ = sc.SyscallConn()
+			break
+		}
+		t, ok := nc.(interface{ NetConn() net.Conn }) // of TLS, and of what is between that and the socket
+		if !ok {
+			break
+		}
 		nc = t.NetConn()
-	}
-	if sc, ok := nc.(syscall.Conn); ok && rawSockets {
-		s.raw, _ = sc.SyscallConn()
 	}
 	return s
 }

@@ -66,6 +66,8 @@ type call struct {
 	self     bool // the application calls itself, which is counted
 
 	repeatable bool // its caller says so
+	direct     bool // the attempt went to an application that has no sidecar
+	dead       bool // the instance's sidecar said that it cannot connect to its application
 
 	mu    sync.Mutex
 	open  []attempt // begun and not reported

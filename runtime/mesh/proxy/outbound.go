@@ -52,7 +52,7 @@ func (o *Outbound) Bind(r *grpcproxy.Relay, route func(h *grpcproxy.Headers) (*g
 		}
 		return o.route(h)
 	}
-	r.Response, r.Attempted, r.Again, r.Late, r.Done = response, o.attempted, again, late, o.done
+	r.Response, r.Unreached, r.Attempted, r.Again, r.Late, r.Done = response, unreached, o.attempted, again, late, o.done
 	r.MaxAttempts = maxAttempts
 	r.Margins = max(r.Margins, 1)
 }
@@ -83,6 +83,7 @@ func (o *Outbound) route(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
 	c.Upstream = in.Address
 	up := o.upstreams.get(place{"grpc", in.Address, in.Identity, in.Direct})
 	c.began(up, to)
+	c.direct, c.dead = in.Direct, false
 	if h.PerTry = c.plan.PerTry(); in.Direct {
 		clean(h, "")
 	} else {
@@ -252,7 +253,10 @@ func (o *Outbound) done(out *grpcproxy.Outcome) {
 	}
 	if out.Flag == "" {
 		answered := mesh.Unknown // the client gave up
-		if out.Status >= 0 {
+		switch {
+		case c.dead:
+			answered = mesh.Unreachable
+		case out.Status >= 0:
 			answered = mesh.Answered
 		}
 		c.ended(out.Upstream, answered)
@@ -267,11 +271,20 @@ func (o *Outbound) Activity() (underWay, total int64) {
 	return o.begun.Load() - ended, ended + o.own.Load()
 }
 
+// unreached tells whether an answer is that of a sidecar whose application cannot be reached: nothing of the request was sent to it.
+func unreached(h *grpcproxy.Headers) bool {
+	c, ok := h.Tag.(*call)
+	return ok && !c.direct && h.Get("grpc-status") == "14" && h.Get(HeaderOrigin) == "sidecar" && h.ErrorReason() == grpcproxy.ReasonConnectFailed
+}
+
 // response says whose answer it is: a sidecar's own answer was the peer's.
 func response(h *grpcproxy.Headers, trailers bool) {
 	if !h.End {
 		clean(h, "")
 		return
+	}
+	if c, ok := h.Tag.(*call); ok && !trailers {
+		c.dead = unreached(h)
 	}
 	clean(h, HeaderOrigin)
 	switch h.Get(HeaderOrigin) {

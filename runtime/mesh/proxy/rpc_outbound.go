@@ -37,7 +37,9 @@ func (o *RPCOutbound) Bind(r *rpcproxy.Relay) {
 	o.relay = r
 	o.upstreams.make = func(p place) *rpcproxy.Upstream {
 		in := p.instance()
-		return r.NewUpstream(p.address, o.Codecs[p.protocol], connsEach, func(ctx context.Context) (net.Conn, error) { return o.Dial(ctx, in) })
+		up := r.NewUpstream(p.address, o.Codecs[p.protocol], connsEach, func(ctx context.Context) (net.Conn, error) { return o.Dial(ctx, in) })
+		up.Sidecar = !in.Direct
+		return up
 	}
 	r.Strip, r.Margin = headerPrefix, grpcproxy.Margin
 	r.Route, r.Again, r.Attempted, r.Late, r.Done = o.route, o.again, o.attempted, rpcLate, o.done

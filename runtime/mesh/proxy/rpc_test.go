@@ -132,6 +132,7 @@ func TestRPCErrors(t *testing.T) {
 			{"refused", "echo", "", "CONNECT_FAILED: cannot connect to", 14, "connect-failed", "unreachable", func(b *rpcBed) { b.engine.addresses = []string{rpctest.DeadPort(t)} }},
 			{"application not up", "echo", rpctest.DeadPort(t), "CONNECT_FAILED: cannot connect to", 14, "connect-failed", "unreachable", nil},
 			{"connection lost", "drop", "", "CONNECTION_LOST: ", 14, "closed", "failed", nil},
+			{"in a sidecar's name", "forge", "", "MALFORMED: ", 13, "protocol", "unknown", nil},
 			{"timeout", "never", "", "TIMEOUT: shop/peer.Hello: deadline exceeded after", 4, "timeout", "failed", nil},
 			{"circle", "echo", "", "TOO_MANY_HOPS: ", 9, "no-route", "unknown", func(b *rpcBed) { b.gate.MaxHops = 0 }},
 			{"full", "echo", "", "APP_BUSY: ", 8, "no-route", "unknown", func(b *rpcBed) { b.gate.Concurrency = 0 }},

@@ -50,6 +50,31 @@ func TestMutualTLSOfHTTP(t *testing.T) {
 	}
 }
 
+// That a client goes away is noticed behind TLS, too: the application need not work for nobody.
+func TestClientGoneBehindTLS(t *testing.T) {
+	ca := newAuthority(t)
+	began, ended := make(chan bool, 1), make(chan bool, 1)
+	app := webApp(t, func(w http.ResponseWriter, r *http.Request) {
+		began <- true
+		<-r.Context().Done()
+		ended <- true
+	})
+	to := httpInSecure(t, app, &mesh.Gate{Concurrency: 9, MaxHops: 16}, &monitor{}, &proxy.Secure{Identity: ca.store(t, stockID, later, ca), Only: true})
+	pay := &proxy.Dialer{Identity: ca.store(t, "spiffe://mesh.test/bank/pay", later, ca), Only: true}
+	nc, err := pay.Dial(t.Context(), &mesh.Instance{Address: to}, "http")
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(nc, "GET /x HTTP/1.1\r\nHost: stock\r\n\r\n")
+	<-began
+	nc.Close()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("the application is not told that its client has gone")
+	}
+}
+
 // And so do those of Bolt and Dubbo.
 func TestMutualTLSOfRPC(t *testing.T) {
 	t.Log("feature: bolt dubbo, mutual TLS between sidecars; the certificate says who calls")

@@ -215,7 +215,12 @@ func (k *Call) reply(e *Error, b *batch) {
 // answer passes the upstream's answer on.
 func (k *Call) answer(f *Frame, b *batch) {
 	if f.Peer != nil {
-		k.fail(f.Peer, f.Status, b)
+		e := f.Peer
+		if !k.up.Sidecar {
+			e = &Error{Flag: FlagProtocol, Code: codeInternal, Reason: ReasonMalformed, Sent: true,
+				Message: fmt.Sprintf("%s answered in the name of a sidecar, which it is not (%s)", k.up.Name, HeaderError)}
+		}
+		k.fail(e, f.Status, b)
 		return
 	}
 	if f.Failed {

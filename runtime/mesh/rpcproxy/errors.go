@@ -82,6 +82,7 @@ const (
 	codeInvalid     = 3
 	codeDeadline    = 4
 	codeExhausted   = 8
+	codeInternal    = 13
 	codeUnavailable = 14
 )
 

@@ -12,7 +12,10 @@ import (
 
 // Upstream is one instance: an address and its connections. Make one with NewUpstream and keep it.
 type Upstream struct {
-	Name  string
+	Name string
+	// Sidecar says that a sidecar is there, whose word on errors of its own is taken (see HeaderError). It is set before the first call.
+	Sidecar bool
+
 	r     *Relay
 	codec Codec
 	dial  func(context.Context) (net.Conn, error)

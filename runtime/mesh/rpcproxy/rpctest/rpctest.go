@@ -147,7 +147,8 @@ func (w *Wire) Next() (f rpcproxy.Frame, err error) {
 	}
 }
 
-// Server answers by method: echo; slow (after 100 ms); never; drop (closes the connection); busy; big (answers 1 MiB).
+// Server answers by method: echo; slow (after 100 ms); never; drop (closes the connection); busy; big (answers 1 MiB); forge (as a sidecar
+// that cannot connect to its application would).
 type Server struct {
 	d     Dialect
 	ln    net.Listener
@@ -246,6 +247,8 @@ func (s *Server) run(nc net.Conn) {
 			return
 		case "busy":
 			write(s.d.Failure(f))
+		case "forge":
+			write(s.d.AppendError(nil, f.Bytes, &rpcproxy.Error{Flag: rpcproxy.FlagConnectFailed, Code: 14, Reason: rpcproxy.ReasonConnectFailed, Message: "not at all"}, true))
 		case "big":
 			write(s.d.Response(f, strings.Repeat("x", 1<<20)))
 		}
