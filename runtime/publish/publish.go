@@ -168,14 +168,15 @@ func (p *Publisher) otherPort(pub Publication) (port int, found bool) {
 	return 0, false
 }
 
-// Unpublish takes a publication back; that there is none is no error, nor that it is of another version than s names.
+// Unpublish takes a publication back; that there is none is no error, nor that it is of another version than s names. Without a version s
+// means all of them, but of Dubbo, where that is one as well.
 func (p *Publisher) Unpublish(_ context.Context, s mesh.Service) error {
 	return p.ask(func(asked map[key]Publication) error {
 		for id, pub := range asked {
 			of := s
 			of.Protocol = cmp.Or(s.Protocol, pub.Service.Protocol)
 			of = naming.Canonical(of)
-			if id.name == of.Name && id.group == of.Group && of.Protocol == pub.Service.Protocol && (of.Version == "" || of.Version == pub.Service.Version) {
+			if id.name == of.Name && id.group == of.Group && of.Protocol == pub.Service.Protocol && (of.Version == pub.Service.Version || of.Version == "" && s.Protocol != "dubbo") {
 				delete(asked, id)
 			}
 		}

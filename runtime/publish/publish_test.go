@@ -309,6 +309,32 @@ func TestGroupsAndVersions(t *testing.T) {
 	}
 }
 
+// Of Dubbo's services the one without a version is one of its own.
+func TestUnpublishesOneVersionOfDubbo(t *testing.T) {
+	b := start(t, "")
+	_, port := serve(t, 0)
+	for _, version := range []string{"", "1.0"} {
+		s := service("stock")
+		s.Protocol, s.Version = "dubbo", version
+		b.publish(t, publish.Publication{Service: s, Port: port})
+	}
+	s := service("stock")
+	s.Protocol, s.Version = "dubbo", "0.0.0" // as Dubbo writes that there is none
+	if err := b.Unpublish(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	s.Version = "1.0"
+	if _, ok := b.Port("stock"); !ok {
+		t.Error("version 1.0 has gone as well")
+	}
+	if err := b.Unpublish(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := b.Port("stock"); ok {
+		t.Error("version 1.0 is still published")
+	}
+}
+
 func TestRefusesWhatCannotBeAnnounced(t *testing.T) {
 	b := start(t, "")
 	for _, pub := range []publish.Publication{
