@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -20,10 +21,12 @@ import (
 // Client is a connection to the sidecar, for as long as the application runs.
 type Client struct {
 	cc     *grpc.ClientConn
-	target target
-	app    string
+	at     atomic.Pointer[Candidate] // where the sidecar was found; nil: nowhere yet, and look does so
+	look   func(context.Context) (*Candidate, error)
 	log    *slog.Logger
 	token  *token
+	direct directs
+	tasks  sync.WaitGroup // of stay
 
 	dialFailure atomic.Pointer[error] // of the last try to connect; nil after one that went well
 	done        chan struct{}         // closed by Close
@@ -35,6 +38,13 @@ type Client struct {
 // with ctx.
 func Dial(ctx context.Context, opts ...Option) (*Client, error) {
 	o := newOptions(opts)
+	d, err := newDirects(o)
+	if err != nil {
+		return nil, err
+	}
+	if d != nil {
+		return dialEither(ctx, o, d)
+	}
 	var last *noSidecar
 	for pause := (backoff{}); ; {
 		c, tried := find(ctx, o)
@@ -55,9 +65,14 @@ func Dial(ctx context.Context, opts ...Option) (*Client, error) {
 	}
 }
 
+// newClient makes one for a place; nil: for one that is found when it connects.
 func newClient(at *Candidate, o *options) (*Client, error) {
-	t := at.target
-	c := &Client{target: t, log: o.logger, token: newToken(o, at.named), done: make(chan struct{})}
+	c := &Client{log: o.logger, token: newToken(o), done: make(chan struct{})}
+	t, authority := target{"tcp", "a place that is not known yet"}, "localhost"
+	if at != nil {
+		t, authority = at.target, at.target.authority()
+		c.at.Store(at)
+	}
 	config, err := serviceConfig(t, o.grace)
 	if err != nil {
 		return nil, err
@@ -66,7 +81,7 @@ func newClient(at *Candidate, o *options) (*Client, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithPerRPCCredentials(c.token),
 		grpc.WithContextDialer(c.connect),
-		grpc.WithAuthority(t.authority()),
+		grpc.WithAuthority(authority),
 		grpc.WithUserAgent("outrigger-go"),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(config),
@@ -83,28 +98,55 @@ func newClient(at *Candidate, o *options) (*Client, error) {
 	}
 	c.close = sync.OnceValue(func() error {
 		close(c.done)
-		return c.cc.Close()
+		err := errors.Join(c.cc.Close(), c.direct.close())
+		c.tasks.Wait()
+		return err
 	})
 	return c, nil
 }
 
 // connect is how gRPC dials, again after each loss of the connection.
 func (c *Client) connect(ctx context.Context, _ string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, c.target.network, c.target.address)
+	conn, at, err := c.reach(ctx)
 	if err != nil {
 		c.dialFailure.Store(&err)
 		return nil, err
 	}
 	c.dialFailure.Store(nil)
-	c.token.refresh(conn)
+	c.token.refresh(conn, at.named)
 	return conn, nil
 }
 
-// Address is where the sidecar was found: HOST:PORT or unix:PATH.
-func (c *Client) Address() string { return c.target.String() }
+func (c *Client) reach(ctx context.Context) (net.Conn, *Candidate, error) {
+	at := c.at.Load()
+	if at == nil {
+		var err error
+		if at, err = c.look(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, at.target.network, at.target.address)
+	if err == nil {
+		c.at.Store(at)
+	}
+	return conn, at, err
+}
+
+// Address is where the sidecar was found: HOST:PORT or unix:PATH; empty while there has been none (see WithDirect).
+func (c *Client) Address() string {
+	if at := c.at.Load(); at != nil {
+		return at.target.String()
+	}
+	return ""
+}
 
 // App is NAMESPACE/APP as the sidecar said when it was found; empty if it did not.
-func (c *Client) App() string { return c.app }
+func (c *Client) App() string {
+	if at := c.at.Load(); at != nil {
+		return at.App
+	}
+	return ""
+}
 
 // Close ends calls and watches with ErrClosed, and the connection. It may be called more than once.
 func (c *Client) Close() error { return c.close() }
@@ -132,7 +174,7 @@ func (c *Client) Wait(ctx context.Context) error {
 			c.cc.Connect()
 		}
 		if !c.cc.WaitForStateChange(ctx, state) {
-			return sidecarAway(c.target.String(), c.whyAway(ctx.Err()))
+			return sidecarAway(c.Address(), c.whyAway(ctx.Err()))
 		}
 	}
 }
@@ -159,4 +201,6 @@ func (c *Client) API() grpc.ClientConnInterface {
 //	pb.NewStockClient(c.Conn("stock"))
 //
 // The service is NAME, or NAMESPACE/NAME of another namespace. Status, details, headers and trailers arrive as the application sent them.
-func (c *Client) Conn(service string) grpc.ClientConnInterface { return conn{c: c, service: service} }
+func (c *Client) Conn(service string) grpc.ClientConnInterface {
+	return conn{c: c, service: service, direct: c.direct[service]}
+}

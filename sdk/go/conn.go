@@ -19,9 +19,21 @@ type conn struct {
 	c       *Client
 	service string
 	opts    []grpc.CallOption
+	direct  *direct // nil: the sidecar is the only way
 }
 
 func (k conn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	if k.direct == nil {
+		return k.invoke(ctx, method, args, reply, opts)
+	}
+	return k.direct.either(k.c, func() error {
+		return k.invoke(context.WithValue(ctx, elsewhere{}, true), method, args, reply, opts)
+	}, func(cc *grpc.ClientConn) error {
+		return ofKind(cc.Invoke(propagate(ctx), method, args, reply, opts...), nil, true)
+	})
+}
+
+func (k conn) invoke(ctx context.Context, method string, args, reply any, opts []grpc.CallOption) error {
 	var (
 		trailer metadata.MD
 		p       peer.Peer
@@ -33,12 +45,29 @@ func (k conn) Invoke(ctx context.Context, method string, args, reply any, opts .
 	return nil
 }
 
-func (k conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (k conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (s grpc.ClientStream, err error) {
+	if k.direct == nil {
+		return k.stream(ctx, desc, method, opts)
+	}
+	err = k.direct.either(k.c, func() error {
+		s, err = k.stream(context.WithValue(ctx, elsewhere{}, true), desc, method, opts)
+		return err
+	}, func(cc *grpc.ClientConn) error {
+		if s, err = cc.NewStream(propagate(ctx), desc, method, opts...); err != nil {
+			return ofKind(err, nil, false)
+		}
+		s = &stream{s, ofKind}
+		return nil
+	})
+	return s, err
+}
+
+func (k conn) stream(ctx context.Context, desc *grpc.StreamDesc, method string, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	s, err := k.c.cc.NewStream(k.outgoing(ctx), desc, method, slices.Concat(k.opts, opts)...)
 	if err != nil {
 		return nil, k.c.failed(err, nil, false)
 	}
-	return &stream{s, k.c}, nil
+	return &stream{s, k.c.failed}, nil
 }
 
 func (k conn) outgoing(ctx context.Context) context.Context {
@@ -52,7 +81,7 @@ func (k conn) outgoing(ctx context.Context) context.Context {
 // stream gives errors the form that those of unary calls have.
 type stream struct {
 	grpc.ClientStream
-	c *Client
+	failed func(err error, trailer metadata.MD, sent bool) error
 }
 
 func (s *stream) RecvMsg(m any) error {
@@ -60,7 +89,7 @@ func (s *stream) RecvMsg(m any) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
-	return s.c.failed(err, s.Trailer(), true)
+	return s.failed(err, s.Trailer(), true)
 }
 
 func (s *stream) SendMsg(m any) error {
@@ -68,13 +97,13 @@ func (s *stream) SendMsg(m any) error {
 	if err == nil || errors.Is(err, io.EOF) { // then RecvMsg has the error
 		return err
 	}
-	return s.c.failed(err, nil, true)
+	return s.failed(err, nil, true)
 }
 
 func (s *stream) Header() (metadata.MD, error) {
 	md, err := s.ClientStream.Header()
 	if err != nil {
-		return nil, s.c.failed(err, nil, true)
+		return nil, s.failed(err, nil, true)
 	}
 	return md, nil
 }
@@ -92,7 +121,7 @@ func (c *Client) failed(err error, trailer metadata.MD, sent bool) error {
 		e.closed = true
 	case code == codes.DeadlineExceeded && !sent && c.cc.GetState() != connectivity.Ready:
 		// What the deadline was spent on is what the caller wants to hear.
-		return sidecarAway(c.target.String(), c.whyAway(context.DeadlineExceeded))
+		return sidecarAway(c.Address(), c.whyAway(context.DeadlineExceeded))
 	case code == codes.Unavailable && sent && e.reason == "" && e.origin == "":
 		// The sidecar's own errors have a reason, those it passes on an origin: this one is gRPC's.
 		e.reason = ReasonSidecarLost

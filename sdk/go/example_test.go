@@ -70,6 +70,23 @@ func ExampleDial_fallback() {
 	// Output: going on without a sidecar
 }
 
+func ExampleWithDirect() {
+	atSidecar, stop := sidecar()
+	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := client.Dial(ctx, client.WithDirect("stock=10.0.0.5:8080,10.0.0.6:8080 prices=dns:///prices:8080"), atSidecar)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	stock := c.Conn("stock") // through the sidecar while there is one, else directly
+	var answer wrapperspb.StringValue
+	err = stock.Invoke(ctx, "/shop.Stock/Left", wrapperspb.String("pens"), &answer)
+	fmt.Println(answer.GetValue(), err)
+	// Output: 7 of pens <nil>
+}
+
 func ExampleWithWait() {
 	atSidecar, stop := sidecar()
 	defer stop()

@@ -244,6 +244,9 @@ func proxied(_ any, s grpc.ServerStream) error {
 	md, _ := metadata.FromIncomingContext(s.Context())
 	if service := md.Get("outrigger-service"); len(service) != 1 || service[0] != "stock" {
 		s.SetTrailer(metadata.Pairs("outrigger-origin", "sidecar"))
+		if len(service) == 1 && service[0] == "nobody" {
+			return problem(codes.Unavailable, "NO_INSTANCE", "the service has no instance")
+		}
 		return problem(codes.NotFound, "SERVICE_NOT_FOUND", "nobody has published the service")
 	}
 	for {

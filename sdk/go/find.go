@@ -58,7 +58,6 @@ func try(ctx context.Context, o *options, one *Candidate, left int) *Client {
 		err = fmt.Errorf("it is the sidecar of %s", one.App)
 	}
 	if one.Err = err; err == nil {
-		c.app = one.App
 		return c
 	}
 	if c != nil {
@@ -99,7 +98,7 @@ func (c *Client) check(ctx context.Context) (app, admin string, err error) {
 	if ctx.Err() != nil {
 		return "", "", fmt.Errorf("no answer: %w", ctx.Err())
 	}
-	if why, found := strings.CutPrefix(status.Convert(err).Message(), awayFrom(c.target.String())); found {
+	if why, found := strings.CutPrefix(status.Convert(err).Message(), awayFrom(c.Address())); found {
 		return "", "", fmt.Errorf("it does not speak gRPC: %s", why) // it was connected
 	}
 	return "", "", c.failed(err, nil, false)

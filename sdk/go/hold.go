@@ -95,7 +95,7 @@ func (c *heldConn) UpdateState(s balancer.State) {
 		s.Picker = away{c.config.Address, s.Picker}
 		if c.worked && c.config.Grace > 0 {
 			c.hold(s)
-			s = balancer.State{ConnectivityState: connectivity.Connecting, Picker: waiting{}}
+			s = balancer.State{ConnectivityState: connectivity.Connecting, Picker: waiting{s.Picker}}
 		}
 	}
 	c.ClientConn.UpdateState(s)
@@ -132,12 +132,18 @@ func (c *heldConn) close() {
 	c.stop()
 }
 
-// waiting lets calls wait for the next state.
-type waiting struct{}
+// waiting lets calls wait for the next state, but for those that have somewhere else to go.
+type waiting struct{ balancer.Picker }
 
-func (waiting) Pick(balancer.PickInfo) (balancer.PickResult, error) {
+func (w waiting) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	if info.Ctx != nil && info.Ctx.Value(elsewhere{}) != nil {
+		return w.Picker.Pick(info)
+	}
 	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 }
+
+// elsewhere marks calls that can do without the sidecar.
+type elsewhere struct{}
 
 // away fails calls with what the picker of pick_first would fail them with, told well.
 type away struct {

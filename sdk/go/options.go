@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -24,6 +25,8 @@ type options struct {
 	dial            []grpc.DialOption
 	trusts          func(uid uint32) bool // with the token of the data folder
 	fallbackAddress string
+	direct          map[string]string // targets by service
+	directDial      []grpc.DialOption
 }
 
 // place is where a sidecar may be, as somebody wrote it.
@@ -41,7 +44,9 @@ func newOptions(opts []Option) *options {
 		logger:          slog.New(slog.DiscardHandler),
 		fallbackAddress: defaultAddress,
 		trusts:          ownOrRoot,
+		direct:          map[string]string{},
 	}
+	o.addDirect(os.Getenv("OUTRIGGER_DIRECT"))
 	for _, set := range opts {
 		set(o)
 	}
@@ -121,6 +126,27 @@ func WithLogger(l *slog.Logger) Option {
 		if l != nil {
 			o.logger = l
 		}
+	}
+}
+
+// WithDirect says where services can be called without a sidecar: SERVICE=TARGET, one after the other with white space between. It adds to
+// OUTRIGGER_DIRECT, which is written the same way. A target is HOST:PORT, several of these with commas between, or whatever gRPC resolves:
+// dns:///stock:8080, or a scheme whose resolver the application has registered.
+//
+// With any, Dial succeeds also when no sidecar is there, and the client finds out by itself: calls of Conn to these services go through the
+// sidecar while there is one, and directly while there is none; a unary call also if the sidecar knows no instance. All other calls
+// fail with SIDECAR_UNAVAILABLE while there has been no sidecar.
+func WithDirect(services string) Option { return func(o *options) { o.addDirect(services) } }
+
+// WithDirectDialOptions adds to how the connections of WithDirect are made, such as TLS; unless set they have none.
+func WithDirectDialOptions(opts ...grpc.DialOption) Option {
+	return func(o *options) { o.directDial = append(o.directDial, opts...) }
+}
+
+func (o *options) addDirect(services string) {
+	for _, one := range strings.Fields(services) {
+		service, target, _ := strings.Cut(one, "=") // without a target it is refused by newDirect
+		o.direct[service] = target
 	}
 }
 

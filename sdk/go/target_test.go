@@ -63,8 +63,8 @@ func TestTokenStaysLocal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		token := newToken(&options{token: "t"}, true)
-		token.refresh(connected{to: a})
+		token := newToken(&options{token: "t"})
+		token.refresh(connected{to: a}, true)
 		md, err := token.GetRequestMetadata(t.Context())
 		if err != nil || (md[tokenMetadata] == "t") != want {
 			t.Errorf("%s: token sent %v, want %v (%v)", address, md, want, err)

@@ -14,14 +14,13 @@ import (
 type token struct {
 	given  string // by option or environment
 	file   string
-	named  bool                  // the address is, by option or environment
 	trusts func(uid uint32) bool // with the file's content
 	log    *slog.Logger
 	sent   atomic.Pointer[map[string]string] // nil: none is sent
 }
 
-func newToken(o *options, named bool) *token {
-	t := &token{given: o.token, named: named, trusts: o.trusts, log: o.logger}
+func newToken(o *options) *token {
+	t := &token{given: o.token, trusts: o.trusts, log: o.logger}
 	if o.dataDir != "" {
 		t.file = filepath.Join(o.dataDir, "token")
 	}
@@ -29,15 +28,15 @@ func newToken(o *options, named bool) *token {
 }
 
 // refresh is called for each new connection: a sidecar that has restarted may have a new token, and where the connection
-// leads tells whether it may be sent.
-func (t *token) refresh(conn net.Conn) {
+// leads tells whether it may be sent. named: the address is, by option or environment.
+func (t *token) refresh(conn net.Conn, named bool) {
 	t.sent.Store(nil)
 	if !local(conn.RemoteAddr()) {
 		return
 	}
 	text := t.given
 	if text == "" {
-		text = t.read(conn)
+		text = t.read(conn, named)
 	}
 	if text != "" {
 		t.sent.Store(&map[string]string{tokenMetadata: text})
@@ -46,14 +45,14 @@ func (t *token) refresh(conn net.Conn) {
 
 // read is the token of the data folder, if conn leads where it may go. Whoever comes first can listen on the default port, so
 // it is not for any process of this machine.
-func (t *token) read(conn net.Conn) string {
+func (t *token) read(conn net.Conn, named bool) string {
 	if t.file == "" {
 		return ""
 	}
 	// Many sidecars ask for none, so it is no error that there is none; one that does says what is missing.
 	content, _ := os.ReadFile(t.file)
 	text := strings.TrimSpace(string(content))
-	if text == "" || t.named {
+	if text == "" || named {
 		return text
 	}
 	uids, err := owners(conn)
