@@ -2,6 +2,8 @@
 package mesh
 
 import (
+	"encoding/json"
+	"net/http"
 	"os"
 	"testing"
 
@@ -9,3 +11,13 @@ import (
 )
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+
+// ask reads JSON from a sidecar's admin.
+func ask(s *harness.Sidecar, path string, into any) error {
+	res, err := http.Get("http://" + s.Admin + path)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	return json.NewDecoder(res.Body).Decode(into)
+}
