@@ -97,6 +97,9 @@ func (s *sidecar) info() admin.Info {
 		Config: admin.Config{Generation: generation, LastError: lastError},
 		Ports: map[string]int{"grpc": portOf(s.sockets.grpc), "http": portOf(s.sockets.http), "admin": portOf(s.sockets.admin),
 			"inbound": portOf(s.sockets.inbound), "outbound": portOf(s.sockets.outbound)}}
+	if s.wasReady.Load() {
+		i.Policies = s.shownPolicies()
+	}
 	for _, c := range s.host.States() {
 		i.Components = append(i.Components, admin.Component{Name: c.Name, Capability: c.Capability, Driver: c.Driver, State: c.State, Error: c.Error})
 	}

@@ -14,6 +14,7 @@ import (
 	contract "github.com/outrigger-mesh/outrigger/runtime/mesh/control"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/proxy"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy"
 )
 
 // apiServer is the application's side: the API, and its calls to others through the mesh.
@@ -63,7 +64,8 @@ func (s *sidecar) startAPI(context.Context) error {
 	calls.Bind(a.Relay(), a.Route)
 	s.api = a
 	s.branches.begin(invoker)
-	s.telemetry.Metrics.Register(relayStats{map[string]*grpcproxy.Relay{"api": a.Relay(), "inbound": s.inbound.server.Relay}})
+	s.telemetry.Metrics.Register(relayStats{map[string]*grpcproxy.Relay{"api": a.Relay(), "inbound": s.inbound.server.Relay}},
+		rpcStats{map[string]*rpcproxy.Relay{"outbound": a.rpc.relay, "inbound": s.inbound.rpc}}, meshStats{s.rules, s.directory})
 	s.serve("outbound", func() error { return a.mesh.Serve(s.sockets.outbound) })
 	for name, ln := range map[string]net.Listener{"grpc": s.sockets.grpc, "unix": s.sockets.unix} {
 		if ln != nil {

@@ -81,19 +81,23 @@ func (r *reloads) change(ctx context.Context) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	undo, err := r.setLevel(before, next)
+	level, err := r.setLevel(before, next)
 	if err != nil {
 		return false, err
+	}
+	if err := r.s.rules.Rebase(next.Mesh.Policies); err != nil { // they may not fit what the component says
+		level()
+		return false, err
+	}
+	undo := func() {
+		level()
+		_ = r.s.rules.Rebase(before.Mesh.Policies) // which fitted
 	}
 	ctx, cancel := context.WithTimeout(ctx, next.Reload.Timeout)
 	defer cancel()
 	if err := r.s.host.Reload(ctx, next); err != nil { // also without a change that Diff sees: a secret may have another value
 		undo()
 		return false, fmt.Errorf("components: %w", err)
-	}
-	if err := r.s.policies.Apply(next.Mesh.Policies, next.App.Namespace); err != nil { // which they were checked for
-		undo()
-		return false, err
 	}
 	r.s.publisher.Declare(declared(next))
 	r.s.conf.Store(next)

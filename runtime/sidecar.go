@@ -31,6 +31,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/identity"
 	forms "github.com/outrigger-mesh/outrigger/runtime/mesh/naming"
+	"github.com/outrigger-mesh/outrigger/runtime/policy"
 	"github.com/outrigger-mesh/outrigger/runtime/publish"
 	"github.com/outrigger-mesh/outrigger/runtime/telemetry"
 	"github.com/outrigger-mesh/outrigger/runtime/telemetry/admin"
@@ -50,6 +51,7 @@ type sidecar struct {
 	fronts    fronts
 	directory *mesh.Directory
 	policies  *mesh.Table
+	rules     *policy.Keeper  // of what is in that
 	identity  *identity.Store // nil: no TLS
 	publisher *publish.Publisher
 	inbound   *inbound
@@ -221,11 +223,10 @@ func (s *sidecar) registry() (*registry.Registry, error) {
 	return s.fronts.registries.Get(s.config().Mesh.Registry)
 }
 
-func (s *sidecar) startMesh(context.Context) (err error) {
+func (s *sidecar) startMesh(ctx context.Context) (err error) {
 	c := s.config()
 	s.startIdentity()
-	s.policies = &mesh.Table{}
-	if err := s.policies.Apply(c.Mesh.Policies, c.App.Namespace); err != nil {
+	if err := s.startPolicies(ctx); err != nil {
 		return err
 	}
 	s.directory = mesh.NewDirectory(s.names(), s.log)
@@ -235,6 +236,7 @@ func (s *sidecar) startMesh(context.Context) (err error) {
 		File: filepath.Join(s.dataDir, "publications", s.app.Namespace+"."+s.app.App+".json")})
 	if err != nil {
 		s.directory.Close()
+		s.rules.Close()
 		return err
 	}
 	s.publisher.Declare(declared(s.config()))
@@ -257,6 +259,7 @@ func (s *sidecar) stopMesh(ctx context.Context) error {
 	err := s.withdraw(ctx)
 	s.publisher.Close()
 	s.directory.Close()
+	s.rules.Close()
 	return err
 }
 

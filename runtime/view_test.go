@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	configv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
 	registryv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/registry/v1"
 	"github.com/outrigger-mesh/outrigger/runtime"
 )
@@ -101,4 +102,49 @@ func TestRegistryAPI(t *testing.T) {
 		t.Errorf("info: %s", info)
 	}
 	conn.Close()
+}
+
+// Policies of a configuration component hold before the file's; the API's own way writes them.
+func TestPoliciesOfAComponent(t *testing.T) {
+	for _, driver := range []string{"file", "local"} {
+		t.Run(driver, func(t *testing.T) {
+			text := fmt.Sprintf("registry: {default: {driver: file}}\nconfig: {central: {driver: %s}}\ndrain: {propagation: 10ms}\n"+
+				"mesh: {registry: default, policies_from: {component: central, key: policies}, routes: [{name: own, service: stock}]}\n", driver)
+			s := start(t, text)
+			conn := dial(t, s.grpc)
+			set := func(value string) string {
+				version := ""
+				eventually(t, func() error { // it may be starting
+					out, err := configv1.NewConfigClient(conn).Set(within(t, 10*time.Second), &configv1.SetRequest{Component: "central", Key: "policies", Value: []byte(value)})
+					version = out.GetVersion()
+					return err
+				})
+				return version
+			}
+			shows := func(path string, want ...string) {
+				t.Helper()
+				eventually(t, func() error {
+					_, said := s.get(path)
+					for _, one := range want {
+						if !strings.Contains(said, one) {
+							return fmt.Errorf("%s does not show %s:\n%s", path, one, said)
+						}
+					}
+					return nil
+				})
+			}
+			shows("/explain?service=stock", `"rule":"own"`, `"policies":{}`)
+			version := set("routes: [{name: central, service: stock}]")
+			shows("/explain?service=stock", `"rule":"central"`, `"source":"config central/policies"`, fmt.Sprintf(`"version":%q`, version))
+			set("routes: [{name: wrong, service: a b}]")
+			shows("/info", `"refused": "config central/policies:1:33`, version)
+			shows("/metrics", "outrigger_mesh_policies_refused 1", `outrigger_mesh_policies_changes_total{outcome="applied"} 1`, `outrigger_mesh_policies_changes_total{outcome="refused"} 1`,
+				"outrigger_mesh_instances_held 0", `outrigger_relay_rpc_calls{side="inbound"} 0`)
+			shows("/explain?service=stock", `"rule":"central"`)
+			s.write(t, text+"telemetry: {log: {level: warn}}\n") // a reload leaves them
+			shows("/info", `"generation": 2`)
+			shows("/explain?service=stock", `"rule":"central"`)
+			conn.Close()
+		})
+	}
 }

@@ -88,6 +88,9 @@ func printExplanation(out io.Writer, x mesh.Explanation) {
 	if len(x.PassedBy) > 0 {
 		fmt.Fprintf(out, " (%s: no match)", strings.Join(x.PassedBy, ", "))
 	}
+	if x.Policies.Source != "" {
+		fmt.Fprintf(out, "\npolicies from %s, version %s", x.Policies.Source, x.Policies.Version)
+	}
 	if x.Refused != "" {
 		fmt.Fprintf(out, "\na call fails: %s", x.Refused)
 	}

@@ -58,6 +58,7 @@ func printInfo(out io.Writer, i admin.Info, notReady string) {
 	if i.TLS != "" {
 		fmt.Fprintf(out, "mutual TLS %s %s\n", i.TLS, i.Identity)
 	}
+	printPolicies(out, i.Policies)
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for _, name := range slices.Sorted(maps.Keys(i.Ports)) {
 		fmt.Fprintf(t, "port\t%s\t%d\n", name, i.Ports[name])
@@ -76,4 +77,20 @@ func printInfo(out io.Writer, i admin.Info, notReady string) {
 		fmt.Fprintf(t, "service\t%s\tinstances: %d%s\n", s.Name, s.Instances, more)
 	}
 	t.Flush()
+}
+
+func printPolicies(out io.Writer, p admin.Policies) {
+	if p.Source != "" {
+		fmt.Fprintf(out, "policies of the mesh from %s, version %s", p.Source, p.Version)
+		if p.Stale {
+			fmt.Fprint(out, " (kept from before the start: it has not been asked since)")
+		}
+		fmt.Fprintln(out)
+	}
+	if p.Refused != "" {
+		fmt.Fprintf(out, "newer policies of the mesh were refused:\n%s\n", p.Refused)
+	}
+	if p.Error != "" {
+		fmt.Fprintf(out, "policies of the mesh cannot be followed: %s\n", p.Error)
+	}
 }

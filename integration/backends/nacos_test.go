@@ -144,6 +144,7 @@ func TestNacos(t *testing.T) {
 			t.Run(name, func(t *testing.T) { t.Parallel(); test(t, s) })
 		}
 	})
+	t.Run("Rollback", func(t *testing.T) { nacosRollback(t, s) })
 	t.Run("Faults", func(t *testing.T) { nacosFaults(t, s) })
 }
 

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 )
 
 var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -37,7 +39,7 @@ func (l *loader) finish(c *Config) {
 	if c.Reload.Timeout == 0 {
 		k.bad("reload.timeout", c.Reload.Timeout, "leaves no time for a component to become ready")
 	}
-	k.values(c)
+	k.values(*c)
 }
 
 // fault notes what is wrong with a setting.
@@ -122,14 +124,8 @@ func (k *check) api(a API) {
 
 func (k *check) mesh(c *Config) {
 	m := c.Mesh
-	var registries []string
-	for _, c := range c.Components {
-		if c.Capability == registryCapability {
-			registries = append(registries, c.Name)
-		}
-	}
-	if m.Registry != "" && !slices.Contains(registries, m.Registry) {
-		k.bad("mesh.registry", m.Registry, "is no registry component%s", suggest(k.spelt("mesh.registry", m.Registry), registries))
+	if m.Registry != "" {
+		k.isComponent("mesh.registry", m.Registry, registryCapability, "registry", c.Components)
 	}
 	if advertised := m.Inbound.Advertise; advertised != "" {
 		host, _, err := net.SplitHostPort(advertised)
@@ -152,8 +148,14 @@ func (k *check) mesh(c *Config) {
 		}
 	}
 	k.tls(m.TLS)
-	m.Policies.Check(func(path string, value any, what string, hint []string) {
-		path = "mesh." + path
+	k.policies("mesh.", &m.Policies)
+	k.policiesFrom(c)
+}
+
+// policies checks those below a path.
+func (k *check) policies(below string, p *mesh.Policies) {
+	p.Check(func(path string, value any, what string, hint []string) {
+		path = below + path
 		if hint != nil {
 			what += suggest(k.spelt(path, fmt.Sprint(value)), hint)
 		}
@@ -163,6 +165,32 @@ func (k *check) mesh(c *Config) {
 		}
 		k.bad(path, value, "%s", what)
 	})
+}
+
+func (k *check) policiesFrom(c *Config) {
+	from := c.Mesh.PoliciesFrom
+	switch {
+	case from.Component == "" && from.Key != "":
+		k.fault("mesh.policies_from.component", "it says not which configuration component the key is in")
+	case from.Component == "":
+	case from.Key == "":
+		k.fault("mesh.policies_from.key", "it says not which key the policies are in")
+	default:
+		k.isComponent("mesh.policies_from.component", from.Component, configCapability, "configuration", c.Components)
+	}
+}
+
+// isComponent holds that a setting names a component of a capability.
+func (k *check) isComponent(path, name, capability, kind string, all []Component) {
+	var names []string
+	for _, c := range all {
+		if c.Capability == capability {
+			names = append(names, c.Name)
+		}
+	}
+	if !slices.Contains(names, name) {
+		k.bad(path, name, "is no %s component%s", kind, suggest(k.spelt(path, name), names))
+	}
 }
 
 func (k *check) tls(t TLS) {
@@ -191,8 +219,8 @@ func (k *check) drain(d Drain) {
 }
 
 // values checks what the types of settings say: no duration is negative, and a text with an enum tag is one of those.
-func (k *check) values(c *Config) {
-	visit(reflect.ValueOf(*c), func(path []string, f field, v reflect.Value) {
+func (k *check) values(v any) {
+	visit(reflect.ValueOf(v), func(path []string, f field, v reflect.Value) {
 		if complaint := f.complaint(v); complaint != "" {
 			name := strings.Join(path, ".")
 			k.bad(name, v.Interface(), "%s%s", complaint, f.suggest(k.spelt(name, fmt.Sprint(v.Interface()))))

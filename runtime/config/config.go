@@ -79,6 +79,13 @@ type Mesh struct {
 	// Hold is Directory.Hold.
 	Hold          time.Duration `yaml:"hold" doc:"how long it is not believed when a registry drops all of a service's instances, or most, at once; 0: it is"`
 	mesh.Policies `yaml:",inline"`
+	PoliciesFrom  PoliciesFrom `yaml:"policies_from" doc:"where else policies are read, and followed: what stands there holds before the three sections above"`
+}
+
+// PoliciesFrom is a key of a configuration component, that many sidecars read.
+type PoliciesFrom struct {
+	Component string `yaml:"component" doc:"a configuration component; empty: nowhere"`
+	Key       string `yaml:"key" doc:"the key; its value is YAML with defaults, routes and migration, each of which may be missing"`
 }
 
 // Naming says in which form, by protocol, services are written into the registry and read there, besides our own.

@@ -80,6 +80,7 @@ type loader struct {
 	env      Environment
 	catalogs map[string]components.Catalog
 	faults   Faults
+	sealed   bool // the text comes from elsewhere: nothing of this machine is read for it
 }
 
 func (l *loader) load(data []byte, flags Overrides) *Config {

@@ -42,7 +42,7 @@ func (l *loader) parse(data []byte) *yaml.Node {
 		root = root.Content[0]
 	}
 	if root.Kind == 0 || root.Kind == yaml.ScalarNode && root.ShortTag() == "!!null" {
-		l.faultAt(1, 1, "the file is empty: write at least app: {id: NAME}")
+		l.faultAt(1, 1, "%s", l.empty())
 		return nil
 	}
 	if root.Kind != yaml.MappingNode {
@@ -50,6 +50,13 @@ func (l *loader) parse(data []byte) *yaml.Node {
 		return nil
 	}
 	return root
+}
+
+func (l *loader) empty() string {
+	if l.sealed {
+		return "the text is empty: remove the key to have the policies of each sidecar's own file"
+	}
+	return "the file is empty: write at least app: {id: NAME}"
 }
 
 func invalidAt(data []byte) (line, column int) {

@@ -82,6 +82,10 @@ func (t *template) hasSecret() bool {
 
 // follow reads the inside of ${...}.
 func (l *loader) follow(at int, body string) (part, bool) {
+	if l.sealed {
+		l.fault(at, "%s: ${%s}: references are not followed here: each sidecar that reads this would find something else", l.subject(at), clip(body))
+		return part{}, false
+	}
 	kind, name, _ := strings.Cut(body, ":")
 	switch kind {
 	case "env":

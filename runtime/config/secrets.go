@@ -5,10 +5,11 @@ import (
 	"strings"
 )
 
-// The two capabilities that the sidecar uses itself: ${secret:component/key} refers to the one, mesh.registry to the other.
+// The capabilities that the sidecar uses itself: ${secret:component/key}, mesh.registry and mesh.policies_from refer to them.
 const (
 	secretCapability   = "secret"
 	registryCapability = "registry"
+	configCapability   = "config"
 )
 
 // orderSecrets answers the secret components so that each comes after those that it needs itself, and finds references

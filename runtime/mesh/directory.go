@@ -72,11 +72,15 @@ type Snapshot struct {
 	sets atomic.Pointer[sets]
 }
 
-// Endpoint is an instance with what calls have shown of it. It lives on from snapshot to snapshot.
+// Endpoint is an instance with what calls have shown of it.
 type Endpoint struct {
 	instance *Instance
 	entry    *Entry
+	*tally
+}
 
+// tally is what calls have shown of the instance at an address. It lives on from snapshot to snapshot, whatever the registry says of the instance.
+type tally struct {
 	active   atomic.Int64 // calls under way
 	failures atomic.Int64 // in a row
 	ejected  atomic.Int64 // until then, in nanoseconds since the start

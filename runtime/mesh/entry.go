@@ -80,7 +80,7 @@ func (e *Entry) unreachable(p *Endpoint) {
 		return
 	}
 	e.wake(func(now *Snapshot) *Snapshot {
-		i := slices.Index(now.Held, p)
+		i := slices.IndexFunc(now.Held, p.is)
 		if i < 0 {
 			return now
 		}
@@ -89,20 +89,19 @@ func (e *Entry) unreachable(p *Endpoint) {
 	})
 }
 
-// carry keeps what was learnt of an endpoint whose instance may have changed its weight or labels. The counters are the
-// endpoint's, so one that calls still use must stay the same object: only an unchanged instance keeps it.
+// carry keeps what was learnt of an endpoint whose instance may have changed its weight or labels.
 func (e *Entry) carry(old *Endpoint, in *Instance) *Endpoint {
-	if old == nil {
-		return &Endpoint{entry: e, instance: in}
-	}
-	if old.instance.same(in) {
+	switch {
+	case old == nil:
+		return &Endpoint{entry: e, instance: in, tally: &tally{}}
+	case old.instance.same(in):
 		return old
 	}
-	fresh := &Endpoint{entry: e, instance: in}
-	fresh.failures.Store(old.failures.Load())
-	fresh.ejected.Store(old.ejected.Load())
-	return fresh
+	return &Endpoint{entry: e, instance: in, tally: old.tally}
 }
+
+// is tells whether two endpoints are at one address, whatever else has changed.
+func (e *Endpoint) is(other *Endpoint) bool { return e.tally == other.tally }
 
 func (a *Instance) same(b *Instance) bool {
 	return a.Address == b.Address && a.Weight == b.Weight && a.Zone == b.Zone && a.Identity == b.Identity && a.Direct == b.Direct &&

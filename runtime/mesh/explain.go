@@ -13,6 +13,7 @@ type Explanation struct {
 	Rule      string         `json:"rule"`              // the route that decides
 	PassedBy  []string       `json:"passed_by"`         // routes for the service that come before it and do not match
 	Refused   string         `json:"refused,omitempty"` // why a call would fail
+	Policies  Origin         `json:"policies"`
 	Timeout   string         `json:"timeout"`
 	PerTry    string         `json:"per_try"`
 	Attempts  int            `json:"attempts"`
@@ -54,7 +55,7 @@ func (e *Router) Explain(r *Request) *Explanation {
 	p := e.Policies.policies()
 	rules := p.of(&r.Service)
 	route := rules.route(r)
-	x := &Explanation{Service: r.Service.String(), Rule: route.Name, Timeout: route.Timeout.String(), PerTry: route.Retry.PerTry.String(),
+	x := &Explanation{Service: r.Service.String(), Rule: route.Name, Policies: p.origin, Timeout: route.Timeout.String(), PerTry: route.Retry.PerTry.String(),
 		Attempts: route.Retry.Attempts, Repeats: route.Idempotent || r.Repeatable, Balance: route.Balance, Breaker: route.Breaker, PassedBy: []string{}}
 	for _, other := range rules.routes[:slices.Index(rules.routes, route)] {
 		x.PassedBy = append(x.PassedBy, other.Name)
@@ -112,7 +113,7 @@ func (e *Endpoint) view(route *route, m *Migration, held bool, now int64) Instan
 		v.Why = "it has the labels of no share of the split"
 	case m != nil && in.Direct && m.Mesh == whole:
 		v.Why = "the migration sends all calls through sidecars: only when none of these is well"
-	case m != nil && !in.Direct && m.Mesh == 0:
+	case m != nil && !in.Direct && m.Mesh <= 0:
 		v.Why = "the migration sends no call through sidecars: only when no application is well"
 	case m != nil && !in.Direct && !(setKey{migration: m}).fits(in):
 		v.Why = "it takes no part in the migration"

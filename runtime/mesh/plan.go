@@ -58,7 +58,7 @@ func newPlan(entry *Entry, s *Snapshot, p *policies, r *Request) (*plan, error) 
 	if made.sets = s.along(made.way); made.sets[0] == nil {
 		return nil, noWeight(r.Service)
 	}
-	entry.budget.earn(route.Retry.Budget)
+	entry.budget.earn(max(route.Retry.Budget, 0))
 	return made, nil
 }
 
@@ -124,7 +124,7 @@ func (p *plan) Again(f Failure) bool {
 	if f.Sent && !p.repeatable || len(p.tried) >= most {
 		return false
 	}
-	return slices.ContainsFunc(retry.On, func(on string) bool { return f.of(on, p.protocol) }) && p.entry.budget.spend()
+	return retry.Budget > 0 && slices.ContainsFunc(retry.On, func(on string) bool { return f.of(on, p.protocol) }) && p.entry.budget.spend()
 }
 
 func (p *plan) Next() (Attempt, error) {
@@ -179,7 +179,7 @@ func (p *plan) pick(now int64) *Endpoint {
 func (p *plan) take(s *subset, worst int, now int64) *Endpoint {
 	limit := int64(p.route.Breaker.Instance)
 	usable := func(e *Endpoint) bool {
-		return (worst > 0 || e.usable(now)) && (worst > 1 || !slices.Contains(p.tried, e)) && (limit == 0 || e.active.Load() < limit)
+		return (worst > 0 || e.usable(now)) && (worst > 1 || !slices.ContainsFunc(p.tried, e.is)) && (limit == 0 || e.active.Load() < limit)
 	}
 	for {
 		e := s.choose(p.route.Balance, usable)

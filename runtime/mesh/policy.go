@@ -15,6 +15,15 @@ type Policies struct {
 	Defaults  Rule        `yaml:"defaults" doc:"how calls are treated where no route says otherwise"`
 	Routes    []Route     `yaml:"routes" doc:"rules for calls; of those for a service the first that matches decides"`
 	Migration []Migration `yaml:"migration" doc:"which share of a service's calls goes through its instances' sidecars, and which to the applications directly"`
+
+	Origin Origin `yaml:"-"`
+}
+
+// Origin tells where policies come from, for people.
+type Origin struct {
+	Source  string `json:"source,omitempty"`  // empty: the sidecar's configuration
+	Version string `json:"version,omitempty"` // of the text there
+	Stale   bool   `json:"stale,omitempty"`   // the source could not be asked since the start: they were in force before
 }
 
 // Rule is how calls are treated. In a route, what is zero is as in the defaults.
@@ -31,7 +40,7 @@ type Retry struct {
 	On       []string      `yaml:"on" doc:"failures after which: unavailable, connect, closed, refused, reset, timeout, 5xx, or a status of the protocol's"`
 	Attempts int           `yaml:"attempts" doc:"that one call may take, the first included; 1: none is repeated"`
 	PerTry   time.Duration `yaml:"per_try" doc:"how long each attempt may take; 0: no bound of its own"`
-	Budget   Percent       `yaml:"budget" doc:"of a service's calls, those that are repeated at most"`
+	Budget   Percent       `yaml:"budget" doc:"of a service's calls, those that are repeated at most; 0%: none"`
 }
 
 // Breaker bounds what is under way at once.
@@ -96,30 +105,44 @@ const (
 	RoundRobin   = "round_robin"
 )
 
-// Percent is a share, in hundredths of a percent.
+// Percent is a share, in hundredths of a percent. The zero value says nothing; what is written as 0% is None.
 type Percent int
+
+// None is no share at all.
+const None Percent = -1
 
 const (
 	hundredths = 100
 	whole      = 100 * hundredths
 )
 
-// UnmarshalText reads 10% or 0.5%.
+// UnmarshalText reads 10% or 0.5%. An empty text says nothing.
 func (p *Percent) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*p = 0
+		return nil
+	}
 	digits, ok := strings.CutSuffix(string(text), "%")
 	f, err := strconv.ParseFloat(digits, 64)
 	if !ok || err != nil || !(f >= 0 && f <= 100) || strings.ContainsAny(digits, "+eExX_pP") {
 		return fmt.Errorf("%q is not a share: write 0%% to 100%%", text)
 	}
-	*p = Percent(f*hundredths + 0.5)
+	if *p = Percent(f*hundredths + 0.5); *p == 0 {
+		*p = None
+	}
 	return nil
 }
 
 // MarshalText writes it so that it can be read again.
-func (p Percent) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+func (p Percent) MarshalText() ([]byte, error) {
+	if p == 0 {
+		return nil, nil
+	}
+	return []byte(p.String()), nil
+}
 
 func (p Percent) String() string {
-	return strconv.FormatFloat(float64(p)/hundredths, 'f', -1, 64) + "%"
+	return strconv.FormatFloat(float64(max(p, 0))/hundredths, 'f', -1, 64) + "%"
 }
 
 // with fills in what a route's rule leaves open.

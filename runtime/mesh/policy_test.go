@@ -200,10 +200,18 @@ func TestRoundRobin(t *testing.T) {
 	})
 }
 
-// Calls that all fail are repeated for at most a fifth, as their instances count.
+// Calls that all fail are repeated for at most a fifth, as their instances count; with a budget of 0% none is.
 func TestRetryBudget(t *testing.T) {
+	for budget, bounds := range map[mesh.Percent][2]int{0: {1100, 1200}, mesh.None: {1000, 1000}} {
+		repeats(t, budget, bounds[0], bounds[1])
+	}
+}
+
+func repeats(t *testing.T, budget mesh.Percent, least, most int) {
 	synctest.Test(t, func(t *testing.T) {
-		e, _ := ruled(t, policies(func(p *mesh.Policies) { p.Routes = []mesh.Route{{Service: "stock", Idempotent: true}} }), versions...)
+		e, _ := ruled(t, policies(func(p *mesh.Policies) {
+			p.Routes = []mesh.Route{{Service: "stock", Idempotent: true, Rule: mesh.Rule{Retry: mesh.Retry{Budget: budget}}}}
+		}), versions...)
 		const calls = 1000
 		arrived := 0
 		for range calls {
@@ -221,8 +229,8 @@ func TestRetryBudget(t *testing.T) {
 				again = p.Again(mesh.Failure{Kind: mesh.Status, Status: "UNAVAILABLE", Sent: true})
 			}
 		}
-		if arrived > calls*12/10 || arrived < calls*11/10 {
-			t.Errorf("%d calls arrived %d times, want some more, at most 20%%", calls, arrived)
+		if arrived > most || arrived < least {
+			t.Errorf("%d calls arrived %d times, want %d to %d", calls, arrived, least, most)
 		}
 	})
 }
@@ -309,6 +317,33 @@ func TestBreaker(t *testing.T) {
 			if err := begin(); err != nil {
 				t.Errorf("%+v: after one has ended: %v", c.breaker, err)
 			}
+		}
+	})
+}
+
+// What is known of an instance is still known when the registry gives it another weight.
+func TestAnotherWeightKeepsWhatWasCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, s := ruled(t, policies(func(p *mesh.Policies) { p.Defaults.Breaker.Instance = 1 }), mesh.Instance{Address: "a:1", Weight: 7})
+		p, err := plan(e, mesh.Request{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := p.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.set(nil, "a:1") // with a weight of 100
+		synctest.Wait()
+		if p, err = plan(e, mesh.Request{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Next(); !errors.Is(err, components.ErrExhausted) {
+			t.Errorf("a second call is let through to an instance that may have one: %v", err)
+		}
+		a.Report(mesh.Answered)
+		if address, _ := once(t, e, mesh.Request{}); address != "a:1" {
+			t.Errorf("went to %s", address)
 		}
 	})
 }
@@ -447,13 +482,14 @@ func TestAnInstanceThatHasGoneIsNotTriedNext(t *testing.T) {
 }
 
 func TestPercent(t *testing.T) {
-	for text, want := range map[string]mesh.Percent{"0%": 0, "10%": 1000, "0.5%": 50, "100%": 10_000, "33.33%": 3333} {
+	for text, want := range map[string]mesh.Percent{"": 0, "0%": mesh.None, "10%": 1000, "0.5%": 50, "100%": 10_000, "33.33%": 3333} {
 		var p mesh.Percent
-		if err := p.UnmarshalText([]byte(text)); err != nil || p != want || p.String() != text {
-			t.Errorf("%s is read as %d (%s), %v", text, p, p, err)
+		err := p.UnmarshalText([]byte(text))
+		if back, _ := p.MarshalText(); err != nil || p != want || string(back) != text {
+			t.Errorf("%s is read as %d (%s), %v", text, p, back, err)
 		}
 	}
-	for _, text := range []string{"", "%", "10", "-1%", "101%", "NaN%", "1e1%", "0x1%", "ten%", "1_0%", "+1%"} {
+	for _, text := range []string{"%", "10", "-1%", "101%", "NaN%", "1e1%", "0x1%", "ten%", "1_0%", "+1%"} {
 		var p mesh.Percent
 		if p.UnmarshalText([]byte(text)) == nil {
 			t.Errorf("%q is read as %s", text, p)

@@ -52,6 +52,7 @@ func (t *Table) policies() *policies {
 type policies struct {
 	services map[place]*rules
 	rest     *rules // of services that nothing names
+	origin   Origin
 }
 
 type place struct{ namespace, name string }
@@ -76,7 +77,7 @@ func compile(p Policies, namespace string) *policies {
 	for i := range p.Migration {
 		named[placeOf(p.Migration[i].Service, namespace)] = true
 	}
-	c := &policies{services: make(map[place]*rules, len(named)), rest: &rules{}}
+	c := &policies{services: make(map[place]*rules, len(named)), rest: &rules{}, origin: p.Origin}
 	for at := range named {
 		c.services[at] = &rules{}
 	}

@@ -9,6 +9,7 @@ type Info struct {
 	TLS        string         `json:"tls,omitempty"`      // how others come in: strict, permissive, off, or empty: on loopback without
 	Identity   string         `json:"identity,omitempty"` // the SPIFFE id of the sidecar's certificate; empty: it has none
 	Config     Config         `json:"config"`
+	Policies   Policies       `json:"policies"`
 	Components []Component    `json:"components"`
 	Services   []Service      `json:"services"`
 }
@@ -17,6 +18,15 @@ type Info struct {
 type Config struct {
 	Generation int    `json:"generation"` // counts the configurations that came into force, from 1 at the start
 	LastError  string `json:"last_error"` // of the last reload, if it failed
+}
+
+// Policies tells where the mesh's policies come from that are in force.
+type Policies struct {
+	Source  string `json:"source,omitempty"`  // empty: the configuration
+	Version string `json:"version,omitempty"` // of the text there
+	Stale   bool   `json:"stale,omitempty"`   // the component has not answered since the start: they were in force before
+	Refused string `json:"refused,omitempty"` // what is wrong with the newest text there, which is not in force
+	Error   string `json:"error,omitempty"`   // why the component cannot be asked now
 }
 
 // Component is one configured component.
