@@ -132,6 +132,9 @@ type ours struct {
 func customOf(c *transaction.Content) (text string, err error) {
 	p := c.Policy
 	out := custom{Ours: ours{Digest: digest(c), Policy: [4]time.Duration{p.Timeout, p.CallTimeout, p.FirstPause, p.LongPause}, Trace: c.Trace[traceparent]}}
+	if len(out.Ours.Trace) > maxTrace {
+		out.Ours.Trace = "" // it is none
+	}
 	if c.Kind == transaction.Saga {
 		out.order(c.Branches)
 	}
@@ -176,7 +179,10 @@ func digest(c *transaction.Content) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-const traceparent = "traceparent"
+const (
+	traceparent = "traceparent"
+	maxTrace    = 64 // bytes
+)
 
 // trace is what the calls of branches carry.
 func (o *ours) trace() map[string]string {
