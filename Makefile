@@ -45,9 +45,10 @@ drivers: ## the drivers' tests on real servers, installed and started here; ONLY
 crash-fs: ## cut the power on a disk that forgets what was not synced; SEED=n repeats a run, RUNS=n runs it n times (20)
 	@$(GO) test -count=$(or $(RUNS),20) -v -run "^TestPowerCuts" ./components/all
 
-crash: build ## transfers over three services, whose sidecars and applications are killed; TX=n SEED=n; BARRIER=off has to fail
+crash: build ## transfers over three services, while sidecars and applications are killed at each point and at random; TX=n SEED=n; BARRIER=off has to fail; REPORT=file
+	CGO_ENABLED=0 $(GO) build -trimpath -tags failpoints -ldflags "-s -w" -o bin/outrigger-failpoints ./cmd/outrigger
 	$(GO) build -o bin/crash ./integration/crash
-	bin/crash -binary bin/outrigger -tx $(or $(TX),200) -seed $(or $(SEED),7) -barrier=$(if $(filter off,$(BARRIER)),false,true)
+	bin/crash -tx $(or $(TX),400) -seed $(or $(SEED),7) -barrier=$(if $(filter off,$(BARRIER)),false,true) -report "$(REPORT)"
 
 h2spec: ## run h2spec's cases against the relay
 	$(GO) build -modfile=tools/go.mod -o bin/h2spec github.com/summerwind/h2spec/cmd/h2spec

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/internal/failpoint"
 )
 
 // State is a state component as front-ends call it. All its errors wrap one of the kinds of components, or ctx's error, and name
@@ -152,7 +153,14 @@ func (s *State) transact(ctx context.Context, d Driver, caller components.Caller
 	if err := s.offered(d, t); err != nil {
 		return Result{}, err
 	}
+	guarded := t.Barrier != Barrier{}
+	if guarded {
+		failpoint.Hit("participant.barrier", "asked")
+	}
 	r, err := d.Transact(ctx, t)
+	if guarded {
+		failpoint.Hit("participant.barrier", "passed")
+	}
 	return checked(r, err, t)
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/internal/failpoint"
 )
 
 // Made makes a call of a branch in the name of the application that began the transaction, and answers what the branch answered. Its error is
@@ -160,9 +161,11 @@ func (t *Transactions) do(ctx context.Context, op string, who components.Caller,
 			return Info{}, err
 		}
 	}
+	failpoint.Hit("coordinator.asked", op)
 	if info, err = do(inner, call.Driver, key); err != nil && inner.Err() != nil {
 		err = context.Cause(inner)
 	}
+	failpoint.Hit("coordinator.stored", op)
 	call.End(&err)
 	if err == nil && wait && !info.State.Final() || isReloaded(err) {
 		info, err = t.wait(ctx, key)

@@ -17,6 +17,7 @@ const (
 	capability = "capability"
 	driver     = "driver"
 	build      = "components/all"
+	fail       = "internal/failpoint" // which is nothing in what is released
 )
 
 func placeOf(path string) place {
@@ -25,6 +26,9 @@ func placeOf(path string) place {
 		return place{}
 	}
 	p := strings.Split(rel, "/")
+	if rel == fail {
+		return place{layer: fail}
+	}
 	if p[0] != core {
 		return place{layer: p[0]}
 	}
@@ -49,13 +53,13 @@ func placeOf(path string) place {
 var mayImport = map[string][]string{
 	core:          {},
 	shared:        {core, shared},
-	capability:    {core, capability, shared},
+	capability:    {core, capability, shared, fail},
 	suite:         {core, capability, suite},
-	driver:        {core, capability, shared, driver},
+	driver:        {core, capability, shared, driver, fail},
 	build:         {driver},
 	"proto":       {"proto"},
 	"sdk":         {"proto", "sdk"},
-	"runtime":     {core, capability, "proto", "runtime"},
+	"runtime":     {core, capability, "proto", "runtime", fail},
 	"cmd":         {core, capability, build, "proto", "runtime", "sdk", "cmd"},
 	"examples":    {"proto", "sdk", "examples"},
 	"integration": {"proto", "sdk", "integration"},

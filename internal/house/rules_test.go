@@ -66,6 +66,8 @@ func TestImportRules(t *testing.T) {
 		{"components/cache/redis", "mosn.io/pkg/log", "only runtime/mesh/mosn"},
 		{"components/cache/redis", "components/cache/cachetest", "imports none of conformance suite"},
 		{"components/internal/redisconn", "components/cache", "imports none of capability"},
+		{"components/cache/redis", "internal/failpoint", ""},
+		{"integration/crash", "internal/failpoint", "imports none of internal/failpoint"},
 		{"components/all", "components/cache/redis", ""},
 		{"sdk/go", "proto/outrigger/cache/v1", ""},
 		{"sdk/go", "components", "imports none of components"},
@@ -78,7 +80,7 @@ func TestImportRules(t *testing.T) {
 		{"examples/shop/orders", "runtime", "imports none of runtime"},
 	} {
 		imported := tc.imported
-		if top, _, _ := strings.Cut(imported, "/"); slices.Contains([]string{"cmd", "components", "runtime", "proto", "sdk"}, top) {
+		if top, _, _ := strings.Cut(imported, "/"); slices.Contains([]string{"cmd", "components", "internal", "runtime", "proto", "sdk"}, top) {
 			imported = house.Module + "/" + imported
 		}
 		var want []string

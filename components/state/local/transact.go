@@ -9,6 +9,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 	"github.com/outrigger-mesh/outrigger/components/state"
+	"github.com/outrigger-mesh/outrigger/internal/failpoint"
 )
 
 func (m *machine) transact(ctx context.Context, in transactIn) (transactOut, error) {
@@ -16,7 +17,15 @@ func (m *machine) transact(ctx context.Context, in transactIn) (transactOut, err
 	if err := m.space.Update(ctx, in.Durability, m.work(&in, &out)); err != nil {
 		return transactOut{}, err
 	}
+	in.passed("stored")
 	return out, nil
+}
+
+// passed is reached by those with a barrier.
+func (in *transactIn) passed(what string) {
+	if len(in.Barrier.Key) > 0 {
+		failpoint.Hit("participant.barrier", what)
+	}
 }
 
 func (m *machine) transactLater(ctx context.Context, in transactIn, done func(transactOut, error)) {
@@ -25,6 +34,7 @@ func (m *machine) transactLater(ctx context.Context, in transactIn, done func(tr
 		if err != nil {
 			out = &transactOut{}
 		}
+		in.passed("stored")
 		done(*out, err)
 	})
 }
@@ -54,6 +64,7 @@ func (w *work) do(in *transactIn) (out transactOut, err error) {
 	if out.Outcome, err = w.pass(in); err != nil {
 		return out, err
 	}
+	in.passed("claimed")
 	if out.Outcome == state.Applied {
 		if err := w.fence(in); err != nil {
 			return out, err

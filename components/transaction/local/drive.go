@@ -11,6 +11,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/internal/store"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 	"github.com/outrigger-mesh/outrigger/components/transaction"
+	"github.com/outrigger-mesh/outrigger/internal/failpoint"
 )
 
 const (
@@ -105,6 +106,7 @@ func (c *coordinator) beat(ctx context.Context) {
 
 // take begins to drive what was given, once no call is under way any more of how it was before.
 func (c *coordinator) take(ctx context.Context, w *work) {
+	failpoint.Hit("local.given", "")
 	before := c.mine[w.Key]
 	if before != nil {
 		before.stop()
@@ -242,7 +244,10 @@ func (c *coordinator) one(ctx context.Context, in *transaction.Call, within time
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	return c.call(ctx, in)
+	failpoint.Hit("local.call", in.Op)
+	err := c.call(ctx, in)
+	failpoint.Hit("local.answered", in.Op)
+	return err
 }
 
 // await waits until there is something to do; false: nothing is to be done here any more.
@@ -291,6 +296,7 @@ func (d *drive) note() {
 	}
 	w := d.write(db.OS)
 	_ = d.c.send(driveIn{Write: &w})
+	failpoint.Hit("local.noted", "")
 }
 
 // decided writes a change of state, and waits for it; false: that is not for this process any more.
@@ -300,9 +306,11 @@ func (d *drive) decided(ctx context.Context, before transaction.State) bool {
 		dur = db.OS // what follows is decided, on the disk
 	}
 	for said := false; ; said = true {
+		failpoint.Hit("local.decides", string(d.tx.State))
 		_, err := writeCall.Call(ctx, d.c.d.Link, d.write(dur))
 		switch {
 		case err == nil:
+			failpoint.Hit("local.decided", string(d.tx.State))
 			d.c.d.say(d.tx.key, d.tx.State, d.tx.Failed)
 			return true
 		case ctx.Err() != nil || errors.Is(err, errLease) || errors.Is(err, components.ErrPrecondition):

@@ -10,6 +10,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
+	"github.com/outrigger-mesh/outrigger/internal/failpoint"
 )
 
 const (
@@ -213,6 +214,7 @@ func (m *machine) handSome() (more bool, err error) {
 		}
 		return nil
 	})
+	failpoint.Hit("local.owner", "handed")
 	return err == nil && len(keys) == handMost, err
 }
 

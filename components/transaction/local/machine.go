@@ -11,6 +11,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/internal/store"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 	"github.com/outrigger-mesh/outrigger/components/transaction"
+	"github.com/outrigger-mesh/outrigger/internal/failpoint"
 )
 
 func init() { store.Register("transaction", open) }
@@ -263,6 +264,7 @@ func (m *machine) begin(ctx context.Context, in beginIn) (out transaction.Info, 
 		out = t.info(w.Now(), true)
 		return m.give(w, t, true, in.Session)
 	})
+	failpoint.Hit("local.owner", "begin")
 	return out, err
 }
 
@@ -296,16 +298,19 @@ func (m *machine) register(ctx context.Context, in registerIn) (struct{}, error)
 		t.run.Branches[i].Forward = done
 		return was != done, nil
 	})
+	failpoint.Hit("local.owner", "register")
 	return struct{}{}, err
 }
 
 func (m *machine) decide(ctx context.Context, in decideIn) (decideOut, error) {
-	return m.change(ctx, in.Durability, in.Key, func(t *tx) (bool, error) { return t.decide(in.Decision) })
+	out, err := m.change(ctx, in.Durability, in.Key, func(t *tx) (bool, error) { return t.decide(in.Decision) })
+	failpoint.Hit("local.owner", "decide")
+	return out, err
 }
 
 // write takes what a session says of a transaction that it drives. One that does not drive it any more is refused.
 func (m *machine) write(ctx context.Context, in writeIn) (struct{}, error) {
-	return struct{}{}, m.space.Update(ctx, in.Durability, func(w *db.Tx) error {
+	err := m.space.Update(ctx, in.Durability, func(w *db.Tx) error {
 		m.mu.Lock()
 		e := m.all[in.Key]
 		ours := e != nil && e.epoch == in.Epoch && in.Epoch != 0
@@ -331,6 +336,8 @@ func (m *machine) write(ctx context.Context, in writeIn) (struct{}, error) {
 		})
 		return nil
 	})
+	failpoint.Hit("local.owner", "write")
+	return struct{}{}, err
 }
 
 func (m *machine) get(_ context.Context, in getIn) (transaction.Info, error) {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/internal/failpoint"
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
@@ -83,7 +84,9 @@ func (s *InvokeServer) invoke(ctx context.Context, in *invocationv1.InvokeReques
 	if s.At != nil {
 		app = s.At(port)
 	}
+	failpoint.Hit("participant.call.arrived", "")
 	out, err = app.Invoke(ctx, in, forward)
+	failpoint.Hit("participant.call.answered", "")
 	if _, spoke := err.(interface{ GRPCStatus() *status.Status }); err != nil && !spoke {
 		return nil, "sidecar", err
 	}

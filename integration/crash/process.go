@@ -1,0 +1,210 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// process is one that is started again at the same place whenever it was killed.
+type process struct {
+	name string
+	args []string
+	env  []string
+	log  string
+
+	mu      sync.Mutex
+	cmd     *exec.Cmd
+	ends    bool
+	over    chan struct{}
+	kills   int
+	strange []string // how it ended otherwise
+}
+
+// keep runs it until it ends for good.
+func (p *process) keep() {
+	defer close(p.over)
+	for {
+		out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err == nil {
+			err = p.once(out)
+			out.Close()
+		}
+		p.mu.Lock()
+		var exit *exec.ExitError
+		switch {
+		case p.ends:
+			p.mu.Unlock()
+			return
+		case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL:
+			p.kills++
+		default:
+			p.strange = append(p.strange, fmt.Sprint(err))
+			time.Sleep(100 * time.Millisecond)
+		}
+		p.mu.Unlock()
+	}
+}
+
+func (p *process) once(out *os.File) error {
+	cmd := exec.Command(p.args[0], p.args[1:]...)
+	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.mu.Lock()
+	if p.ends {
+		p.mu.Unlock()
+		return nil
+	}
+	err := cmd.Start()
+	p.cmd = cmd
+	p.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return cmd.Wait()
+}
+
+func (p *process) signal(s syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil && p.cmd.Process != nil {
+		_ = p.cmd.Process.Signal(s)
+	}
+}
+
+func (p *process) kill() { p.signal(syscall.SIGKILL) }
+
+// freeze stops it for a time. If it is killed meanwhile, who comes after it goes on.
+func (p *process) freeze(long time.Duration) {
+	p.signal(syscall.SIGSTOP)
+	time.Sleep(long)
+	p.signal(syscall.SIGCONT)
+}
+
+// end ends it for good.
+func (p *process) end() {
+	p.mu.Lock()
+	p.ends = true
+	p.mu.Unlock()
+	p.kill()
+	<-p.over
+}
+
+// freePorts are ports that nobody has, below those that connections get: one is to be free again for whoever was killed.
+func freePorts(n int) (all []string, err error) {
+	for at := 12000 + rand.IntN(15000); len(all) < n; at++ {
+		if at > 32000 {
+			return nil, errors.New("there are not enough free ports from 12000 to 32000")
+		}
+		ln, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(at))
+		if err != nil {
+			continue
+		}
+		defer ln.Close()
+		all = append(all, ln.Addr().String())
+	}
+	return all, nil
+}
+
+func portOf(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
+
+// start starts the sidecars, which share one data folder, the services and the initiators, and opens the accounts.
+func (b *bank) start() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	ports, err := freePorts(6*(services+coords) + initiators)
+	if err != nil {
+		return err
+	}
+	transactions, ok := drivers[b.driver]
+	if !ok {
+		return fmt.Errorf("there is no driver %q", b.driver)
+	}
+	child := func(name, role, listen string, sidecars ...string) {
+		b.add(name, self, "-role", role, "-listen", listen, "-sidecars", strings.Join(sidecars, ","), "-dir", b.dir, "-barrier="+strconv.FormatBool(b.barrier))
+	}
+	var banks []string
+	for i := range services + coords {
+		at := ports[6*i : 6*i+6]
+		name := fmt.Sprintf("s%d", i)
+		config := "state: {default: {driver: local}}\nregistry: {default: {driver: file}}\nmesh: {registry: default}\n" + transactions
+		if i < services {
+			b.states[i], b.apps[i] = newAPI(at[1]), at[5]
+			child("application "+name, "serve", at[5], at[1])
+			config += fmt.Sprintf("app: {id: %s, port: %s, protocol: http}\n", name, portOf(at[5]))
+		} else {
+			banks = append(banks, at[1])
+			name = "bank" + strconv.Itoa(i-services)
+			config += fmt.Sprintf("app: {id: bank}\napi: {socket: %s}\n", filepath.Join(b.dir, name+".sock"))
+		}
+		path := filepath.Join(b.dir, name+".yaml")
+		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+			return err
+		}
+		args := []string{"run", "-config", path, "-data-dir", filepath.Join(b.dir, "data")}
+		for j, flag := range []string{"grpc", "http", "admin", "inbound", "outbound"} {
+			args = append(args, "-"+flag+"-port", portOf(at[j]))
+		}
+		b.add("sidecar "+name, append([]string{b.binary}, args...)...)
+	}
+	b.coord = newAPI(banks...)
+	for i := range initiators {
+		b.initiator[i] = ports[6*(services+coords)+i]
+		child(fmt.Sprintf("initiator %d", i), "initiate", b.initiator[i], banks...)
+	}
+	for _, name := range b.names {
+		go b.processes[name].keep()
+	}
+	for a := range accounts {
+		err := eventually(time.Minute, func() error {
+			_, err := b.states[a%services].call("state.v1.State/Set", object{"key": account(a), "value": encode(strconv.Itoa(money))})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drivers are the configurations of coordinators.
+var drivers = map[string]string{
+	"local": fmt.Sprintf("transaction: {default: {driver: local, options: {timeout: 60s, call_timeout: %s, longest_pause: 1s, lease: %s}}}\n", callTimeout, lease),
+}
+
+func (b *bank) add(name string, args ...string) {
+	b.names = append(b.names, name)
+	b.processes[name] = &process{name: name, args: args, env: []string{"OUTRIGGER_FAILPOINTS=" + b.dir}, over: make(chan struct{}),
+		log: filepath.Join(b.dir, strings.ReplaceAll(name, " ", "-")+".log")}
+}
+
+// stop ends all of them. It may be called again.
+func (b *bank) stop() {
+	var ending sync.WaitGroup
+	for _, p := range b.processes {
+		if p.begun() {
+			ending.Go(p.end)
+		}
+	}
+	ending.Wait()
+}
+
+func (p *process) begun() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd != nil
+}
+
+func account(a int) string { return fmt.Sprintf("account/%03d", a) }
