@@ -119,6 +119,7 @@ func (b *bed) open() {
 		b.t.Fatal(err)
 	}
 	b.k = k
+	b.t.Cleanup(b.close) // also where the test fails
 	synctest.Wait()
 }
 
