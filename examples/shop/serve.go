@@ -68,7 +68,7 @@ func servePayments(ctx context.Context, sidecar *client.Client, o options) error
 	handler := payments.New(func(ctx context.Context) ([]byte, error) {
 		key, err := sidecar.Secret("bank").Get(ctx, "receipt-key")
 		return key.Reveal(), err
-	})
+	}, sidecar.State("till"))
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: lastWords}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ln) }()

@@ -100,7 +100,7 @@ func (s *shop) owner(ctx context.Context) (*sidecar, error) {
 	if err := json.Unmarshal([]byte(text), &status); err != nil {
 		return nil, fmt.Errorf("outrigger store status: %q: %w", text, err)
 	}
-	for _, c := range []*sidecar{s.orders, s.stock, s.shipping, s.shelf2} {
+	for _, c := range []*sidecar{s.orders, s.stock, s.payments, s.shipping, s.shelf2} {
 		if c != nil && c.running() && c.cmd.Process.Pid == status.PID {
 			return c, nil
 		}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/outrigger-mesh/outrigger/examples/shop/orders"
 	"github.com/outrigger-mesh/outrigger/examples/shop/shoppb"
 	"github.com/outrigger-mesh/outrigger/examples/shop/stock"
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
@@ -21,8 +22,11 @@ var refusing = scene{"Some customers get nothing", []check{
 	{"error-passes", "a hundred quinces: the error of stock arrives at the till as it was, details and all", errorPasses, func(ctx context.Context, s *shop) error {
 		return s.restock(ctx, "quince", 1000)
 	}},
-	{"payment-refused", "a ring that is too dear: payments refuses with an HTTP status, and the ring is on the shelf again", paymentRefused, func(ctx context.Context, s *shop) error {
+	{"payment-refused", "a ring that is too dear: payments refuses, and the ring is on the shelf again", paymentRefused, func(ctx context.Context, s *shop) error {
 		return s.discount(ctx, 60) // not too dear
+	}},
+	{"saga-compensated", "another one: of the order's saga the payment failed, and what the shelf had given was taken back", sagaCompensated, func(ctx context.Context, s *shop) error {
+		return s.discount(ctx, 60)
 	}},
 	{"deadline-passes", "a piano, whose price nobody knows: the customer's deadline ends the call at the shelf too", deadlinePasses, func(_ context.Context, s *shop) error {
 		s.callTime = time.Minute
@@ -68,12 +72,46 @@ func errorPasses(ctx context.Context, s *shop) (expected, seen string, err error
 }
 
 func paymentRefused(ctx context.Context, s *shop) (expected, seen string, err error) {
-	expected = "FailedPrecondition APP_HTTP_STATUS: the card is good for 500000 cents; 1 ring on the shelf"
+	expected = "FailedPrecondition: the card is good for 500000 cents; 1 ring on the shelf"
 	_, err = s.buy(ctx, "ring", 1)
 	seen, _, _ = strings.Cut(saysWhy(err), ", not for") // how much too dear is the discount's affair
-	seen = strings.Replace(seen, "the application answered 412 Precondition Failed: ", "", 1)
 	shelf, err := s.shelf(ctx)
 	return expected, seen + "; " + count(shelf.GetLeft()["ring"], "ring") + " on the shelf", err
+}
+
+func sagaCompensated(ctx context.Context, s *shop) (expected, seen string, err error) {
+	expected = "1 more is ABORTED: payment failed; goods: compensation done"
+	before, _, err := s.aborted(ctx)
+	if err != nil {
+		return expected, "", err
+	}
+	_, refused := s.buy(ctx, "ring", 1)
+	after, last, err := s.aborted(ctx)
+	if err != nil || after != before+1 {
+		return expected, fmt.Sprintf("%d more are ABORTED; %s", after-before, saysWhy(refused)), err
+	}
+	saga, err := s.counter.Transactions("sagas").Get(ctx, last)
+	seen = fmt.Sprintf("1 more is %s: %s failed", saga.State, saga.FailedBranch)
+	for _, b := range saga.Branches {
+		if b.ID == orders.Goods {
+			seen += fmt.Sprintf("; %s: %s %s", b.ID, b.Op, map[bool]string{true: "done", false: "not done"}[b.Done])
+		}
+	}
+	return expected, seen, err
+}
+
+// aborted counts the orders that came to nothing, and answers the saga of the last of them.
+func (s *shop) aborted(ctx context.Context) (n int, last string, err error) {
+	newest := time.Time{}
+	for saga, err := range s.counter.Transactions("sagas").List(ctx, 0, client.TxAborted) {
+		if err != nil {
+			return n, last, err
+		}
+		if n++; saga.Began.After(newest) {
+			last, newest = saga.GID, saga.Began
+		}
+	}
+	return n, last, nil
 }
 
 func deadlinePasses(ctx context.Context, s *shop) (expected, seen string, err error) {

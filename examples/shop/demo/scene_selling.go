@@ -19,7 +19,7 @@ import (
 
 // selling is calls between applications, in all the ways there are.
 var selling = scene{"Customers buy", []check{
-	{"place-order", "the till calls orders, which calls stock (gRPC) and payments (HTTP): each call through two sidecars", placeOrder, func(ctx context.Context, s *shop) error {
+	{"place-order", "the till calls orders, whose saga calls stock (gRPC) and payments (HTTP): each call through two sidecars", placeOrder, func(ctx context.Context, s *shop) error {
 		s.stock.stop(ctx)
 		return nil
 	}},
@@ -45,7 +45,7 @@ var selling = scene{"Customers buy", []check{
 		s.stock.stop(ctx)
 		return nil
 	}},
-	{"metrics-count", "five orders are five calls more at the sidecar of payments", metricsCount, func(_ context.Context, s *shop) error {
+	{"metrics-count", "five orders are ten calls more at the sidecar of payments, a charge and a question for the receipt each", metricsCount, func(_ context.Context, s *shop) error {
 		return s.during(func(ctx context.Context) error {
 			_, err := s.charge(ctx, payments.Charge{Cents: 1}) // somebody else pays all the time
 			return err
@@ -151,7 +151,7 @@ func plainGRPC(ctx context.Context, s *shop) (expected, seen string, err error) 
 }
 
 func metricsCount(ctx context.Context, s *shop) (expected, seen string, err error) {
-	expected = "5 calls"
+	expected = "10 calls"
 	before, err := s.payments.calls(ctx)
 	for range 5 {
 		if err == nil {

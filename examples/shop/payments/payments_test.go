@@ -27,7 +27,7 @@ func TestCharge(t *testing.T) {
 		{"no key", `{"order": 1, "cents": 250}`, none, http.StatusServiceUnavailable, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			h := payments.New(test.key)
+			h := payments.New(test.key, nil)
 			r := httptest.NewRequest(http.MethodPost, "/charge", strings.NewReader(test.body))
 			r.Header.Set("traceparent", "00-abc-def-01")
 			w := httptest.NewRecorder()

@@ -364,9 +364,11 @@ func (x *PriceReply) GetCents() int64 {
 }
 
 type TakeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Item          string                 `protobuf:"bytes,1,opt,name=item,proto3" json:"item,omitempty"`
-	Quantity      int32                  `protobuf:"varint,2,opt,name=quantity,proto3" json:"quantity,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Item     string                 `protobuf:"bytes,1,opt,name=item,proto3" json:"item,omitempty"`
+	Quantity int32                  `protobuf:"varint,2,opt,name=quantity,proto3" json:"quantity,omitempty"`
+	// The number of the order, if it is for one.
+	Order         int64 `protobuf:"varint,3,opt,name=order,proto3" json:"order,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -415,6 +417,13 @@ func (x *TakeRequest) GetQuantity() int32 {
 	return 0
 }
 
+func (x *TakeRequest) GetOrder() int64 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
 type TakeReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Shelf         string                 `protobuf:"bytes,1,opt,name=shelf,proto3" json:"shelf,omitempty"`
@@ -459,6 +468,122 @@ func (x *TakeReply) GetShelf() string {
 	return ""
 }
 
+type PutBackReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutBackReply) Reset() {
+	*x = PutBackReply{}
+	mi := &file_shop_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutBackReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutBackReply) ProtoMessage() {}
+
+func (x *PutBackReply) ProtoReflect() protoreflect.Message {
+	mi := &file_shop_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutBackReply.ProtoReflect.Descriptor instead.
+func (*PutBackReply) Descriptor() ([]byte, []int) {
+	return file_shop_proto_rawDescGZIP(), []int{8}
+}
+
+type TakenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Order         int64                  `protobuf:"varint,1,opt,name=order,proto3" json:"order,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakenRequest) Reset() {
+	*x = TakenRequest{}
+	mi := &file_shop_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakenRequest) ProtoMessage() {}
+
+func (x *TakenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shop_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakenRequest.ProtoReflect.Descriptor instead.
+func (*TakenRequest) Descriptor() ([]byte, []int) {
+	return file_shop_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TakenRequest) GetOrder() int64 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+type AskReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskReply) Reset() {
+	*x = AskReply{}
+	mi := &file_shop_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskReply) ProtoMessage() {}
+
+func (x *AskReply) ProtoReflect() protoreflect.Message {
+	mi := &file_shop_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskReply.ProtoReflect.Descriptor instead.
+func (*AskReply) Descriptor() ([]byte, []int) {
+	return file_shop_proto_rawDescGZIP(), []int{10}
+}
+
 // OutOfStock is why goods could not be taken.
 type OutOfStock struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -471,7 +596,7 @@ type OutOfStock struct {
 
 func (x *OutOfStock) Reset() {
 	*x = OutOfStock{}
-	mi := &file_shop_proto_msgTypes[8]
+	mi := &file_shop_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +608,7 @@ func (x *OutOfStock) String() string {
 func (*OutOfStock) ProtoMessage() {}
 
 func (x *OutOfStock) ProtoReflect() protoreflect.Message {
-	mi := &file_shop_proto_msgTypes[8]
+	mi := &file_shop_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +621,7 @@ func (x *OutOfStock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutOfStock.ProtoReflect.Descriptor instead.
 func (*OutOfStock) Descriptor() ([]byte, []int) {
-	return file_shop_proto_rawDescGZIP(), []int{8}
+	return file_shop_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OutOfStock) GetItem() string {
@@ -530,7 +655,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_shop_proto_msgTypes[9]
+	mi := &file_shop_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +667,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_shop_proto_msgTypes[9]
+	mi := &file_shop_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +680,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_shop_proto_rawDescGZIP(), []int{9}
+	return file_shop_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Delivery) GetItem() string {
@@ -582,7 +707,7 @@ type RestockReply struct {
 
 func (x *RestockReply) Reset() {
 	*x = RestockReply{}
-	mi := &file_shop_proto_msgTypes[10]
+	mi := &file_shop_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +719,7 @@ func (x *RestockReply) String() string {
 func (*RestockReply) ProtoMessage() {}
 
 func (x *RestockReply) ProtoReflect() protoreflect.Message {
-	mi := &file_shop_proto_msgTypes[10]
+	mi := &file_shop_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +732,7 @@ func (x *RestockReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestockReply.ProtoReflect.Descriptor instead.
 func (*RestockReply) Descriptor() ([]byte, []int) {
-	return file_shop_proto_rawDescGZIP(), []int{10}
+	return file_shop_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RestockReply) GetDeliveries() int32 {
@@ -632,7 +757,7 @@ type InspectRequest struct {
 
 func (x *InspectRequest) Reset() {
 	*x = InspectRequest{}
-	mi := &file_shop_proto_msgTypes[11]
+	mi := &file_shop_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +769,7 @@ func (x *InspectRequest) String() string {
 func (*InspectRequest) ProtoMessage() {}
 
 func (x *InspectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shop_proto_msgTypes[11]
+	mi := &file_shop_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +782,7 @@ func (x *InspectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectRequest.ProtoReflect.Descriptor instead.
 func (*InspectRequest) Descriptor() ([]byte, []int) {
-	return file_shop_proto_rawDescGZIP(), []int{11}
+	return file_shop_proto_rawDescGZIP(), []int{14}
 }
 
 type Shelf struct {
@@ -674,7 +799,7 @@ type Shelf struct {
 
 func (x *Shelf) Reset() {
 	*x = Shelf{}
-	mi := &file_shop_proto_msgTypes[12]
+	mi := &file_shop_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -686,7 +811,7 @@ func (x *Shelf) String() string {
 func (*Shelf) ProtoMessage() {}
 
 func (x *Shelf) ProtoReflect() protoreflect.Message {
-	mi := &file_shop_proto_msgTypes[12]
+	mi := &file_shop_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -699,7 +824,7 @@ func (x *Shelf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shelf.ProtoReflect.Descriptor instead.
 func (*Shelf) Descriptor() ([]byte, []int) {
-	return file_shop_proto_rawDescGZIP(), []int{12}
+	return file_shop_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Shelf) GetName() string {
@@ -738,7 +863,7 @@ type Clerk struct {
 
 func (x *Clerk) Reset() {
 	*x = Clerk{}
-	mi := &file_shop_proto_msgTypes[13]
+	mi := &file_shop_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +875,7 @@ func (x *Clerk) String() string {
 func (*Clerk) ProtoMessage() {}
 
 func (x *Clerk) ProtoReflect() protoreflect.Message {
-	mi := &file_shop_proto_msgTypes[13]
+	mi := &file_shop_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +888,7 @@ func (x *Clerk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clerk.ProtoReflect.Descriptor instead.
 func (*Clerk) Descriptor() ([]byte, []int) {
-	return file_shop_proto_rawDescGZIP(), []int{13}
+	return file_shop_proto_rawDescGZIP(), []int{16}
 }
 
 type Stocktaking struct {
@@ -778,7 +903,7 @@ type Stocktaking struct {
 
 func (x *Stocktaking) Reset() {
 	*x = Stocktaking{}
-	mi := &file_shop_proto_msgTypes[14]
+	mi := &file_shop_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +915,7 @@ func (x *Stocktaking) String() string {
 func (*Stocktaking) ProtoMessage() {}
 
 func (x *Stocktaking) ProtoReflect() protoreflect.Message {
-	mi := &file_shop_proto_msgTypes[14]
+	mi := &file_shop_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +928,7 @@ func (x *Stocktaking) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stocktaking.ProtoReflect.Descriptor instead.
 func (*Stocktaking) Descriptor() ([]byte, []int) {
-	return file_shop_proto_rawDescGZIP(), []int{14}
+	return file_shop_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Stocktaking) GetToken() uint64 {
@@ -847,12 +972,18 @@ const file_shop_proto_rawDesc = "" +
 	"\x04item\x18\x01 \x01(\tR\x04item\"\"\n" +
 	"\n" +
 	"PriceReply\x12\x14\n" +
-	"\x05cents\x18\x01 \x01(\x03R\x05cents\"=\n" +
+	"\x05cents\x18\x01 \x01(\x03R\x05cents\"S\n" +
 	"\vTakeRequest\x12\x12\n" +
 	"\x04item\x18\x01 \x01(\tR\x04item\x12\x1a\n" +
-	"\bquantity\x18\x02 \x01(\x05R\bquantity\"!\n" +
+	"\bquantity\x18\x02 \x01(\x05R\bquantity\x12\x14\n" +
+	"\x05order\x18\x03 \x01(\x03R\x05order\"!\n" +
 	"\tTakeReply\x12\x14\n" +
-	"\x05shelf\x18\x01 \x01(\tR\x05shelf\"L\n" +
+	"\x05shelf\x18\x01 \x01(\tR\x05shelf\"\x0e\n" +
+	"\fPutBackReply\"$\n" +
+	"\fTakenRequest\x12\x14\n" +
+	"\x05order\x18\x01 \x01(\x03R\x05order\"\n" +
+	"\n" +
+	"\bAskReply\"L\n" +
 	"\n" +
 	"OutOfStock\x12\x12\n" +
 	"\x04item\x18\x01 \x01(\tR\x04item\x12\x16\n" +
@@ -881,10 +1012,13 @@ const file_shop_proto_rawDesc = "" +
 	"\x05entry\x18\x02 \x01(\tR\x05entry2v\n" +
 	"\x06Orders\x12.\n" +
 	"\x05Place\x12\x15.shop.v1.PlaceRequest\x1a\x0e.shop.v1.Order\x12<\n" +
-	"\vWatchOrders\x12\x1b.shop.v1.WatchOrdersRequest\x1a\x0e.shop.v1.Order0\x012\x90\x02\n" +
+	"\vWatchOrders\x12\x1b.shop.v1.WatchOrdersRequest\x1a\x0e.shop.v1.Order0\x012\xac\x03\n" +
 	"\x05Stock\x123\n" +
 	"\x05Price\x12\x15.shop.v1.PriceRequest\x1a\x13.shop.v1.PriceReply\x120\n" +
-	"\x04Take\x12\x14.shop.v1.TakeRequest\x1a\x12.shop.v1.TakeReply\x125\n" +
+	"\x04Take\x12\x14.shop.v1.TakeRequest\x1a\x12.shop.v1.TakeReply\x126\n" +
+	"\aPutBack\x12\x14.shop.v1.TakeRequest\x1a\x15.shop.v1.PutBackReply\x122\n" +
+	"\x05Taken\x12\x15.shop.v1.TakenRequest\x1a\x12.shop.v1.TakeReply\x12.\n" +
+	"\x03Ask\x12\x14.shop.v1.TakeRequest\x1a\x11.shop.v1.AskReply\x125\n" +
 	"\aRestock\x12\x11.shop.v1.Delivery\x1a\x15.shop.v1.RestockReply(\x01\x122\n" +
 	"\aInspect\x12\x17.shop.v1.InspectRequest\x1a\x0e.shop.v1.Shelf\x125\n" +
 	"\tTakeStock\x12\x0e.shop.v1.Clerk\x1a\x14.shop.v1.Stocktaking(\x010\x01B:Z8github.com/outrigger-mesh/outrigger/examples/shop/shoppbb\x06proto3"
@@ -901,7 +1035,7 @@ func file_shop_proto_rawDescGZIP() []byte {
 	return file_shop_proto_rawDescData
 }
 
-var file_shop_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_shop_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_shop_proto_goTypes = []any{
 	(*PlaceRequest)(nil),       // 0: shop.v1.PlaceRequest
 	(*Order)(nil),              // 1: shop.v1.Order
@@ -911,34 +1045,43 @@ var file_shop_proto_goTypes = []any{
 	(*PriceReply)(nil),         // 5: shop.v1.PriceReply
 	(*TakeRequest)(nil),        // 6: shop.v1.TakeRequest
 	(*TakeReply)(nil),          // 7: shop.v1.TakeReply
-	(*OutOfStock)(nil),         // 8: shop.v1.OutOfStock
-	(*Delivery)(nil),           // 9: shop.v1.Delivery
-	(*RestockReply)(nil),       // 10: shop.v1.RestockReply
-	(*InspectRequest)(nil),     // 11: shop.v1.InspectRequest
-	(*Shelf)(nil),              // 12: shop.v1.Shelf
-	(*Clerk)(nil),              // 13: shop.v1.Clerk
-	(*Stocktaking)(nil),        // 14: shop.v1.Stocktaking
-	nil,                        // 15: shop.v1.Shelf.LeftEntry
+	(*PutBackReply)(nil),       // 8: shop.v1.PutBackReply
+	(*TakenRequest)(nil),       // 9: shop.v1.TakenRequest
+	(*AskReply)(nil),           // 10: shop.v1.AskReply
+	(*OutOfStock)(nil),         // 11: shop.v1.OutOfStock
+	(*Delivery)(nil),           // 12: shop.v1.Delivery
+	(*RestockReply)(nil),       // 13: shop.v1.RestockReply
+	(*InspectRequest)(nil),     // 14: shop.v1.InspectRequest
+	(*Shelf)(nil),              // 15: shop.v1.Shelf
+	(*Clerk)(nil),              // 16: shop.v1.Clerk
+	(*Stocktaking)(nil),        // 17: shop.v1.Stocktaking
+	nil,                        // 18: shop.v1.Shelf.LeftEntry
 }
 var file_shop_proto_depIdxs = []int32{
 	2,  // 0: shop.v1.Order.receipt:type_name -> shop.v1.Receipt
-	15, // 1: shop.v1.Shelf.left:type_name -> shop.v1.Shelf.LeftEntry
+	18, // 1: shop.v1.Shelf.left:type_name -> shop.v1.Shelf.LeftEntry
 	0,  // 2: shop.v1.Orders.Place:input_type -> shop.v1.PlaceRequest
 	3,  // 3: shop.v1.Orders.WatchOrders:input_type -> shop.v1.WatchOrdersRequest
 	4,  // 4: shop.v1.Stock.Price:input_type -> shop.v1.PriceRequest
 	6,  // 5: shop.v1.Stock.Take:input_type -> shop.v1.TakeRequest
-	9,  // 6: shop.v1.Stock.Restock:input_type -> shop.v1.Delivery
-	11, // 7: shop.v1.Stock.Inspect:input_type -> shop.v1.InspectRequest
-	13, // 8: shop.v1.Stock.TakeStock:input_type -> shop.v1.Clerk
-	1,  // 9: shop.v1.Orders.Place:output_type -> shop.v1.Order
-	1,  // 10: shop.v1.Orders.WatchOrders:output_type -> shop.v1.Order
-	5,  // 11: shop.v1.Stock.Price:output_type -> shop.v1.PriceReply
-	7,  // 12: shop.v1.Stock.Take:output_type -> shop.v1.TakeReply
-	10, // 13: shop.v1.Stock.Restock:output_type -> shop.v1.RestockReply
-	12, // 14: shop.v1.Stock.Inspect:output_type -> shop.v1.Shelf
-	14, // 15: shop.v1.Stock.TakeStock:output_type -> shop.v1.Stocktaking
-	9,  // [9:16] is the sub-list for method output_type
-	2,  // [2:9] is the sub-list for method input_type
+	6,  // 6: shop.v1.Stock.PutBack:input_type -> shop.v1.TakeRequest
+	9,  // 7: shop.v1.Stock.Taken:input_type -> shop.v1.TakenRequest
+	6,  // 8: shop.v1.Stock.Ask:input_type -> shop.v1.TakeRequest
+	12, // 9: shop.v1.Stock.Restock:input_type -> shop.v1.Delivery
+	14, // 10: shop.v1.Stock.Inspect:input_type -> shop.v1.InspectRequest
+	16, // 11: shop.v1.Stock.TakeStock:input_type -> shop.v1.Clerk
+	1,  // 12: shop.v1.Orders.Place:output_type -> shop.v1.Order
+	1,  // 13: shop.v1.Orders.WatchOrders:output_type -> shop.v1.Order
+	5,  // 14: shop.v1.Stock.Price:output_type -> shop.v1.PriceReply
+	7,  // 15: shop.v1.Stock.Take:output_type -> shop.v1.TakeReply
+	8,  // 16: shop.v1.Stock.PutBack:output_type -> shop.v1.PutBackReply
+	7,  // 17: shop.v1.Stock.Taken:output_type -> shop.v1.TakeReply
+	10, // 18: shop.v1.Stock.Ask:output_type -> shop.v1.AskReply
+	13, // 19: shop.v1.Stock.Restock:output_type -> shop.v1.RestockReply
+	15, // 20: shop.v1.Stock.Inspect:output_type -> shop.v1.Shelf
+	17, // 21: shop.v1.Stock.TakeStock:output_type -> shop.v1.Stocktaking
+	12, // [12:22] is the sub-list for method output_type
+	2,  // [2:12] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
 	2,  // [2:2] is the sub-list for extension extendee
 	0,  // [0:2] is the sub-list for field type_name
@@ -955,7 +1098,7 @@ func file_shop_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shop_proto_rawDesc), len(file_shop_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

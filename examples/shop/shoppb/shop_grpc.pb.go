@@ -29,8 +29,8 @@ const (
 //
 // Orders is the shop's counter.
 type OrdersClient interface {
-	// Place sells something: the goods are taken off a shelf, then the customer pays. What is answered is written down and made
-	// known: it is not lost, whatever ends afterwards.
+	// Place sells something: the goods are taken off a shelf and the customer pays, both or neither. What is answered is written down and
+	// made known: it is not lost, whatever ends afterwards.
 	Place(ctx context.Context, in *PlaceRequest, opts ...grpc.CallOption) (*Order, error)
 	// WatchOrders sends each order that is placed from now on, and ends only when the caller ends it.
 	WatchOrders(ctx context.Context, in *WatchOrdersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Order], error)
@@ -79,8 +79,8 @@ type Orders_WatchOrdersClient = grpc.ServerStreamingClient[Order]
 //
 // Orders is the shop's counter.
 type OrdersServer interface {
-	// Place sells something: the goods are taken off a shelf, then the customer pays. What is answered is written down and made
-	// known: it is not lost, whatever ends afterwards.
+	// Place sells something: the goods are taken off a shelf and the customer pays, both or neither. What is answered is written down and
+	// made known: it is not lost, whatever ends afterwards.
 	Place(context.Context, *PlaceRequest) (*Order, error)
 	// WatchOrders sends each order that is placed from now on, and ends only when the caller ends it.
 	WatchOrders(*WatchOrdersRequest, grpc.ServerStreamingServer[Order]) error
@@ -175,6 +175,9 @@ var Orders_ServiceDesc = grpc.ServiceDesc{
 const (
 	Stock_Price_FullMethodName     = "/shop.v1.Stock/Price"
 	Stock_Take_FullMethodName      = "/shop.v1.Stock/Take"
+	Stock_PutBack_FullMethodName   = "/shop.v1.Stock/PutBack"
+	Stock_Taken_FullMethodName     = "/shop.v1.Stock/Taken"
+	Stock_Ask_FullMethodName       = "/shop.v1.Stock/Ask"
 	Stock_Restock_FullMethodName   = "/shop.v1.Stock/Restock"
 	Stock_Inspect_FullMethodName   = "/shop.v1.Stock/Inspect"
 	Stock_TakeStock_FullMethodName = "/shop.v1.Stock/TakeStock"
@@ -188,7 +191,14 @@ const (
 type StockClient interface {
 	Price(ctx context.Context, in *PriceRequest, opts ...grpc.CallOption) (*PriceReply, error)
 	// Take takes goods off the shelf. It fails with FAILED_PRECONDITION and OutOfStock in its details when there are too few.
+	// As a step of an order's saga it takes them once, and says by TX_BRANCH_FAILED that there are too few.
 	Take(ctx context.Context, in *TakeRequest, opts ...grpc.CallOption) (*TakeReply, error)
+	// PutBack takes back what an order took, on any shelf: customers buy from all of them. It is a step of the order's saga.
+	PutBack(ctx context.Context, in *TakeRequest, opts ...grpc.CallOption) (*PutBackReply, error)
+	// Taken answers which shelf an order's goods are from.
+	Taken(ctx context.Context, in *TakenRequest, opts ...grpc.CallOption) (*TakeReply, error)
+	// Ask fails as Take does, and takes nothing.
+	Ask(ctx context.Context, in *TakeRequest, opts ...grpc.CallOption) (*AskReply, error)
 	// Restock puts deliveries on the shelf as they come, and answers what they were in the end.
 	Restock(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[Delivery, RestockReply], error)
 	// Inspect tells what is on the shelf, and what it was asked.
@@ -220,6 +230,36 @@ func (c *stockClient) Take(ctx context.Context, in *TakeRequest, opts ...grpc.Ca
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TakeReply)
 	err := c.cc.Invoke(ctx, Stock_Take_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *stockClient) PutBack(ctx context.Context, in *TakeRequest, opts ...grpc.CallOption) (*PutBackReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PutBackReply)
+	err := c.cc.Invoke(ctx, Stock_PutBack_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *stockClient) Taken(ctx context.Context, in *TakenRequest, opts ...grpc.CallOption) (*TakeReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TakeReply)
+	err := c.cc.Invoke(ctx, Stock_Taken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *stockClient) Ask(ctx context.Context, in *TakeRequest, opts ...grpc.CallOption) (*AskReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AskReply)
+	err := c.cc.Invoke(ctx, Stock_Ask_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +310,14 @@ type Stock_TakeStockClient = grpc.BidiStreamingClient[Clerk, Stocktaking]
 type StockServer interface {
 	Price(context.Context, *PriceRequest) (*PriceReply, error)
 	// Take takes goods off the shelf. It fails with FAILED_PRECONDITION and OutOfStock in its details when there are too few.
+	// As a step of an order's saga it takes them once, and says by TX_BRANCH_FAILED that there are too few.
 	Take(context.Context, *TakeRequest) (*TakeReply, error)
+	// PutBack takes back what an order took, on any shelf: customers buy from all of them. It is a step of the order's saga.
+	PutBack(context.Context, *TakeRequest) (*PutBackReply, error)
+	// Taken answers which shelf an order's goods are from.
+	Taken(context.Context, *TakenRequest) (*TakeReply, error)
+	// Ask fails as Take does, and takes nothing.
+	Ask(context.Context, *TakeRequest) (*AskReply, error)
 	// Restock puts deliveries on the shelf as they come, and answers what they were in the end.
 	Restock(grpc.ClientStreamingServer[Delivery, RestockReply]) error
 	// Inspect tells what is on the shelf, and what it was asked.
@@ -293,6 +340,15 @@ func (UnimplementedStockServer) Price(context.Context, *PriceRequest) (*PriceRep
 }
 func (UnimplementedStockServer) Take(context.Context, *TakeRequest) (*TakeReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Take not implemented")
+}
+func (UnimplementedStockServer) PutBack(context.Context, *TakeRequest) (*PutBackReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutBack not implemented")
+}
+func (UnimplementedStockServer) Taken(context.Context, *TakenRequest) (*TakeReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Taken not implemented")
+}
+func (UnimplementedStockServer) Ask(context.Context, *TakeRequest) (*AskReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Ask not implemented")
 }
 func (UnimplementedStockServer) Restock(grpc.ClientStreamingServer[Delivery, RestockReply]) error {
 	return status.Error(codes.Unimplemented, "method Restock not implemented")
@@ -360,6 +416,60 @@ func _Stock_Take_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Stock_PutBack_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TakeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StockServer).PutBack(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Stock_PutBack_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StockServer).PutBack(ctx, req.(*TakeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Stock_Taken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TakenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StockServer).Taken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Stock_Taken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StockServer).Taken(ctx, req.(*TakenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Stock_Ask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TakeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StockServer).Ask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Stock_Ask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StockServer).Ask(ctx, req.(*TakeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Stock_Restock_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(StockServer).Restock(&grpc.GenericServerStream[Delivery, RestockReply]{ServerStream: stream})
 }
@@ -406,6 +516,18 @@ var Stock_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Take",
 			Handler:    _Stock_Take_Handler,
+		},
+		{
+			MethodName: "PutBack",
+			Handler:    _Stock_PutBack_Handler,
+		},
+		{
+			MethodName: "Taken",
+			Handler:    _Stock_Taken_Handler,
+		},
+		{
+			MethodName: "Ask",
+			Handler:    _Stock_Ask_Handler,
 		},
 		{
 			MethodName: "Inspect",

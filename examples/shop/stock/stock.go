@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/outrigger-mesh/outrigger/examples/shop/shoppb"
+	client "github.com/outrigger-mesh/outrigger/sdk/go"
 )
 
 // Piano is the item whose price takes until the caller gives up: somebody has to be asked, and does not answer.
@@ -60,20 +61,58 @@ func (s *Server) Price(ctx context.Context, in *shoppb.PriceRequest) (*shoppb.Pr
 	return &shoppb.PriceReply{Cents: cents}, nil
 }
 
-// Take hands goods out, all of them or none.
-func (s *Server) Take(_ context.Context, in *shoppb.TakeRequest) (*shoppb.TakeReply, error) {
-	if in.GetQuantity() < 1 {
-		return nil, status.Errorf(codes.InvalidArgument, "quantity %d is less than 1", in.GetQuantity())
-	}
+// Ask tells why goods could not be taken.
+func (s *Server) Ask(_ context.Context, in *shoppb.TakeRequest) (*shoppb.AskReply, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	left := s.left[in.GetItem()]
-	if left < in.GetQuantity() {
-		return nil, outOfStock(&shoppb.OutOfStock{Item: in.GetItem(), Wanted: in.GetQuantity(), Left: left})
+	return &shoppb.AskReply{}, s.lacks(in)
+}
+
+// lacks is why goods cannot be taken. s.mu is held.
+func (s *Server) lacks(in *shoppb.TakeRequest) error {
+	if in.GetQuantity() < 1 {
+		return status.Errorf(codes.InvalidArgument, "quantity %d is less than 1", in.GetQuantity())
 	}
-	s.left[in.GetItem()] -= in.GetQuantity()
+	if left := s.left[in.GetItem()]; left < in.GetQuantity() {
+		return outOfStock(&shoppb.OutOfStock{Item: in.GetItem(), Wanted: in.GetQuantity(), Left: left})
+	}
+	return nil
+}
+
+// Take hands goods out, all of them or none.
+func (s *Server) Take(ctx context.Context, in *shoppb.TakeRequest) (*shoppb.TakeReply, error) {
+	branch, isStep := client.BranchFrom(ctx)
+	err := s.takeOff(in)
+	switch {
+	case isStep && err != nil:
+		return s.taken(ctx, in, err)
+	case isStep:
+		err = s.noteTaken(ctx, branch, in)
+	}
+	if err != nil {
+		return nil, err
+	}
 	return &shoppb.TakeReply{Shelf: s.name}, nil
 }
+
+func (s *Server) takeOff(in *shoppb.TakeRequest) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.lacks(in); err != nil {
+		return err
+	}
+	s.left[in.GetItem()] -= in.GetQuantity()
+	return nil
+}
+
+func (s *Server) putOn(in *shoppb.TakeRequest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left[in.GetItem()] += in.GetQuantity()
+}
+
+// words are what an error says to people.
+func words(err error) string { return status.Convert(err).Message() }
 
 // outOfStock says it in words for people and in a message for programs.
 func outOfStock(why *shoppb.OutOfStock) error {
