@@ -75,6 +75,7 @@ func paymentRefused(ctx context.Context, s *shop) (expected, seen string, err er
 	expected = "FailedPrecondition: the card is good for 500000 cents; 1 ring on the shelf"
 	_, err = s.buy(ctx, "ring", 1)
 	seen, _, _ = strings.Cut(saysWhy(err), ", not for") // how much too dear is the discount's affair
+	seen = strings.Replace(seen, "the application answered 409 Conflict: ", "", 1)
 	shelf, err := s.shelf(ctx)
 	return expected, seen + "; " + count(shelf.GetLeft()["ring"], "ring") + " on the shelf", err
 }
