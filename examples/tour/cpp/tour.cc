@@ -1,4 +1,4 @@
-// Eight things an application does with its sidecar, over stubs made from the proto files.
+// Nine things an application does with its sidecar, over stubs made from the proto files.
 // It is started by the sidecar: outrigger run -app-id tour -app-port 8085 -app-protocol grpc -- ./tour 8085
 #include <cstdlib>
 #include <future>
@@ -15,7 +15,12 @@ using examples::tour::v1::GreetResponse;
 
 class Greeter final : public examples::tour::v1::Greeter::Service {
  public:
-  grpc::Status Greet(grpc::ServerContext*, const GreetRequest* request, GreetResponse* answer) override {
+  explicit Greeter(const Channel& channel) : channel_(channel) {}
+
+  grpc::Status Greet(grpc::ServerContext* context, const GreetRequest* request, GreetResponse* answer) override {
+    bool branch;
+    grpc::Status status = Branch(channel_, context, request->name(), &branch);
+    if (branch) return status;
     std::call_once(once_, [&] { caller_.set_value(request->name()); });
     answer->set_text("hello, " + request->name());
     return grpc::Status::OK;
@@ -28,6 +33,7 @@ class Greeter final : public examples::tour::v1::Greeter::Service {
   }
 
  private:
+  const Channel channel_;
   std::once_flag once_;
   std::promise<std::string> caller_;
 };
@@ -41,6 +47,7 @@ void Take(const Channel& channel, Greeter& greeter) {
   std::cout << "6 events: " << Events(channel) << std::endl;
   std::cout << "7 lock: the old token is refused, " << Locked(channel) << std::endl;
   std::cout << "8 schedule: " << Fired(channel) << " fired" << std::endl;
+  std::cout << "9 transaction: " << Saga(channel) << std::endl;
 }
 
 }  // namespace
@@ -52,18 +59,19 @@ int main(int argc, char** argv) {
     std::cerr << "usage: tour PORT" << std::endl;
     return 2;
   }
-  Greeter greeter;
+  const char* sidecar = std::getenv("OUTRIGGER_GRPC_ADDR");
+  auto channel = grpc::CreateChannel(sidecar ? sidecar : "127.0.0.1:7070", grpc::InsecureChannelCredentials());
+  Greeter greeter(channel);
   grpc::ServerBuilder builder;
   builder.AddListeningPort("127.0.0.1:" + std::string(argv[1]), grpc::InsecureServerCredentials());
   builder.RegisterService(&greeter);
   auto server = builder.BuildAndStart();
-  const char* sidecar = std::getenv("OUTRIGGER_GRPC_ADDR");
   try {
-    Take(grpc::CreateChannel(sidecar ? sidecar : "127.0.0.1:7070", grpc::InsecureChannelCredentials()), greeter);
+    Take(channel, greeter);
   } catch (const std::exception& e) {
     std::cerr << e.what() << std::endl;
     return 1;
   }
   server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
-  std::cout << "tour: 8 steps done" << std::endl;
+  std::cout << "tour: 9 steps done" << std::endl;
 }

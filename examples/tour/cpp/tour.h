@@ -19,6 +19,10 @@ std::string Settings(const Channel& channel);
 std::string Events(const Channel& channel);
 std::string Locked(const Channel& channel);
 std::string Fired(const Channel& channel);
+std::string Saga(const Channel& channel);
+
+// Branch is one of a saga, if that is what is being served; answered tells.
+grpc::Status Branch(const Channel& channel, grpc::ServerContext* context, const std::string& name, bool* answered);
 
 // Context is one of a call that has 20 seconds.
 struct Context : grpc::ClientContext {

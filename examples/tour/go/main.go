@@ -1,4 +1,4 @@
-// Command go does eight things that an application does with its sidecar, over the SDK. It is started by the sidecar:
+// Command go does nine things that an application does with its sidecar, over the SDK. It is started by the sidecar:
 //
 //	outrigger run -app-id tour -app-port 8085 -app-protocol grpc -- go run ./examples/tour/go 8085
 package main
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/outrigger-mesh/outrigger/examples/tour/tourpb"
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
@@ -30,7 +31,7 @@ func main() {
 	if err := take(context.Background(), os.Args[1]); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("tour: 8 steps done")
+	fmt.Println("tour: 9 steps done")
 }
 
 func take(ctx context.Context, port string) error {
@@ -39,7 +40,7 @@ func take(ctx context.Context, port string) error {
 		return err
 	}
 	defer sidecar.Close()
-	callers, stop, err := serve(port)
+	callers, stop, err := serve(port, sidecar)
 	if err != nil {
 		return err
 	}
@@ -56,6 +57,7 @@ func take(ctx context.Context, port string) error {
 		{"events: %s", events},
 		{"lock: the old token is refused, %s", lock},
 		{"schedule: %s fired", schedule},
+		{"transaction: %s", transaction},
 	} {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		seen, err := step.do(ctx, sidecar)
@@ -72,19 +74,36 @@ func take(ctx context.Context, port string) error {
 type greeter struct {
 	tourpb.UnimplementedGreeterServer
 	callers chan string
+	state   *client.State
 }
 
-func (g *greeter) Greet(_ context.Context, in *tourpb.GreetRequest) (*tourpb.GreetResponse, error) {
-	g.callers <- in.GetName()
+func (g *greeter) Greet(ctx context.Context, in *tourpb.GreetRequest) (*tourpb.GreetResponse, error) {
+	if b, ok := client.BranchFrom(ctx); ok {
+		if err := g.branch(ctx, in.GetName(), b); err != nil {
+			return nil, err
+		}
+	} else {
+		g.callers <- in.GetName()
+	}
 	return &tourpb.GreetResponse{Text: "hello, " + in.GetName()}, nil
 }
 
-func serve(port string) (callers <-chan string, stop func(), err error) {
+// branch is one of a saga: what it writes is written once, whatever call is repeated or late. Two cannot be done.
+func (g *greeter) branch(ctx context.Context, name string, b client.Branch) error {
+	if name == "two" && b.Op == "action" {
+		return client.BranchFailed("not today")
+	}
+	_, err := g.state.Transact(ctx, client.Transaction{Barrier: b.Barrier(), Operations: []client.Operation{
+		client.SetKey(run+"-"+name, client.Item{Value: []byte(b.Op)})}})
+	return err
+}
+
+func serve(port string, sidecar *client.Client) (callers <-chan string, stop func(), err error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
 		return nil, nil, err
 	}
-	g := &greeter{callers: make(chan string, 1)}
+	g := &greeter{callers: make(chan string, 1), state: sidecar.State("default")}
 	s := grpc.NewServer()
 	tourpb.RegisterGreeterServer(s, g)
 	go s.Serve(ln)
@@ -224,4 +243,23 @@ func schedule(ctx context.Context, sidecar *client.Client) (string, error) {
 		err = nil
 	}
 	return seen, err
+}
+
+// transaction runs a saga of two steps, each a call of the application itself. The second fails, so that the first is taken back.
+func transaction(ctx context.Context, sidecar *client.Client) (string, error) {
+	saga := sidecar.Transactions("default").Saga(ctx).GID(run)
+	for _, name := range []string{"one", "two"} {
+		data, err := proto.Marshal(&tourpb.GreetRequest{Name: name})
+		if err != nil {
+			return "", err
+		}
+		to := client.To("tour", "examples.tour.v1.Greeter/Greet", data)
+		saga.Step(name, to, to)
+	}
+	status, err := saga.Run()
+	if !errors.Is(err, client.ErrRolledBack) {
+		return "", fmt.Errorf("it was not rolled back: %w", err)
+	}
+	last, err := sidecar.State("default").Get(ctx, run+"-one")
+	return fmt.Sprintf("%s at %s; last of one: %s", status.State, status.FailedBranch, last.Value), err
 }

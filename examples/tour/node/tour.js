@@ -1,5 +1,5 @@
 'use strict';
-// Eight things an application does with its sidecar, over stubs made from the proto files.
+// Nine things an application does with its sidecar, over stubs made from the proto files.
 // It is started by the sidecar: outrigger run -app-id tour -app-port 8085 -app-protocol grpc -- node tour.js 8085
 
 const path = require('path');
@@ -8,8 +8,8 @@ const grpc = require('@grpc/grpc-js');
 const loader = require('@grpc/proto-loader');
 
 const protos = ['tour.proto', 'status.proto',
-  ...['cache', 'state', 'config', 'pubsub', 'lock', 'schedule'].map((c) => `outrigger/${c}/v1/${c}.proto`)];
-const options = { includeDirs: [path.join(__dirname, 'proto'), __dirname], keepCase: true, longs: String, defaults: true, oneofs: true };
+  ...['cache', 'state', 'config', 'pubsub', 'lock', 'schedule', 'transaction'].map((c) => `outrigger/${c}/v1/${c}.proto`)];
+const options = { includeDirs: [path.join(__dirname, 'proto'), __dirname], keepCase: true, longs: String, enums: String, defaults: true, oneofs: true };
 const definition = loader.loadSync(protos, options);
 const loaded = grpc.loadPackageDefinition(definition);
 const api = loaded.outrigger;
@@ -39,15 +39,33 @@ async function refused(call) {
   return definition['tour.rpc.ErrorInfo'].deserialize(info.value).reason;
 }
 
+// branch is one of a saga: what it writes is written once, whatever call is repeated or late. Two cannot be done.
+async function branch(states, name, metadata) {
+  const [gid, id, op] = ['tx-gid', 'tx-branch', 'tx-op'].map((key) => metadata.get(key)[0]);
+  if (name === 'two' && op === 'action') {
+    const why = new grpc.Metadata();
+    why.set('tx-reason', 'TX_BRANCH_FAILED');
+    throw Object.assign(new Error('not today'), { code: grpc.status.ABORTED, metadata: why });
+  }
+  const write = { set: { key: `${run}-${name}`, value: Buffer.from(op) } };
+  await states.call('Transact', { barrier: { gid, branch: id, op }, operations: [write] });
+}
+
 // serve answers who called, once somebody has.
 async function serve(port) {
   let heard;
   const caller = new Promise((resolve) => { heard = resolve; });
   const server = new grpc.Server();
+  const states = connect(api.state.v1.State);
   server.addService(Greeter.service, {
-    Greet({ request }, answer) {
-      heard(request.name);
-      answer(null, { text: `hello, ${request.name}` });
+    Greet({ request, metadata }, answer) {
+      const greet = () => answer(null, { text: `hello, ${request.name}` });
+      if (metadata.get('tx-gid').length > 0) {
+        branch(states, request.name, metadata).then(greet, answer);
+      } else {
+        heard(request.name);
+        greet();
+      }
     },
   });
   await new Promise((resolve, reject) => {
@@ -149,6 +167,16 @@ async function schedule() {
   return seen;
 }
 
+// transaction runs a saga of two steps, each a call of the application itself. The second fails, so that the first is taken back.
+async function transaction() {
+  const stub = connect(api.transaction.v1.Transaction);
+  const to = (name) => ({ service: 'tour', method: 'examples.tour.v1.Greeter/Greet', data: Greeter.service.Greet.requestSerialize({ name }) });
+  const steps = ['one', 'two'].map((id) => ({ id, action: to(id), compensation: to(id) }));
+  const { status } = await stub.call('RunSaga', { gid: run, steps, wait: true });
+  const last = await connect(api.state.v1.State).call('Get', { key: `${run}-one` });
+  return `${status.state.replace('STATE_', '')} at ${status.failed_branch}; last of one: ${last.value}`;
+}
+
 async function main(port) {
   const { server, caller } = await serve(port);
   console.log('1 call a service:', await call());
@@ -159,7 +187,8 @@ async function main(port) {
   console.log('6 events:', await events());
   console.log('7 lock: the old token is refused,', await lock());
   console.log('8 schedule:', await schedule(), 'fired');
-  console.log('tour: 8 steps done');
+  console.log('9 transaction:', await transaction());
+  console.log('tour: 9 steps done');
   server.forceShutdown();
   process.exit(0); // the stubs' connections would keep it
 }

@@ -1,4 +1,4 @@
-"""Eight things an application does with its sidecar, over stubs made from the proto files.
+"""Nine things an application does with its sidecar, over stubs made from the proto files.
 
 It is started by the sidecar: outrigger run -app-id tour -app-port 8085 -app-protocol grpc -- python3 tour.py 8085
 """
@@ -23,6 +23,7 @@ from outrigger.lock.v1 import lock_pb2, lock_pb2_grpc
 from outrigger.pubsub.v1 import pubsub_pb2, pubsub_pb2_grpc
 from outrigger.schedule.v1 import schedule_pb2, schedule_pb2_grpc
 from outrigger.state.v1 import state_pb2, state_pb2_grpc
+from outrigger.transaction.v1 import transaction_pb2, transaction_pb2_grpc
 
 LIMIT = 20  # seconds that a call may take
 RUN = f"tour-python-{time.time_ns()}"  # so that the tour can be taken again
@@ -40,16 +41,31 @@ def refused(call, request):
 
 
 class Greeter(tour_pb2_grpc.GreeterServicer):
-    def __init__(self):
+    def __init__(self, channel):
         self.callers = queue.Queue()
+        self.states = state_pb2_grpc.StateStub(channel)
 
     def Greet(self, request, context):
-        self.callers.put(request.name)
+        metadata = dict(context.invocation_metadata())
+        if "tx-gid" in metadata:
+            self.branch(request.name, metadata, context)
+        else:
+            self.callers.put(request.name)
         return tour_pb2.GreetResponse(text=f"hello, {request.name}")
 
+    def branch(self, name, metadata, context):
+        """Is a branch of a saga: what it writes is written once, whatever call is repeated or late. Two cannot be done."""
+        op = metadata["tx-op"]
+        if name == "two" and op == "action":
+            context.set_trailing_metadata([("tx-reason", "TX_BRANCH_FAILED")])
+            context.abort(grpc.StatusCode.ABORTED, "not today")
+        barrier = state_pb2.Barrier(gid=metadata["tx-gid"], branch=metadata["tx-branch"], op=op)
+        write = state_pb2.Operation(set=state_pb2.Operation.Set(key=f"{RUN}-{name}", value=op.encode()))
+        self.states.Transact(state_pb2.TransactRequest(barrier=barrier, operations=[write]), timeout=LIMIT)
 
-def serve(port):
-    greeter = Greeter()
+
+def serve(port, channel):
+    greeter = Greeter(channel)
     server = grpc.server(futures.ThreadPoolExecutor())
     tour_pb2_grpc.add_GreeterServicer_to_server(greeter, server)
     server.add_insecure_port(f"127.0.0.1:{port}")
@@ -160,9 +176,24 @@ def schedule(channel):
     return seen
 
 
+def transaction(channel):
+    """Runs a saga of two steps, each a call of the application itself. The second fails, so that the first is taken back."""
+    stub = transaction_pb2_grpc.TransactionStub(channel)
+
+    def to(name):
+        data = tour_pb2.GreetRequest(name=name).SerializeToString()
+        return transaction_pb2.Call(service="tour", method="examples.tour.v1.Greeter/Greet", data=data)
+
+    steps = [transaction_pb2.Step(id=name, action=to(name), compensation=to(name)) for name in ("one", "two")]
+    status = stub.RunSaga(transaction_pb2.RunSagaRequest(gid=RUN, steps=steps, wait=True), timeout=LIMIT).status
+    last = state_pb2_grpc.StateStub(channel).Get(state_pb2.GetRequest(key=RUN + "-one"), timeout=LIMIT)
+    state = transaction_pb2.State.Name(status.state).removeprefix("STATE_")
+    return f"{state} at {status.failed_branch}; last of one: {last.value.decode()}"
+
+
 def main(port):
-    greeter, server = serve(port)
     with grpc.insecure_channel(os.environ.get("OUTRIGGER_GRPC_ADDR", "127.0.0.1:7070")) as channel:
+        greeter, server = serve(port, channel)
         print("1 call a service:", call(channel), flush=True)
         print("2 be called: by", greeter.callers.get(timeout=LIMIT), flush=True)
         print("3 cache:", cache(channel), flush=True)
@@ -171,8 +202,9 @@ def main(port):
         print("6 events:", events(channel), flush=True)
         print("7 lock: the old token is refused,", lock(channel), flush=True)
         print("8 schedule:", schedule(channel), "fired", flush=True)
-    server.stop(None)
-    print("tour: 8 steps done")
+        print("9 transaction:", transaction(channel), flush=True)
+        server.stop(None)
+    print("tour: 9 steps done")
 
 
 if __name__ == "__main__":
