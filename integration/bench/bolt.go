@@ -26,12 +26,6 @@ func meshBolt(o options) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []*process
-	defer func() {
-		for _, p := range all {
-			p.end()
-		}
-	}()
 	port, address, err := free()
 	if err != nil {
 		return nil, err
@@ -40,7 +34,7 @@ func meshBolt(o options) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, server)
+	defer server.end()
 	_, at, err := free()
 	if err != nil {
 		return nil, err
@@ -49,7 +43,7 @@ func meshBolt(o options) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, mosn)
+	defer mosn.end()
 	if err := listens("mosn", at); err != nil {
 		return nil, err
 	}
@@ -58,19 +52,12 @@ func meshBolt(o options) (rows []row, err error) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	callee, err := startSidecar(o, "bolt-callee", 0, "-config", config)
+	callee, caller, err := startPair(o, "bolt-callee", 0, "-config", config)
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, callee.process)
-	caller, err := startSidecar(o, "bench-caller", 0)
-	if err != nil {
-		return nil, err
-	}
-	all = append(all, caller.process)
-	if err := published(callee); err != nil {
-		return nil, err
-	}
+	defer callee.end()
+	defer caller.end()
 	return compare(o, []kind{
 		{name: "bolt-direct", target: address, call: "bolt", pids: []int{server.pid()}},
 		{name: "bolt-mosn", target: at, call: "bolt", pids: []int{mosn.pid()}, against: "bolt-direct"},

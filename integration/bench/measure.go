@@ -107,6 +107,23 @@ func startSidecar(o options, app string, port int, more ...string) (*sidecar, er
 	return nil, fmt.Errorf("sidecar %s did not start", app)
 }
 
+// startPair starts a sidecar for the application at port, and one that calls it, and waits until that can.
+func startPair(o options, app string, port int, more ...string) (callee, caller *sidecar, err error) {
+	if callee, err = startSidecar(o, app, port, more...); err != nil {
+		return nil, nil, err
+	}
+	if caller, err = startSidecar(o, "bench-caller", 0); err != nil {
+		callee.end()
+		return nil, nil, err
+	}
+	if err := published(callee); err != nil {
+		callee.end()
+		caller.end()
+		return nil, nil, err
+	}
+	return callee, caller, nil
+}
+
 // settle waits until all components are ready, which may come after the sidecar is: the store of one that was killed has to be recovered.
 func (s *sidecar) settle() error {
 	var info struct {

@@ -23,12 +23,6 @@ import (
 
 // mesh compares a hop of each protocol with other proxies.
 func mesh(o options) (rows []row, err error) {
-	var all []*process
-	defer func() {
-		for _, p := range all {
-			p.end()
-		}
-	}()
 	port, address, err := free()
 	if err != nil {
 		return nil, err
@@ -37,7 +31,7 @@ func mesh(o options) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, server)
+	defer server.end()
 	kinds := []kind{{name: "http-direct", target: address, call: "http", pids: []int{server.pid()}}}
 	for _, name := range []string{"splice", "reverse"} {
 		_, at, err := free()
@@ -48,7 +42,7 @@ func mesh(o options) (rows []row, err error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, p)
+		defer p.end()
 		kinds = append(kinds, kind{name: "http-" + name, target: at, call: "http", pids: []int{p.pid()}, against: "http-direct"})
 	}
 	beside := "http-reverse"
@@ -59,7 +53,7 @@ func mesh(o options) (rows []row, err error) {
 	}
 	switch p, at, err := nginx(o, address); {
 	case err == nil:
-		all = append(all, p)
+		defer p.end()
 		beside = "http-nginx"
 		kinds = append(kinds, kind{name: beside, target: at, call: "http", pids: []int{p.pid()}, against: "http-direct"})
 	case errors.Is(err, exec.ErrNotFound):
@@ -67,19 +61,12 @@ func mesh(o options) (rows []row, err error) {
 	default:
 		return nil, err
 	}
-	callee, err := startSidecar(o, "stock", port, "-app-protocol", "http")
+	callee, caller, err := startPair(o, "stock", port, "-app-protocol", "http")
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, callee.process)
-	caller, err := startSidecar(o, "bench-caller", 0)
-	if err != nil {
-		return nil, err
-	}
-	all = append(all, caller.process)
-	if err := published(callee); err != nil {
-		return nil, err
-	}
+	defer callee.end()
+	defer caller.end()
 	return compare(o, append(kinds,
 		kind{name: "http-sidecar", target: callee.inbound, call: "http", pids: []int{callee.pid()}, against: beside},
 		kind{name: "http-two-sidecars", target: caller.outbound, call: "http", pids: []int{callee.pid(), caller.pid()}, hops: 2, against: beside}))

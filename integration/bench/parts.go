@@ -63,36 +63,25 @@ func invoke(o options) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []*process
-	defer func() {
-		for _, p := range all {
-			p.end()
-		}
-	}()
+	var pids []int
 	for _, r := range [][]string{{"serve", address}, {"naive", naiveAddr, address}, {"splice", spliceAddr, address}} {
 		p, err := role(r[0], r[1:]...)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, p)
+		defer p.end()
+		pids = append(pids, p.pid())
 	}
-	callee, err := startSidecar(o, "echo", port)
+	callee, caller, err := startPair(o, "echo", port)
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, callee.process)
-	caller, err := startSidecar(o, "bench-caller", 0)
-	if err != nil {
-		return nil, err
-	}
-	all = append(all, caller.process)
-	if err := published(callee); err != nil {
-		return nil, err
-	}
+	defer callee.end()
+	defer caller.end()
 	return compare(o, []kind{
-		{name: "invoke-direct", target: address, call: "echo", pids: []int{all[0].pid()}},
-		{name: "invoke-splice", target: spliceAddr, call: "echo", pids: []int{all[2].pid()}, against: "invoke-direct"},
-		{name: "invoke-naive", target: naiveAddr, call: "echo", pids: []int{all[1].pid()}, against: "invoke-direct"},
+		{name: "invoke-direct", target: address, call: "echo", pids: pids[0:1]},
+		{name: "invoke-splice", target: spliceAddr, call: "echo", pids: pids[2:3], against: "invoke-direct"},
+		{name: "invoke-naive", target: naiveAddr, call: "echo", pids: pids[1:2], against: "invoke-direct"},
 		{name: "invoke-two-sidecars", target: caller.grpc, call: "echo", pids: []int{callee.pid(), caller.pid()}, hops: 2, against: "invoke-direct"},
 	})
 }
