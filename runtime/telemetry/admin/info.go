@@ -9,7 +9,7 @@ type Info struct {
 	TLS        string         `json:"tls,omitempty"`      // how others come in: strict, permissive, off, or empty: on loopback without
 	Identity   string         `json:"identity,omitempty"` // the SPIFFE id of the sidecar's certificate; empty: it has none
 	Config     Config         `json:"config"`
-	Policies   Policies       `json:"policies"`
+	Policies   Policies       `json:"policies,omitzero"`
 	Components []Component    `json:"components"`
 	Services   []Service      `json:"services"`
 }
