@@ -108,12 +108,17 @@ func TestALateActionIsNotCalled(t *testing.T) {
 		under = true
 		mu.Unlock()
 		defer func() { mu.Lock(); under = false; mu.Unlock() }()
-		if c.Op == transaction.OpAction {
-			close(entered)
-			<-ctx.Done()
-			return ctx.Err()
+		if c.Op != transaction.OpAction {
+			return nil
 		}
-		return nil
+		select {
+		case <-entered: // it is called late
+			return nil
+		default:
+			close(entered)
+		}
+		<-ctx.Done()
+		return ctx.Err()
 	})
 	q := r.saga("shop/orders/g", "1")
 	first := make(chan error, 1)
