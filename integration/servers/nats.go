@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	client "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 var (
@@ -82,7 +85,29 @@ authorization { users: [
 		}
 		all = append(all, n)
 	}
-	return s.boot(ctx, all...)
+	if err := s.boot(ctx, all...); err != nil {
+		return err
+	}
+	return until(ctx, 20*time.Second, func(ctx context.Context) error { return natsKeeps(ctx, s, servers) })
+}
+
+// natsKeeps tells whether streams of so many copies can be made: the servers of a cluster are up before they know each other.
+func natsKeeps(ctx context.Context, s *Server, copies int) error {
+	c, err := client.Connect("nats://"+s.Addr(), client.UserInfo(s.User, s.Password), client.NoReconnect())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	js, err := jetstream.New(c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if _, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "ready", Subjects: []string{"ready"}, Replicas: copies}); err != nil {
+		return err
+	}
+	return js.DeleteStream(ctx, "ready")
 }
 
 // natsVersion is in the line with which the server greets whoever connects: INFO {...}.

@@ -211,14 +211,6 @@ func TestAConnectionThatIsTurnedAwayIsAnError(t *testing.T) {
 func TestASlotMoves(t *testing.T) {
 	o := redistest.Options(t, "redis-cluster")
 	c := redistest.Open(t, o)
-	const key = "a slot without other keys"
-	set := func() {
-		t.Helper()
-		if err := c.Do(t.Context(), redisconn.Write, key, redis.NewStatusCmd(t.Context(), "set", key, "x")); err != nil {
-			t.Error(err)
-		}
-	}
-	set()
 	nodes, ids := map[string]*redis.Client{}, map[string]string{}
 	for _, addr := range o.Addresses {
 		node := redis.NewClient(&redis.Options{Addr: addr})
@@ -229,20 +221,31 @@ func TestASlotMoves(t *testing.T) {
 		}
 		nodes[addr], ids[addr] = node, id
 	}
-	slot := nodes[o.Addresses[0]].ClusterKeySlot(t.Context(), key).Val()
 	all, err := nodes[o.Addresses[0]].ClusterSlots(t.Context()).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var owner string
-	for _, s := range all {
-		if int64(s.Start) <= slot && slot <= int64(s.End) {
-			owner = s.Nodes[0].Addr
+	var key, owner string
+	var slot int64
+	for n := 0; owner == ""; n++ { // a slot with keys, of which other tests have left some, is not given away like that
+		key = fmt.Sprint("moves-", n)
+		slot = nodes[o.Addresses[0]].ClusterKeySlot(t.Context(), key).Val()
+		for _, s := range all {
+			if addr := s.Nodes[0].Addr; int64(s.Start) <= slot && slot <= int64(s.End) && nodes[addr].ClusterCountKeysInSlot(t.Context(), int(slot)).Val() == 0 {
+				owner = addr
+			}
 		}
 	}
+	set := func() {
+		t.Helper()
+		if err := c.Do(t.Context(), redisconn.Write, key, redis.NewStatusCmd(t.Context(), "set", key, "x")); err != nil {
+			t.Error(err)
+		}
+	}
+	set()
 	move := func(to string) {
 		t.Helper()
-		if err := c.Do(t.Context(), redisconn.Write, key, redis.NewIntCmd(t.Context(), "del", key)); err != nil { // a slot with keys is not given away like that
+		if err := c.Do(t.Context(), redisconn.Write, key, redis.NewIntCmd(t.Context(), "del", key)); err != nil {
 			t.Fatal(err)
 		}
 		for _, addr := range append([]string{to}, o.Addresses...) {

@@ -74,6 +74,9 @@ func (d *driver) Publish(ctx context.Context, events []pubsub.Publication) ([]pu
 func (p *publishing) send(ctx context.Context, i int, l lane) error {
 	e := &p.events[i]
 	t, err := p.d.conn.topic(ctx, e.Topic)
+	if err == nil {
+		err = p.d.conn.attend(ctx, t)
+	}
 	if err != nil {
 		return err
 	}

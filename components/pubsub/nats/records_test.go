@@ -42,7 +42,9 @@ func (half) Stream(context.Context, string) (jetstream.Stream, error) {
 func TestPublishingBrokenOff(t *testing.T) {
 	known := pubsub.Topic{Namespace: "n", Name: "known"}
 	o := Options{Timeout: time.Second}
-	d := &driver{opts: o, conn: &conn{opts: o, where: "nats x", js: half{}, topics: map[string]*topic{streamName("", known): {subject: "s", parts: 1}}}}
+	there := &topic{subject: "s", parts: 1}
+	there.present.Store(true)
+	d := &driver{opts: o, conn: &conn{opts: o, where: "nats x", js: half{}, topics: map[string]*topic{streamName("", known): there}}}
 	away := pubsub.Publication{Topic: pubsub.Topic{Namespace: "n", Name: "away"}}
 	for _, c := range []struct {
 		name    string

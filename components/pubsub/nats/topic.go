@@ -8,9 +8,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	library "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/backend"
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
 )
 
@@ -20,6 +22,7 @@ type topic struct {
 	parts           int32
 	window          time.Duration // of message ids
 	turn            atomic.Uint32 // of events without a key
+	present         atomic.Bool   // the stream has answered a publication
 }
 
 const partsEntry = "outrigger-parts" // of the stream's metadata
@@ -51,6 +54,31 @@ func (c *conn) topic(ctx context.Context, t pubsub.Topic) (*topic, error) {
 	return one, nil
 }
 
+// otherStream is the answer to a publication that is for another stream.
+const otherStream jetstream.ErrorCode = 10060
+
+// attend waits until the stream of a topic answers publications: servers of a cluster learn a moment after it was made who leads it, and tell until
+// then that nobody is there. What it publishes is for no stream, and kept nowhere.
+func (c *conn) attend(ctx context.Context, t *topic) error {
+	if t.present.Load() {
+		return nil
+	}
+	err := c.call(ctx, func(ctx context.Context) error {
+		for wait := (backend.Backoff{First: 5 * time.Millisecond, Most: 200 * time.Millisecond}); ; {
+			_, err := c.js.Publish(ctx, t.subject+".0", nil, jetstream.WithExpectStream(t.stream+"-none"), jetstream.WithRetryAttempts(0))
+			var answer *jetstream.APIError
+			if err == nil || errors.As(err, &answer) && answer.ErrorCode == otherStream {
+				return nil
+			}
+			if !errors.Is(err, jetstream.ErrNoStreamResponse) && !errors.Is(err, library.ErrNoResponders) || wait.Wait(ctx) != nil {
+				return err
+			}
+		}
+	})
+	t.present.Store(err == nil)
+	return err
+}
+
 // forget has a topic be looked for again.
 func (c *conn) forget(stream string) {
 	c.mu.Lock()
@@ -71,17 +99,12 @@ func (c *conn) stream(ctx context.Context, config jetstream.StreamConfig) (info 
 	c.making.Lock()
 	defer c.making.Unlock()
 	err = c.call(ctx, func(ctx context.Context) error {
-		s, err := c.js.Stream(ctx, config.Name)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			s, err = c.js.CreateStream(ctx, config)
+		for {
+			info, err = c.made(ctx, config)
+			if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+				return err
+			}
 		}
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another was faster, with other options
-			s, err = c.js.Stream(ctx, config.Name)
-		}
-		if err == nil {
-			info = s.CachedInfo()
-		}
-		return err
 	})
 	if err != nil {
 		return nil, err
@@ -93,6 +116,24 @@ func (c *conn) stream(ctx context.Context, config jetstream.StreamConfig) (info 
 			components.ErrPrecondition, config.Name, c.where, have.Storage, have.Retention, have.NoAck)
 	}
 	return info, nil
+}
+
+// made finds a stream, or makes it, in a part of the time that the server has: a cluster that two ask for the same stream at once may answer one of
+// them only, and the other has to ask again.
+func (c *conn) made(ctx context.Context, config jetstream.StreamConfig) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout/4)
+	defer cancel()
+	s, err := c.js.Stream(ctx, config.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		s, err = c.js.CreateStream(ctx, config)
+	}
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another was faster, with other options
+		s, err = c.js.Stream(ctx, config.Name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.CachedInfo(), nil
 }
 
 // look asks how a stream is now.
