@@ -205,7 +205,9 @@ func nacosRollback(t *testing.T, s *servers.Server) {
 			t.Logf("the provider's sidecar said:\n%s\na consumer's:\n%s", started[0].Output(), started[1].Output())
 		}
 	})
-	harness.Eventually(t, patience, func() error { return m.call(http.DefaultClient, m.consumers[0]) })
+	for _, one := range m.consumers { // each has heard of the providers
+		harness.Eventually(t, patience, func() error { return m.call(http.DefaultClient, one) })
+	}
 	ended := make(chan struct{})
 	var load sync.WaitGroup
 	for _, one := range m.consumers {

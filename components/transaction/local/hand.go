@@ -195,6 +195,9 @@ func (m *machine) handSome() (more bool, err error) {
 	}
 	err = m.space.Update(m.ctx, db.OS, func(w *db.Tx) error {
 		for _, key := range keys {
+			if !m.waits(key) { // it was given away meanwhile
+				continue
+			}
 			t, ok, err := find(w, key)
 			if errors.Is(err, components.ErrDamaged) {
 				m.log.Error("a transaction is not driven", "op", "drive", "gid", name(key), "err", err)
@@ -216,6 +219,14 @@ func (m *machine) handSome() (more bool, err error) {
 	})
 	failpoint.Hit("local.owner", "handed")
 	return err == nil && len(keys) == handMost, err
+}
+
+// waits tells whether a transaction is driven by nobody, and is not being given to somebody.
+func (m *machine) waits(key string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.app(key).free[key]
+	return e != nil && e.moving == 0
 }
 
 func (m *machine) fresh(key string) bool {

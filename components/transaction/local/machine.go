@@ -46,6 +46,7 @@ type entry struct {
 	attempts int
 	keep     time.Duration // how long it is kept when it has ended; of one that was given to a session
 	fresh    bool          // nobody has driven it yet
+	moving   int           // updates under way that give it to somebody
 	ended    chan struct{} // closed when it has
 }
 
@@ -178,14 +179,19 @@ func (m *machine) give(w *db.Tx, t *tx, write bool, wanted uint64) error {
 	}
 	epoch, given := w.NextID(), false
 	m.mu.Lock()
-	if e := m.all[t.key]; e != nil {
-		e.epoch = 0 // what its session writes in the same commit is of before
+	was := m.all[t.key]
+	if was != nil {
+		was.epoch = 0 // what its session writes in the same commit is of before
+		was.moving++
 	}
 	m.mu.Unlock()
 	w.Then(func() {
 		given = true
 		m.mu.Lock()
 		defer m.mu.Unlock()
+		if was != nil {
+			was.moving--
+		}
 		before := m.all[t.key]
 		var had *session
 		if before != nil {
@@ -219,7 +225,13 @@ func (m *machine) give(w *db.Tx, t *tx, write bool, wanted uint64) error {
 	w.Finally(func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if e := m.all[t.key]; !given && e != nil && e.epoch == 0 { // it is as it was
+		if given {
+			return
+		}
+		if was != nil {
+			was.moving--
+		}
+		if e := m.all[t.key]; e != nil && e.epoch == 0 { // it is as it was
 			m.free(e)
 		}
 	})
