@@ -99,7 +99,7 @@ func run(o options) (code int, err error) {
 		}
 		defer os.RemoveAll(b.dir)
 	}
-	for _, d := range []string{"armed", "hit"} {
+	for _, d := range []string{"armed", "hit", "freeze", "frozen"} {
 		if err := os.MkdirAll(filepath.Join(b.dir, d), 0o700); err != nil {
 			return 0, err
 		}
@@ -156,12 +156,13 @@ func (b *bank) play() {
 		if p := b.processes[s.Kill]; p != nil {
 			p.kill()
 		}
-		if p := b.processes[s.Freeze]; p != nil {
+		if s.Freeze != "" {
 			working.Go(func() {
-				p.freeze(2 * lease)
-				b.mu.Lock()
-				defer b.mu.Unlock()
-				b.frozen++
+				if b.freeze(s.Freeze) {
+					b.mu.Lock()
+					defer b.mu.Unlock()
+					b.frozen++
+				}
 			})
 		}
 		work <- s.transfer

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -39,8 +40,9 @@ type transfer struct {
 // step is a transfer, and what is done just before it begins.
 type step struct {
 	transfer
-	Arm          []string // points
-	Kill, Freeze string   // processes
+	Arm    []string // points
+	Kill   string   // a process
+	Freeze string   // a process, or whoever comes to this point
 }
 
 // own are the points of the applications, which are here; those of sidecars are read.
@@ -50,6 +52,9 @@ var own = []string{
 	"initiator.tcc.before", "initiator.tcc.begun", "initiator.tcc.registered", "initiator.tcc.decides", "initiator.tcc.committed", "initiator.tcc.aborted",
 	"initiator.message.before", "initiator.message.prepared", "initiator.message.worked", "initiator.message.submitted", "initiator.message.aborted",
 }
+
+// stale are the points of a coordinator at which it is about to call or to write what is another one's by the time it wakes.
+var stale = []string{"local.decides.ABORTING", "local.decides.COMMITTED", "local.call.action", "local.call.confirm", "local.call.compensation"}
 
 // readPoints are all that have to be reached. Those of another driver are left out.
 func readPoints(path, driver string) (all []string, err error) {
@@ -79,6 +84,13 @@ func hit(dir, point string) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
+}
+
+// stopped is who was stopped at a point; 0: nobody yet.
+func stopped(dir, point string) int {
+	text, _ := os.ReadFile(filepath.Join(dir, "frozen", point))
+	pid, _ := strconv.Atoi(string(text))
+	return pid
 }
 
 func reached(dir, point string) bool {
@@ -119,8 +131,8 @@ func (b *bank) step(i int) step {
 	if rng.IntN(20) == 0 {
 		s.Kill = b.names[rng.IntN(len(b.names))]
 	}
-	if i%250 == 100 {
-		s.Freeze = fmt.Sprint("sidecar bank", rng.IntN(coords))
+	if i%50 == 25 {
+		s.Freeze = append(stale, "sidecar bank0", "sidecar bank1")[rng.IntN(len(stale)+coords)]
 	}
 	return s
 }

@@ -84,11 +84,51 @@ func (p *process) signal(s syscall.Signal) {
 
 func (p *process) kill() { p.signal(syscall.SIGKILL) }
 
-// freeze stops it for a time. If it is killed meanwhile, who comes after it goes on.
-func (p *process) freeze(long time.Duration) {
-	p.signal(syscall.SIGSTOP)
-	time.Sleep(long)
-	p.signal(syscall.SIGCONT)
+// freeze stops a process, or whoever comes to a point, for longer than its lease. If it is killed meanwhile nothing is left to wake. It tells
+// whether somebody was stopped.
+func (b *bank) freeze(what string) bool {
+	pid := 0
+	if p := b.processes[what]; p != nil {
+		pid = p.pid()
+		_ = syscall.Kill(pid, syscall.SIGSTOP)
+	} else {
+		pid = b.await(what)
+	}
+	if pid == 0 {
+		return false
+	}
+	time.Sleep(2 * lease)
+	return syscall.Kill(pid, syscall.SIGCONT) == nil
+}
+
+// await has the next that comes to a point stop there, and answers who did; 0: nobody came in time, or another is awaited there already.
+func (b *bank) await(point string) (pid int) {
+	armed := filepath.Join(b.dir, "freeze", point)
+	f, err := os.OpenFile(armed, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0
+	}
+	_ = f.Close() // nothing was written
+	come := func() error {
+		if pid = stopped(b.dir, point); pid == 0 {
+			return errors.New("nobody came there")
+		}
+		return nil
+	}
+	if eventually(20*time.Second, come) != nil && os.Remove(armed) != nil {
+		_ = eventually(time.Second, come) // who came at the last moment is awaited
+	}
+	_ = os.Remove(filepath.Join(b.dir, "frozen", point))
+	return pid
+}
+
+func (p *process) pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil || p.cmd.Process == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
 }
 
 // end ends it for good.

@@ -5,12 +5,13 @@ package failpoint
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 )
 
 var dir = os.Getenv("OUTRIGGER_FAILPOINTS")
 
-// Hit kills the process if the point is armed. Of, unless empty, is added to its name behind a dot. Safe for concurrent use.
+// Hit kills the process if the point is armed, or stops it. Of, unless empty, is added to its name behind a dot. Safe for concurrent use.
 func Hit(name, of string) {
 	if dir == "" {
 		return
@@ -18,9 +19,16 @@ func Hit(name, of string) {
 	if of != "" {
 		name += "." + of
 	}
-	if os.Rename(filepath.Join(dir, "armed", name), filepath.Join(dir, "hit", name)) != nil {
-		return
+	if moved("armed", "hit", name) {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // until it is delivered
 	}
-	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	select {} // until it is delivered
+	if moved("freeze", "frozen", name) {
+		_ = os.WriteFile(filepath.Join(dir, "frozen", name), []byte(strconv.Itoa(os.Getpid())), 0o600)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	}
+}
+
+func moved(from, to, name string) bool {
+	return os.Rename(filepath.Join(dir, from, name), filepath.Join(dir, to, name)) == nil
 }
