@@ -9,6 +9,7 @@ require (
 	github.com/apache/dubbo-go-hessian2 v1.10.2
 	github.com/cockroachdb/pebble/v2 v2.1.7
 	github.com/dtm-labs/client v1.18.7
+	github.com/dtm-labs/logger v0.0.1
 	github.com/fsnotify/fsnotify v1.10.1
 	github.com/fxamacker/cbor/v2 v2.10.0
 	github.com/go-zookeeper/zk v1.0.4
@@ -58,7 +59,6 @@ require (
 	github.com/davecgh/go-spew v1.1.2-0.20180830191138-d8f796af33cc // indirect
 	github.com/dgryski/go-rendezvous v0.0.0-20200823014737-9f7001d12a5f // indirect
 	github.com/dtm-labs/dtmdriver v0.0.6 // indirect
-	github.com/dtm-labs/logger v0.0.1 // indirect
 	github.com/dubbogo/gost v1.11.16 // indirect
 	github.com/eapache/go-resiliency v1.7.0 // indirect
 	github.com/getsentry/sentry-go v0.27.0 // indirect

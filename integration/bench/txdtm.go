@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/dtm-labs/client/dtmgrpc"
+	"github.com/dtm-labs/logger"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/outrigger-mesh/outrigger/integration/echopb"
@@ -52,6 +53,7 @@ const directDTM = "dtm-direct:"
 
 // dtmCaller runs the saga of txCaller by DTM's own client.
 func dtmCaller(dtm, participant string, in proto.Message) func() error {
+	logger.InitLog("error") // or each call is logged, among the figures
 	branch := participant + echopb.Echo_Unary_FullMethodName
 	return func() error {
 		saga := dtmgrpc.NewSagaGrpc(dtm, rand.Text()).Add(branch, branch, in).Add(branch, branch, in)
