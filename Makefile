@@ -2,11 +2,18 @@
 GO ?= go
 TOOL = $(GO) tool -modfile=tools/go.mod
 UNIT = $$($(GO) list ./... | grep -v /integration)
+# All that is built is built as the binary is, so that each package is compiled once; but for race, which takes cgo. What is
+# tested is vetted by lint alone.
+export CGO_ENABLED = 0
+export GOFLAGS := $(filter-out -trimpath -vet=%,$(shell $(GO) env GOFLAGS)) -trimpath -vet=off
+race: export CGO_ENABLED = 1
+# One package more than there are cores, since many tests wait.
+BESIDE = -p $$(($$(getconf _NPROCESSORS_ONLN) + 1))
 
 all: build lint test ## build, lint and test
 
 build: ## build bin/outrigger
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/outrigger ./cmd/outrigger
+	$(GO) build -ldflags "-s -w" -o bin/outrigger ./cmd/outrigger
 
 run: build ## run a sidecar on configs/hello.yaml with a sample application
 	bin/outrigger run -config configs/hello.yaml -- python3 examples/hello/app.py
@@ -15,13 +22,14 @@ demo: ## build and run the shop, and check what it does; ON=redis-kafka-nacos: o
 	$(if $(ON),$(GO) run ./integration/servers/cmd $(subst -, ,$(ON)) -- )$(GO) run ./examples/shop/demo$(if $(ON), -on $(ON))
 
 test: ## run the tests that need nothing but Go
-	$(GO) test $(UNIT)
+	$(GO) test $(BESIDE) $(UNIT)
 
 race: ## the same with the race detector, but for what links MOSN, which is not free of races
-	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v -e /integration -e /runtime/mesh/mosn)
+	$(GO) test $(BESIDE) -race -timeout 30m $$($(GO) list ./... | grep -v -e /integration -e /runtime/mesh/mosn)
 
 mutants: ## show that the conformance suites catch broken drivers
-	$(GO) test -p 4 -tags mutants -run '^TestMutants$$' -v ./components/...
+	@git grep -q '^//go:build mutants' components # or there is nothing to show
+	$(GO) test -p 4 -tags mutants -run '^TestMutants$$' -v $$(git grep -l '^//go:build mutants' components | xargs dirname | sed 's,^,./,')
 
 SUITE = OUTRIGGER_BINARY=$(CURDIR)/bin/outrigger bin/suite $(if $(ONLY),-only '$(ONLY)',)
 
@@ -29,9 +37,10 @@ integration: build ## black box: the binary, its peers and real servers, those o
 	$(GO) build -o bin/suite ./integration/suite
 	$(if $(NATIVE),,$(GO) run ./integration/compose $(or $(SERVICES),redis etcd postgres) -- env )$(SUITE) $(PACKAGES)
 
-soak: build ## faults of real servers at full length, with a report; FAULT=30s is how long each lasts
+soak: build schedules ## faults of real servers at full length, 10,000 transfers under kills, with reports, and schedules; FAULT=30s is how long a fault lasts, TX=n how many transfers
 	$(GO) build -o bin/suite ./integration/suite
 	OUTRIGGER_FAULT=$(or $(FAULT),30s) $(SUITE) -report docs/reports/soak.md ./integration/backends
+	$(MAKE) crash TX=$(or $(TX),10000) REPORT=docs/reports/crash.md
 
 integration-compose: build ## conformance and faults on the servers of integration/docker-compose.yml, images built here; SERVICES="redis etcd postgres"
 	$(GO) build -o bin/suite ./integration/suite
@@ -45,10 +54,14 @@ drivers: ## the drivers' tests on real servers, installed and started here; ONLY
 crash-fs: ## cut the power on a disk that forgets what was not synced; SEED=n repeats a run, RUNS=n runs it n times (20)
 	@$(GO) test -count=$(or $(RUNS),20) -v -run "^TestPowerCuts" ./components/all
 
-crash: build ## transfers over three services, while sidecars and applications are killed at each point and at random; TX=n SEED=n; BARRIER=off has to fail; REPORT=file
-	CGO_ENABLED=0 $(GO) build -trimpath -tags failpoints -ldflags "-s -w" -o bin/outrigger-failpoints ./cmd/outrigger
+schedules: ## transfers in a bubble of time while sidecars end, power goes and calls are lost, repeated and late; SCHEDULES=n has n (2000)
+	SCHEDULES=$(or $(SCHEDULES),2000) $(GO) test -count=1 -timeout 2h -run '^TestBank$$' ./components/all
+
+crash: build ## transfers over three services, while sidecars and applications are killed at each point and at random; TX=n SEED=n; DRIVER=dtm: a DTM coordinates and is killed, too; BARRIER=off has to fail; REPORT=file
+	$(GO) build -tags failpoints -ldflags "-s -w" -o bin/outrigger-failpoints ./cmd/outrigger
 	$(GO) build -o bin/crash ./integration/crash
-	bin/crash -tx $(or $(TX),400) -seed $(or $(SEED),7) -barrier=$(if $(filter off,$(BARRIER)),false,true) -report "$(REPORT)"
+	$(GO) build -o bin/crash-audit ./integration/crash/audit
+	bin/crash -driver $(or $(DRIVER),local) -tx $(or $(TX),400) -seed $(or $(SEED),7) -barrier=$(if $(filter off,$(BARRIER)),false,true) -report "$(REPORT)"
 
 h2spec: ## run h2spec's cases against the relay
 	$(GO) build -modfile=tools/go.mod -o bin/h2spec github.com/summerwind/h2spec/cmd/h2spec
@@ -57,12 +70,12 @@ h2spec: ## run h2spec's cases against the relay
 bench: build ## measure against the limit and the peers at hand, daprd built first; writes bench.json; ONLY=name runs one part
 	$(GO) run ./integration/bench -peers $(if $(ONLY),-only '$(ONLY)',)
 
-bench-gate: build ## a short bench, without daprd, that fails when a target is missed by more than its double
+bench-gate: build ## a short bench, daprd built first, that fails when a target is missed by more than its double, or one against daprd at c=64 at all
 	$(GO) run ./integration/bench -rounds 3 -length 1s -gate 2 -o /dev/null
 
-fuzz: ## run each fuzz target for FUZZTIME (10s)
-	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
-	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),10s) $$p || exit 1; done; done
+fuzz: ## run each fuzz target for FUZZTIME (10s); ONLY=REGEXP: those whose folder and name fit it
+	@git grep -oE '^func Fuzz[A-Za-z0-9]*' -- '*_test.go' | sed 's,/[^/]*:func , ,' | grep -E '$(or $(ONLY),.)' | while read -r p f; do \
+	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),10s) "./$$p" || exit 1; done
 
 gen: ## make generated files anew
 	$(TOOL) buf generate --template proto/buf.gen.yaml proto
@@ -72,14 +85,16 @@ gen: ## make generated files anew
 gen-check: gen ## fail if that changed anything; lint the protos
 	$(TOOL) buf lint proto
 	@git diff --exit-code -- proto docs/components examples integration
+	@new=$$(git ls-files --others --exclude-standard -- proto docs/components); test -z "$$new" || { echo "not committed: $$new"; exit 1; }
 
-lint: ## gofmt and vet
+lint: ## gofmt and vet, also of what has a build tag
 	@test -z "$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'))" || { gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'); exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags failpoints ./internal/failpoint
+	$(GO) vet -tags mutants,servers,h2spec $$(git grep -lE '^//go:build (mutants|servers|h2spec)' | xargs dirname | sort -u | sed 's,^,./,')
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-.PHONY: all build run demo test race mutants integration integration-compose drivers soak crash crash-fs h2spec bench bench-gate fuzz gen gen-check lint help
+.PHONY: all build run demo test race mutants integration integration-compose drivers soak schedules crash crash-fs h2spec bench bench-gate fuzz gen gen-check lint help
 .DEFAULT_GOAL := all

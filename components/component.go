@@ -379,9 +379,12 @@ func (c *Component[D]) Named(err error) error {
 	return named(c.ID(), err)
 }
 
-// named says in the text and in the metadata whose error it is.
+// named says in the text and in the metadata whose error it is, once.
 func named(id ID, err error) error {
-	d := &Detail{Err: fmt.Errorf("%s %q: %w", id.Capability, id.Name, err),
+	if d, ok := err.(*Detail); ok && d.of == id {
+		return d
+	}
+	d := &Detail{of: id, Err: fmt.Errorf("%s %q: %w", id.Capability, id.Name, err),
 		Metadata: map[string]string{"capability": id.Capability, "component": id.Name, "driver": id.Driver}}
 	if inner := (*Detail)(nil); errors.As(err, &inner) {
 		d.Reason, d.RetryAfter = inner.Reason, inner.RetryAfter

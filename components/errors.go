@@ -36,6 +36,7 @@ type Detail struct {
 	Metadata   map[string]string // keys are capability, component, driver, limit, hop, ...
 	RetryAfter time.Duration     // when a retry may succeed; 0: not said
 
+	of      ID // whose it was named as; zero: it was not
 	encoded atomic.Pointer[any]
 }
 

@@ -31,3 +31,15 @@ func TestKindsAreApart(t *testing.T) {
 		}
 	}
 }
+
+func TestAnErrorIsNamedOnce(t *testing.T) {
+	c := components.NewComponent[*store](id, components.Limits{}, nil)
+	other := components.NewComponent[*store](components.ID{Capability: "lock", Name: "one"}, components.Limits{}, nil)
+	err := c.Named(c.Named(components.WithReason(components.ErrInvalid, "ODD")))
+	if want := `cache "sessions": invalid argument`; err.Error() != want || detail(t, err).Reason != "ODD" {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if got, want := other.Named(err).Error(), `lock "one": cache "sessions": invalid argument`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

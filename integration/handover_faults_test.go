@@ -237,7 +237,7 @@ func TestPredecessorThatGoes(t *testing.T) {
 // TestPredecessorThatDoesNotAnswer is stopped when it is asked, and killed after that: the new one starts as if there had been none.
 func TestPredecessorThatDoesNotAnswer(t *testing.T) {
 	old := harness.Start(t, harness.Options{App: "a"})
-	old.Signal(syscall.SIGSTOP)
+	old.Freeze()
 	o := old.Options
 	o.Args = []string{"-replace"}
 	next, err := harness.Launch(t, o)

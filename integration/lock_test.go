@@ -111,7 +111,7 @@ func TestAFrozenHolderIsFencedOff(t *testing.T) {
 	if err := first.Err(); err != nil {
 		t.Fatal(err)
 	}
-	one.Signal(syscall.SIGSTOP)
+	one.Freeze()
 	next, err := theirs.Lock("").Acquire(ctx, "l", time.Minute)
 	if err != nil {
 		t.Fatal(err)

@@ -207,7 +207,7 @@ func (k *trio) killOwner() {
 func (k *trio) freezeClient() {
 	o := k.owner()
 	frozen := k.others(o)[0]
-	k.all[frozen].Signal(syscall.SIGSTOP)
+	k.all[frozen].Freeze()
 	k.goOn(slices.DeleteFunc([]int{0, 1, 2}, func(i int) bool { return i == frozen })...)
 	k.all[frozen].Signal(syscall.SIGCONT)
 	k.goOn(frozen)
@@ -216,7 +216,7 @@ func (k *trio) freezeClient() {
 func (k *trio) freezeOwner() {
 	o := k.owner()
 	k.goOn(0, 1, 2)
-	k.all[o].Signal(syscall.SIGSTOP)
+	k.all[o].Freeze()
 	harness.Eventually(k.t, 20*time.Second, func() error {
 		k.mu.Lock()
 		defer k.mu.Unlock()
@@ -307,6 +307,9 @@ func ownerKill(t *testing.T) {
 	reading.Wait()
 	if k.takeover > 3*time.Second {
 		t.Errorf("the others were served %s after the owner was killed: another has to take over within 3s", k.takeover)
+	}
+	if k.longest > 2*time.Second {
+		t.Errorf("a refusal took %s while the owner was frozen: it is to come at once", k.longest)
 	}
 	delivered := 0
 	for _, e := range k.events {

@@ -69,7 +69,7 @@ func states(t *testing.T, s *harness.Sidecar) statepb.StateClient {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return statepb.NewStateClient(conn)
+	return ready(t, statepb.NewStateClient(conn))
 }
 
 func random(n int) []byte {

@@ -112,7 +112,7 @@ func (s *sidecar) outbound(e mesh.Engine, self *mesh.SelfCalls) *proxy.Outbound 
 	o := &proxy.Outbound{Engine: e, Monitor: monitor{s.telemetry}, Caller: s.app, Self: self, Dial: func(ctx context.Context, in *mesh.Instance) (net.Conn, error) {
 		return s.dial(ctx, in, "grpc")
 	}}
-	s.tasks.Go(func() { o.Sweep(s.bg) })
+	s.tasks.Go(func() { proxy.Sweep(s.bg, o) })
 	return o
 }
 

@@ -27,7 +27,7 @@ func (s *sidecar) httpOutbound(e mesh.Engine, self *mesh.SelfCalls, policy *acce
 			return s.dial(ctx, to, "http")
 		}}}
 	h.out.Bind(h.relay)
-	s.tasks.Go(func() { h.out.Sweep(s.bg) })
+	s.tasks.Go(func() { proxy.Sweep(s.bg, h.out) })
 	return h
 }
 

@@ -51,9 +51,11 @@ func (s *sidecar) startInbound(context.Context) (err error) {
 		Patient: func(string) bool { return true }}) // each waits for the application; the gate bounds them
 	i.server.Relay.MaxResets = peerResets
 	in := &proxy.Inbound{Gate: i.gate, Monitor: monitor{s.telemetry}, App: s.app, Port: s.publisher.Port}
-	invocationv1.RegisterInvocationServer(i.server, &proxy.InvokeServer{Inbound: in, App: i.app, At: func(port int) proxy.Callee { return i.app.At(port) }})
+	invocationv1.RegisterInvocationServer(i.server, &proxy.InvokeServer{Inbound: in, App: i.app, At: func(port int) proxy.Callee { return i.app.At(port, s.publisher.Uses) }})
 	i.http1 = &httpproxy.Relay{}
-	(&proxy.HTTPInbound{Inbound: in}).Bind(i.http1)
+	web := &proxy.HTTPInbound{Inbound: in}
+	web.Bind(i.http1)
+	s.tasks.Go(func() { proxy.Sweep(s.bg, in, web) })
 	in.Bind(i.server.Relay, func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error, bool) {
 		if !strings.HasPrefix(h.Path(), localPath) {
 			return nil, nil, false

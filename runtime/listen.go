@@ -120,7 +120,7 @@ func (s *sockets) takeLock(c *config.Config, path string, given passed) (err err
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("folder of the unix socket: %w", err)
+		return fmt.Errorf("folder of the unix socket: %w; give another data folder with -data-dir", err)
 	}
 	if s.lock, err = os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600); err != nil {
 		return err

@@ -29,7 +29,7 @@ func (s *sidecar) rpcOutbound(e mesh.Engine, self *mesh.SelfCalls, policy *acces
 		}}}
 	o.relay.OnConn = func(nc net.Conn) any { return policy.Identify(nc) }
 	o.out.Bind(o.relay)
-	s.tasks.Go(func() { o.out.Sweep(s.bg) })
+	s.tasks.Go(func() { proxy.Sweep(s.bg, o.out) })
 	return o
 }
 
@@ -37,6 +37,7 @@ func (s *sidecar) rpcInbound(gate *mesh.Gate) *rpcproxy.Relay {
 	r := s.newRPC("inbound")
 	in := &proxy.RPCInbound{Gate: gate, Monitor: monitor{s.telemetry}, App: s.app, Codecs: rpcCodecs, Port: s.rpcPort}
 	in.Bind(r)
+	s.tasks.Go(func() { proxy.Sweep(s.bg, in) })
 	return r
 }
 

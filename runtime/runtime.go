@@ -44,7 +44,6 @@ func Run(ctx context.Context, o Options) error {
 	defer end()
 	s := newSidecar(ctx, o, end)
 	defer s.handle(o.Signals)()
-	defer spareHeap()()
 	err := s.assemble(ctx)
 	if errors.Is(err, context.Canceled) {
 		err = errEarly

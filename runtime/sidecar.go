@@ -50,6 +50,7 @@ type sidecar struct {
 	host      *host.Host
 	fronts    fronts
 	directory *mesh.Directory
+	spare     *spare
 	policies  *mesh.Table
 	rules     *policy.Keeper  // of what is in that
 	identity  *identity.Store // nil: no TLS
@@ -107,7 +108,7 @@ func (s *sidecar) config() *config.Config { return s.conf.Load() }
 func newSidecar(ctx context.Context, o Options, end context.CancelFunc) *sidecar {
 	c := o.Config
 	s := &sidecar{opts: o, app: components.Caller{Namespace: c.App.Namespace, App: c.App.ID}, childDone: make(chan error, 1),
-		assembled: make(chan struct{}), broken: make(chan error, 1), end: end}
+		assembled: make(chan struct{}), broken: make(chan error, 1), end: end, spare: newSpare()}
 	s.conf.Store(c)
 	s.bg, s.endBG = context.WithCancel(context.WithoutCancel(ctx))
 	s.cut, s.cutShort = context.WithCancel(context.WithoutCancel(ctx))
@@ -231,6 +232,7 @@ func (s *sidecar) startMesh(ctx context.Context) (err error) {
 	}
 	s.directory = mesh.NewDirectory(s.names(), s.log)
 	s.directory.Hold = c.Mesh.Hold
+	s.directory.Counted = s.spare.fit
 	s.remember()
 	s.publisher, err = publish.New(publish.Options{Names: s.names(), App: s.app.App, Announce: s.announce(), Identity: s.spiffe, Logger: s.log,
 		File: filepath.Join(s.dataDir, "publications", s.app.Namespace+"."+s.app.App+".json")})

@@ -213,23 +213,45 @@ func (s *sidecar) found(t *testing.T, a *acknowledged) (inState, inPubSub int) {
 	return inState, inPubSub
 }
 
-// forgetful syncs nothing.
-type forgetful struct{ vfs.FS }
-
-func (f forgetful) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	file, err := f.FS.Create(name, c)
-	return unsynced{file}, err
+// disk is a file system whose files sync in a way of their own.
+type disk struct {
+	vfs.FS
+	sync func(vfs.File) error
 }
 
-func (f forgetful) ReuseForWrite(from, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	file, err := f.FS.ReuseForWrite(from, name, c)
-	return unsynced{file}, err
+func (d disk) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := d.FS.Create(name, c)
+	return diskFile{file, d.sync}, err
 }
 
-type unsynced struct{ vfs.File }
+func (d disk) ReuseForWrite(from, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := d.FS.ReuseForWrite(from, name, c)
+	return diskFile{file, d.sync}, err
+}
 
-func (unsynced) Sync() error     { return nil }
-func (unsynced) SyncData() error { return nil }
+func (d disk) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	file, err := d.FS.OpenReadWrite(name, c, opts...)
+	return diskFile{file, d.sync}, err
+}
+
+type diskFile struct {
+	vfs.File
+	sync func(vfs.File) error
+}
+
+func (f diskFile) Sync() error     { return f.sync(f.File) }
+func (f diskFile) SyncData() error { return f.sync(f.File) }
+
+// forgets syncs nothing.
+func forgets(vfs.File) error { return nil }
+
+// takesTime syncs at some moment of a while, so that several syncs are under way when the power goes.
+func takesTime(f vfs.File) error {
+	wait := func() { time.Sleep(time.Duration(rand.IntN(100)) * time.Microsecond) }
+	wait()
+	defer wait()
+	return f.Sync()
+}
 
 type tally struct {
 	cuts, state, inState, events, inPubSub, repeated, backwards int
@@ -288,7 +310,7 @@ func seed(t *testing.T) uint64 {
 
 func TestPowerCuts(t *testing.T) {
 	n := seed(t)
-	c, err := crash(t, n, each, func(fs vfs.FS) vfs.FS { return fs })
+	c, err := crash(t, n, each, func(fs vfs.FS) vfs.FS { return disk{fs, takesTime} })
 	if err != nil {
 		t.Fatalf("after %d cuts the store does not open, seed %d: %v", c.cuts, n, err)
 	}
@@ -300,7 +322,7 @@ func TestPowerCuts(t *testing.T) {
 
 // A disk that only says that it has synced is found out.
 func TestPowerCutsWithoutSync(t *testing.T) {
-	c, err := crash(t, 7, 50, func(fs vfs.FS) vfs.FS { return forgetful{fs} })
+	c, err := crash(t, 7, 50, func(fs vfs.FS) vfs.FS { return disk{fs, forgets} })
 	if err == nil && c.inState == c.state && c.inPubSub == c.events && c.repeated == 0 && c.backwards == 0 {
 		t.Errorf("nothing was missed: %s", c)
 	}

@@ -66,7 +66,7 @@ func (s *Stream) settle(count string, ids []string, like Settlement) error {
 func (s *Stream) freeing(settle func()) {
 	full := s.ledger.Room() == Room{}
 	if settle(); full && s.ledger.Room() != (Room{}) {
-		s.changed()
+		s.ledger.Changed()
 	}
 }
 

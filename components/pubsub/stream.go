@@ -41,19 +41,16 @@ type Stream struct {
 	telling sync.RWMutex // while something is told to the session
 	ended   bool         // by Close: the session is to be told nothing
 
-	mu        sync.Mutex
-	ledger    *delivery.Ledger[*Message]
-	drained   bool // nothing more is to be delivered
-	toldDrain bool
-	buried    []burial           // to be done
-	interrupt context.CancelFunc // of the fetch under way
-	armed     bool               // watch wakes up for the first deadline
-	wake      chan struct{}      // of watch
+	mu     sync.Mutex
+	ledger *delivery.Intake[*Message]
+	buried []burial      // to be done
+	armed  bool          // watch wakes up for the first deadline
+	wake   chan struct{} // of watch
 }
 
 func newStream(ctx context.Context, p *PubSub, caller components.Caller, call components.Call[Driver], session Session, sub Subscription) *Stream {
 	s := &Stream{group: sub.Group, front: p, caller: caller, call: call, sub: sub, policy: call.Driver.Policy(), session: session,
-		ledger: delivery.NewLedger[*Message](sub.AckDeadline), wake: make(chan struct{}, 1)}
+		ledger: delivery.NewIntake[*Message](sub.AckDeadline), wake: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.watching.Go(s.watch)
 	return s
@@ -97,27 +94,17 @@ func (s *Stream) Next() ([]Delivery, error) {
 func (s *Stream) beginFetch() (context.Context, Room, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.drained && !s.toldDrain {
-		s.toldDrain = true
-		return nil, Room{}, ErrDraining
+	ctx, room, more := s.ledger.Begin(s.ctx)
+	if !more {
+		return nil, room, ErrDraining
 	}
-	ctx, cancel := context.WithCancel(s.ctx)
-	s.interrupt = cancel
-	return ctx, s.ledger.Room(), nil
+	return ctx, room, nil
 }
 
 func (s *Stream) endFetch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.interrupt()
-	s.interrupt = nil
-}
-
-// changed begins the fetch under way anew, if it asks for less than there is room for by now, or for more.
-func (s *Stream) changed() {
-	if s.interrupt != nil {
-		s.interrupt()
-	}
+	s.ledger.End()
 }
 
 // deliver makes deliveries of messages. What does not fit goes back, and what was tried too often is given up.
@@ -169,7 +156,7 @@ func (s *Stream) retry() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ledger.Forget() {
-		s.changed()
+		s.ledger.Changed()
 	}
 }
 
@@ -186,23 +173,14 @@ func (s *Stream) stir() {
 func (s *Stream) Grant(messages, bytes int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.drained {
-		return nil
-	}
-	if err := s.ledger.Grant(messages, bytes); err != nil {
-		return s.front.component.Named(err)
-	}
-	s.changed()
-	return nil
+	return s.front.component.Named(s.ledger.Grant(messages, bytes))
 }
 
 // Drain ends delivery: Next says so, and what was delivered can be settled until Close.
 func (s *Stream) Drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.drained = true
-	s.ledger.Revoke()
-	s.changed()
+	s.ledger.Drain()
 }
 
 // Close gives back at once what is not settled. What is said to the stream afterwards means nothing. Next must have returned.
@@ -218,7 +196,7 @@ func (s *Stream) Close() {
 	err := s.session.Close(ctx)
 	s.mu.Lock()
 	left := s.ledger.Held()
-	s.ledger = delivery.NewLedger[*Message](0)
+	s.ledger = delivery.NewIntake[*Message](0)
 	s.mu.Unlock()
 	s.front.count(CountEnded, left)
 	s.call.End(&err)

@@ -2,6 +2,8 @@ package registry
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"net"
@@ -131,8 +133,20 @@ func compareMetadata(a, b map[string]string) int {
 	return 0
 }
 
-func same(a, b []Record) bool {
-	return slices.EqualFunc(a, b, func(a, b Record) bool {
-		return a.Address == b.Address && a.Node == b.Node && a.Data == b.Data && a.Weight == b.Weight && maps.Equal(a.Metadata, b.Metadata)
-	})
+// digest tells lists of one service's records apart.
+func digest(records []Record) [sha256.Size]byte {
+	var b []byte
+	put := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
+	for _, r := range records {
+		put(r.Address)
+		put(r.Node)
+		put(r.Data)
+		b = binary.AppendVarint(b, int64(r.Weight))
+		b = binary.AppendUvarint(b, uint64(len(r.Metadata)))
+		for _, k := range slices.Sorted(maps.Keys(r.Metadata)) {
+			put(k)
+			put(r.Metadata[k])
+		}
+	}
+	return sha256.Sum256(b)
 }

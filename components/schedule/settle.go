@@ -65,7 +65,7 @@ func (s *Stream) settle(ids []string, like Settlement) {
 func (s *Stream) take(id string) (f Firing, ok bool) {
 	full := s.ledger.Room() == Room{}
 	if f, ok = s.ledger.Take(id); ok && full {
-		s.changed()
+		s.ledger.Changed()
 	}
 	return f, ok
 }

@@ -32,16 +32,13 @@ type Stream struct {
 	watching sync.WaitGroup
 	wake     chan struct{} // of watch: there may be an earlier deadline
 
-	mu        sync.Mutex
-	ledger    *delivery.Ledger[Firing]
-	drained   bool // nothing more is to be delivered
-	toldDrain bool
-	interrupt context.CancelFunc // of the fetch under way
+	mu     sync.Mutex
+	ledger *delivery.Intake[Firing]
 }
 
 func newStream(ctx context.Context, front *Schedule, call components.Call[Driver], session Session, strip int, term time.Duration) *Stream {
 	s := &Stream{front: front, call: call, strip: strip, policy: call.Driver.Policy(), session: session,
-		ledger: delivery.NewLedger[Firing](term), wake: make(chan struct{}, 1)}
+		ledger: delivery.NewIntake[Firing](term), wake: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.watching.Go(s.watch)
 	return s
@@ -85,27 +82,17 @@ func (s *Stream) fetch(ctx context.Context, room Room) ([]Firing, error) {
 func (s *Stream) beginFetch() (context.Context, Room, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.drained && !s.toldDrain {
-		s.toldDrain = true
-		return nil, Room{}, ErrDraining
+	ctx, room, more := s.ledger.Begin(s.ctx)
+	if !more {
+		return nil, room, ErrDraining
 	}
-	ctx, cancel := context.WithCancel(s.ctx)
-	s.interrupt = cancel
-	return ctx, s.ledger.Room(), nil
+	return ctx, room, nil
 }
 
 func (s *Stream) endFetch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.interrupt()
-	s.interrupt = nil
-}
-
-// changed begins the fetch under way anew, since there is more room by now, or less.
-func (s *Stream) changed() {
-	if s.interrupt != nil {
-		s.interrupt()
-	}
+	s.ledger.End()
 }
 
 // deliver makes deliveries of firings. What does not fit goes back; what was tried too often is given up.
@@ -144,23 +131,14 @@ func (s *Stream) stir() {
 func (s *Stream) Grant(messages, bytes int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.drained {
-		return nil
-	}
-	if err := s.ledger.Grant(messages, bytes); err != nil {
-		return s.front.Named(err)
-	}
-	s.changed()
-	return nil
+	return s.front.Named(s.ledger.Grant(messages, bytes))
 }
 
 // Drain ends delivery: Next says so, and what was delivered can be settled until Close.
 func (s *Stream) Drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.drained = true
-	s.ledger.Revoke()
-	s.changed()
+	s.ledger.Drain()
 }
 
 // Close gives back at once what is not settled.

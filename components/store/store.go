@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components/internal/store"
@@ -32,6 +33,9 @@ type Status struct {
 // Status tells it. A folder without a store is components.ErrNotFound.
 func (s *Store) Status(ctx context.Context) (Status, error) {
 	st, err := s.care.Status(ctx)
+	for err == nil && st.PID == os.Getpid() { // the owner went after it was looked for, and this process was it meanwhile
+		st, err = s.care.Status(ctx)
+	}
 	return Status{store.Dir(s.care.DataDir), st.PID, st.Since, st.Bytes, st.Free, st.Keys, st.Failed}, err
 }
 

@@ -20,7 +20,7 @@ const (
 // checkID keeps the id of a transaction or of a branch fit for headers, and for DTM's barrier tables.
 func checkID(what, id string) error {
 	if len(id) == 0 || len(id) > MaxGID || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }) {
-		return invalid("%s %.80q is not 1 to %d printable characters of ASCII without a slash", what, id, MaxGID)
+		return Invalid("%s %.80q is not 1 to %d printable characters of ASCII without a slash", what, id, MaxGID)
 	}
 	return nil
 }
@@ -30,7 +30,7 @@ const maxTold = 128
 
 func checkTold(told string) error {
 	if len(told) > maxTold {
-		return invalid("branches would be told the gid %q, whose %d bytes are more than the %d of barrier tables: choose a shorter one", told, len(told), maxTold)
+		return Invalid("branches would be told the gid %q, whose %d bytes are more than the %d of barrier tables: choose a shorter one", told, len(told), maxTold)
 	}
 	return nil
 }
@@ -47,21 +47,21 @@ func (c Content) complete(d Policy) (Content, error) {
 	switch c.Kind {
 	case Saga:
 		if len(c.Branches) == 0 {
-			return c, invalid("the saga has no steps")
+			return c, Invalid("the saga has no steps")
 		}
 	case Message:
 		if len(c.Branches) == 0 {
-			return c, invalid("the message goes nowhere")
+			return c, Invalid("the message goes nowhere")
 		}
 		if err := c.Check.check("check"); err != nil {
 			return c, err
 		}
 		if c.Check.IsZero() || c.Check.Topic != "" {
-			return c, invalid("check: how to ask whether the work was done is missing: a service and its method, or a stream")
+			return c, Invalid("check: how to ask whether the work was done is missing: a service and its method, or a stream")
 		}
 	case TCC:
 	default:
-		return c, invalid("%.32q is no kind of transaction", c.Kind)
+		return c, Invalid("%.32q is no kind of transaction", c.Kind)
 	}
 	for i := range c.Branches {
 		if err := c.Branches[i].check(c.Kind); err != nil {
@@ -98,11 +98,11 @@ func (p Policy) complete(d Policy) (Policy, error) {
 			*f.is = f.unsaid
 		}
 		if *f.is < MinPause || *f.is > f.longest {
-			return p, invalid("%s: %s is not from %s to %s", f.name, *f.is, MinPause, f.longest)
+			return p, Invalid("%s: %s is not from %s to %s", f.name, *f.is, MinPause, f.longest)
 		}
 	}
 	if p.FirstPause > p.LongPause {
-		return p, invalid("the first pause of %s is longer than the longest, %s", p.FirstPause, p.LongPause)
+		return p, Invalid("the first pause of %s is longer than the longest, %s", p.FirstPause, p.LongPause)
 	}
 	return p, nil
 }
@@ -112,7 +112,7 @@ func (b *Branch) check(k Kind) error {
 		return err
 	}
 	if b.ID == CheckBranch && k == Message {
-		return invalid("branch %q: of a message that is the id of the check", b.ID)
+		return Invalid("branch %q: of a message that is the id of the check", b.ID)
 	}
 	for _, t := range []struct {
 		name   string
@@ -126,11 +126,11 @@ func (b *Branch) check(k Kind) error {
 		}
 		switch {
 		case t.needed && t.is.IsZero():
-			return invalid("%s: the call is missing: a service and its method, or a stream", name)
+			return Invalid("%s: the call is missing: a service and its method, or a stream", name)
 		case !t.wanted && !t.is.IsZero():
-			return invalid("branch %.64q: a call that a %s does not have", b.ID, k)
+			return Invalid("branch %.64q: a call that a %s does not have", b.ID, k)
 		case t.is.Topic != "" && k != Message:
-			return invalid("%s: only messages go to topics", name)
+			return Invalid("%s: only messages go to topics", name)
 		}
 	}
 	return nil
@@ -150,26 +150,26 @@ func (t *Target) check(what string) error {
 	}
 	switch {
 	case kinds > 1:
-		return invalid("%s: it goes to one of a service, a topic and a stream", what)
+		return Invalid("%s: it goes to one of a service, a topic and a stream", what)
 	case t.Service != "" && t.Method == "":
-		return invalid("%s: the method is empty", what)
+		return Invalid("%s: the method is empty", what)
 	case kinds == 0 && t.size() > 0:
-		return invalid("%s: neither service nor topic nor stream is named", what)
+		return Invalid("%s: neither service nor topic nor stream is named", what)
 	case t.Service != "" && !isService(t.Service):
-		return invalid("%s: service %.128q: write NAME or NAMESPACE/NAME", what, t.Service)
+		return Invalid("%s: service %.128q: write NAME or NAMESPACE/NAME", what, t.Service)
 	case t.Service != "" && t.Verb != "" && !isToken(t.Verb):
-		return invalid("%s: the verb %.64q is none", what, t.Verb)
+		return Invalid("%s: the verb %.64q is none", what, t.Verb)
 	case t.Service != "" && strings.ContainsFunc(t.Method, unicode.IsControl):
-		return invalid("%s: method %.128q has control characters", what, t.Method)
+		return Invalid("%s: method %.128q has control characters", what, t.Method)
 	case t.Service != "" && isOwn(t.Method):
-		return invalid("%s: method %.128q is not sent to applications", what, t.Method)
+		return Invalid("%s: method %.128q is not sent to applications", what, t.Method)
 	}
 	for name, value := range t.Metadata {
 		if t.Service != "" && (!isToken(name) || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })) {
-			return invalid("%s: metadata %.64q is no header", what, name)
+			return Invalid("%s: metadata %.64q is no header", what, name)
 		}
 		if strings.HasPrefix(strings.ToLower(name), "tx-") {
-			return invalid("%s: metadata %.64q: what begins with tx- is set by the sidecar", what, name)
+			return Invalid("%s: metadata %.64q: what begins with tx- is set by the sidecar", what, name)
 		}
 	}
 	return nil
@@ -203,7 +203,7 @@ func (c *Content) ordered() error {
 	at := make(map[string]int, len(c.Branches))
 	for i, b := range c.Branches {
 		if _, twice := at[b.ID]; twice {
-			return invalid("branch %.64q is there twice", b.ID)
+			return Invalid("branch %.64q is there twice", b.ID)
 		}
 		at[b.ID] = i
 	}
@@ -213,7 +213,7 @@ func (c *Content) ordered() error {
 		for _, name := range b.After {
 			j, known := at[name]
 			if !known {
-				return invalid("branch %.64q comes after %.64q, which is not there", b.ID, name)
+				return Invalid("branch %.64q comes after %.64q, which is not there", b.ID, name)
 			}
 			next[j] = append(next[j], i)
 		}
@@ -234,7 +234,7 @@ func (c *Content) ordered() error {
 	if done < len(c.Branches) {
 		for i, n := range waits {
 			if n > 0 {
-				return invalid("branch %.64q waits for itself, by way of what it comes after", c.Branches[i].ID)
+				return Invalid("branch %.64q waits for itself, by way of what it comes after", c.Branches[i].ID)
 			}
 		}
 	}

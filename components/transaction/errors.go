@@ -19,6 +19,7 @@ const (
 	ReasonTooMany      components.Reason = "TX_TOO_MANY"
 	ReasonNobodyServes components.Reason = "TX_NOBODY_SERVES" // the application has no stream of branches open
 	ReasonLeaseLost    components.Reason = "TX_LEASE_LOST"    // another sidecar drives the transaction by now
+	ReasonNotStored    components.Reason = "TX_NOT_STORED"    // the coordinator has not kept what it was told
 )
 
 // NotFound is the error for a gid that has no transaction.
@@ -47,6 +48,11 @@ func NotTried(branch string) error {
 		components.ErrPrecondition, branch), ReasonNotTried, "branch", branch)
 }
 
+// NotStored is the error for what the coordinator has not kept, for that reason: it was not done.
+func NotStored(why error) error {
+	return components.WithReason(fmt.Errorf("%w: %w", components.ErrUnavailable, why), ReasonNotStored)
+}
+
 // Failed is the error of a branch that says it cannot be done.
 func Failed(why error) error {
 	return components.WithReason(fmt.Errorf("%w: the branch failed: %w", components.ErrAborted, why), ReasonBranchFailed)
@@ -63,7 +69,8 @@ func HasFailed(err error) bool {
 	return errors.Is(err, components.ErrAborted) && errors.As(err, &d) && d.Reason == ReasonBranchFailed
 }
 
-func invalid(format string, args ...any) error {
+// Invalid is the error for a transaction that cannot be, in the words of the format.
+func Invalid(format string, args ...any) error {
 	return components.WithReason(fmt.Errorf("%w: %w", components.ErrInvalid, fmt.Errorf(format, args...)), ReasonInvalid)
 }
 

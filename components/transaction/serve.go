@@ -121,7 +121,7 @@ func (t *Transactions) Serve(ctx context.Context, who components.Caller, methods
 		deadline = 30 * time.Second
 	}
 	if deadline < 0 || deadline > 24*time.Hour {
-		return nil, t.component.Named(invalid("an ack deadline of %s is not above 0 and at most 24h", deadline))
+		return nil, t.component.Named(Invalid("an ack deadline of %s is not above 0 and at most 24h", deadline))
 	}
 	call, ctx, err := t.component.Stream(ctx, "serve")
 	if err != nil {

@@ -240,9 +240,3 @@ type Awaiter interface {
 	BeginAndWait(ctx context.Context, key string, c Content) (Info, error)
 	DecideAndWait(ctx context.Context, key string, d Decision) (Info, error)
 }
-
-// Counter is a driver that knows how many transactions an application has.
-type Counter interface {
-	// Count answers how many there are of each state, and when the oldest began of those that have no end; zero: there is none.
-	Count(ctx context.Context, application string) (map[State]int64, time.Time, error)
-}

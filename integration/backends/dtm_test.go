@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -20,6 +21,8 @@ type effects struct {
 	mu    sync.Mutex
 	done  map[string]map[string]bool // by gid: do-a, do-b, undo-a, undo-b
 	acked map[string]bool            // by gid: that it was committed; all that were begun are there
+
+	audited map[string]bool // whose end was looked at
 }
 
 func (e *effects) handle(_ context.Context, b client.Branch) error {
@@ -53,7 +56,50 @@ func (e *effects) whole(gid string, state client.TxState) error {
 	return fmt.Errorf("%s is %s, it was told that it is committed: %v, and what was done is %v", gid, state, e.acked[gid], did)
 }
 
-// TestDTMFaults: the server is restarted, killed and frozen while sagas run.
+// audit asks DTM how transactions have ended that were not asked for before: those that were acknowledged, or in the end all.
+func (e *effects) audit(t *testing.T, tx *client.Transactions, all bool) (acked, absent, lost int) {
+	t.Helper()
+	e.mu.Lock()
+	told := maps.Clone(e.acked)
+	e.mu.Unlock()
+	for gid, committed := range told {
+		if committed {
+			acked++
+		}
+		if e.audited[gid] || !committed && !all {
+			continue
+		}
+		e.audited[gid] = true
+		state := ended(t, tx, gid, committed)
+		if state == "" { // its beginning never came to DTM
+			absent++
+		} else if err := e.whole(gid, state); err != nil {
+			lost++
+			t.Error(err)
+		}
+	}
+	return acked, absent, lost
+}
+
+// ended waits for the end of a transaction; it is empty for one that DTM does not know, unless that was acknowledged.
+func ended(t *testing.T, tx *client.Transactions, gid string, committed bool) (state client.TxState) {
+	t.Helper()
+	harness.Eventually(t, patience, func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		status, err := tx.Get(ctx, gid)
+		switch state = status.State; {
+		case errors.Is(err, client.ErrNotFound) && !committed:
+			state, err = "", nil
+		case err == nil && state != client.TxCommitted && state != client.TxAborted:
+			err = fmt.Errorf("%s is %s: %+v", gid, state, status.Branches)
+		}
+		return err
+	})
+	return state
+}
+
+// TestDTMFaults: the server is stopped, killed and frozen while sagas run.
 func TestDTMFaults(t *testing.T) {
 	t.Parallel()
 	s := servers.Run(t, "dtm")
@@ -67,10 +113,10 @@ func TestDTMFaults(t *testing.T) {
 transaction:
   default:
     driver: dtm
-    options: {address: "127.0.0.1:%d", http: %q, listen: %q, request_timeout: 1s, retry_interval: 1s, call_timeout: 2s}
-`, s.Nodes[0].Ports["grpc"], s.Addr(), listen)})
+    options: {address: "127.0.0.1:%d", http: %q, listen: %q, request_timeout: 1s, retry_interval: 1s, call_timeout: 2s, token: %s}
+`, s.Nodes[0].Ports["grpc"], s.Addr(), listen, canary)})
 	tx := sidecar.Client().Transactions("")
-	book := &effects{done: map[string]map[string]bool{}, acked: map[string]bool{}}
+	book := &effects{done: map[string]map[string]bool{}, acked: map[string]bool{}, audited: map[string]bool{}}
 	serving, stop := context.WithCancel(t.Context())
 	var served sync.WaitGroup
 	served.Go(func() { _ = tx.Serve(serving, client.HandleOptions{}, nil, book.handle) })
@@ -91,37 +137,18 @@ transaction:
 			return err
 		})
 	}
-	for _, f := range []fault{restart(t, s.Nodes[0]), kill(t, s.Nodes[0]), freeze(s.Nodes[0])} {
-		told := load.during(func() { check(t, f.make()) })
-		fmt.Printf("dtm %s: %s\n", f.name, told())
+	load.answered(100)
+	before := running(t, sidecar)
+	for _, f := range faults(t, always(s.Nodes[0])) {
+		said := load.suffers(f)
+		_, _, lost := book.audit(t, tx, false)
+		load.came("dtm "+f.name, said, lost, before, sidecar)
 	}
 	load.end()
-	acked, absent, lost := 0, 0, 0
-	for gid, committed := range book.acked {
-		if committed {
-			acked++
-		}
-		var status client.TxStatus
-		harness.Eventually(t, patience, func() error {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			defer cancel()
-			var err error
-			status, err = tx.Get(ctx, gid)
-			if errors.Is(err, client.ErrNotFound) && !committed {
-				status.State, err = "", nil
-			}
-			if err == nil && status.State != "" && status.State != client.TxCommitted && status.State != client.TxAborted {
-				err = fmt.Errorf("%s is %s: %+v", gid, status.State, status.Branches)
-			}
-			return err
-		})
-		if status.State == "" { // its beginning never came to DTM
-			absent++
-			continue
-		}
-		if err := book.whole(gid, status.State); err != nil {
-			lost++
-			t.Error(err)
+	acked, absent, lost := book.audit(t, tx, true)
+	for _, text := range []string{shown(t, sidecar), kept(t, sidecar.DataDir)} {
+		if strings.Contains(text, canary) {
+			t.Errorf("the token is shown: %s", text)
 		}
 	}
 	fmt.Printf("dtm: of %d sagas acked %d lost %d, not begun %d\n", len(book.acked), acked, lost, absent)

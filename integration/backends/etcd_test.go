@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/outrigger-mesh/outrigger/integration/harness"
 	"github.com/outrigger-mesh/outrigger/integration/servers"
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
@@ -71,7 +73,7 @@ func etcdLeader(t *testing.T, s *servers.Server) (leader *servers.Node) {
 	return leader
 }
 
-// TestEtcdFaults: the leader is killed, and frozen, under a load on locks, numbers and configuration of two sidecars of one application.
+// TestEtcdFaults: the leader is stopped, killed, and frozen, and most members are killed, under a load on locks, numbers and configuration of two sidecars of one application.
 func TestEtcdFaults(t *testing.T) {
 	t.Parallel()
 	s := servers.Run(t, "etcd-cluster")
@@ -142,7 +144,7 @@ func TestEtcdFaults(t *testing.T) {
 	before := running(t, pair...)
 
 	reader := pair[0].Client().Config("")
-	report := func(what, told string) {
+	report := func(what string, said func() string) {
 		lost := writes.lost(t, func(key string) (string, error) {
 			var item client.ConfigItem
 			harness.Eventually(t, patience, func() (err error) {
@@ -162,38 +164,19 @@ func TestEtcdFaults(t *testing.T) {
 			}
 			return nil
 		})
-		more := settled(t, before, pair...)
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		fmt.Printf("etcd %s: acked %d lost %d | %s | goroutines %+d\n", what, l.acked, lost, told, more)
+		l.came("etcd "+what, said, lost, before, pair...)
 	}
-	leader := etcdLeader(t, s)
-	told := l.during(func() { check(t, leader.Kill()) })
-	check(t, leader.Start(t.Context()))
-	report("kill -9 of the leader", told())
-
-	leader = etcdLeader(t, s)
-	began := time.Now()
-	told = l.during(func() { check(t, leader.Freeze()) })
-	time.Sleep(frozen - time.Since(began))
-	check(t, leader.Thaw())
-	report(fmt.Sprintf("leader frozen %s", frozen), told())
+	for _, f := range faults(t, func() *servers.Node { return etcdLeader(t, s) }) {
+		report(f.name+" of the leader", l.outlives(f))
+	}
 
 	two := s.Nodes[:2]
-	told = l.during(func() {
-		for _, n := range two {
-			check(t, n.Kill())
-		}
+	said := l.during(func() {
+		check(t, together(two, (*servers.Node).Kill))
 		time.Sleep(frozen / 2)
-		started := make(chan error, len(two))
-		for _, n := range two {
-			go func() { started <- n.Start(t.Context()) }()
-		}
-		for range two {
-			check(t, <-started)
-		}
+		check(t, together(two, func(n *servers.Node) error { return n.Start(t.Context()) }))
 	})
-	report("kill -9 of two of three", told())
+	report("kill -9 of two of three", said)
 	l.end()
 }
 
@@ -212,68 +195,20 @@ func TestEtcdRegistryFaults(t *testing.T) {
 
 	r.stopped("etcd and a sidecar that is stopped")
 
-	for _, n := range s.Nodes {
-		check(t, n.Freeze())
+	for _, f := range []fault{
+		{"frozen " + frozen.String() + ", all members", func() error { return together(s.Nodes, (*servers.Node).Freeze) }, func() error { return together(s.Nodes, (*servers.Node).Thaw) }},
+		{"kill -9 " + frozen.String() + ", all members", func() error { return together(s.Nodes, (*servers.Node).Kill) },
+			func() error { return together(s.Nodes, func(n *servers.Node) error { return n.Start(t.Context()) }) }},
+	} {
+		r.suffers("etcd", f)
 	}
-	time.Sleep(frozen)
-	for _, n := range s.Nodes {
-		check(t, n.Thaw())
-	}
-	r.comesBack(fmt.Sprintf("etcd frozen %s, all members", frozen), time.Now())
-
-	for _, n := range s.Nodes {
-		check(t, n.Kill())
-	}
-	began := make(chan error, len(s.Nodes))
-	for _, n := range s.Nodes {
-		go func() { began <- n.Start(t.Context()) }()
-	}
-	for range s.Nodes {
-		check(t, <-began)
-	}
-	r.comesBack("etcd kill -9 of all members", time.Now())
 }
 
-// TestEtcdRefuses: a wrong password, and a user who may not, are said within 5 s, and the password nowhere.
-func TestEtcdRefuses(t *testing.T) {
-	t.Parallel()
-	const secret = "canary-77ab"
-	s := servers.Run(t, "etcd")
-	harness.Binary(t) // is built outside of what is timed
-	for _, step := range [][2]string{
-		{"/v3/auth/user/add", `{"name": "root", "password": "` + secret + `"}`}, {"/v3/auth/user/add", `{"name": "weak", "password": "` + secret + `"}`},
-		{"/v3/auth/user/grant", `{"user": "root", "role": "root"}`}, {"/v3/auth/enable", `{}`},
-	} {
-		if err := etcdAsk(s.Addr(), step[0], step[1], callTime, nil); err != nil && !strings.Contains(err.Error(), "role name already exists") {
-			t.Fatal(step, err)
-		}
+// together has the same happen to nodes at once.
+func together(nodes []*servers.Node, happens func(*servers.Node) error) error {
+	var all errgroup.Group
+	for _, n := range nodes {
+		all.Go(func() error { return happens(n) })
 	}
-	for _, c := range []struct{ what, user, password, says string }{
-		{"wrong password", "root", secret + "-wrong", "authentication failed"}, {"no permission", "weak", secret, "permission denied"},
-	} {
-		began := time.Now()
-		sidecar := harness.Start(t, harness.Options{App: "app", Config: fmt.Sprintf(`mesh: {registry: ""}
-lock: {default: {driver: etcd, options: {etcd: {addresses: %s, user: %s, password: "%s"}}}}
-`, addresses(s.Addrs()), c.user, c.password)})
-		var err error
-		harness.Eventually(t, patience, func() error {
-			if _, err = sidecar.Client().Lock("").TryLock(t.Context(), client.LockRequest{Name: "l"}); err == nil || !strings.Contains(err.Error(), c.says) {
-				return fmt.Errorf("try lock: %w", err)
-			}
-			return nil
-		})
-		took := time.Since(began)
-		for _, want := range []string{`lock "default"`, s.Addr()} {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: %v does not name %s", c.what, err, want)
-			}
-		}
-		if took > 5*time.Second {
-			t.Errorf("%s: it took %s until that was said", c.what, took)
-		}
-		if text := err.Error() + shown(t, sidecar); strings.Contains(text, "canary") {
-			t.Errorf("%s: the password is in %s", c.what, text)
-		}
-		fmt.Printf("etcd %s: said after %.1f s: %v\n", c.what, took.Seconds(), err)
-	}
+	return all.Wait()
 }

@@ -24,32 +24,13 @@ pubsub:
 	return harness.Start(t, harness.Options{App: "one", Config: config}), harness.Start(t, harness.Options{App: "two", Config: config})
 }
 
-// Of three brokers one after the other is killed, or does not answer: what was acknowledged is delivered, in the order of its key.
+// Of three brokers one after the other is stopped, killed, or does not answer: what was acknowledged is delivered, in the order of its key.
 func TestKafkaLosesABroker(t *testing.T) {
 	t.Parallel()
 	s := servers.Run(t, "kafka-cluster")
 	one, two := kafkaSidecars(t, s, "")
-	e := newEvents(t, "load")
-	e.subscribe(one)
-	e.subscribe(two)
-	e.publish(one, 4)
-	e.publish(two, 4)
-	e.more(200)
-	before := running(t, one, two)
-	for i, n := range s.Nodes {
-		what, lose, bring := "kill -9", n.Kill, func() error { return n.Start(t.Context()) }
-		if i == 1 {
-			what, lose, bring = fmt.Sprintf("frozen %s", frozen), n.Freeze, n.Thaw
-		}
-		began := time.Now()
-		said := e.during(func() { check(t, lose()) })
-		time.Sleep(frozen - time.Since(began))
-		check(t, bring())
-		e.more(200)
-		fmt.Printf("kafka %s of one of 3: %s\n", what, said())
-	}
-	acked, repeated := e.finish()
-	fmt.Printf("kafka: acked %d lost 0 | repeated %d | goroutines %+d\n", acked, repeated, settled(t, before, one, two))
+	node := func(i int) func() *servers.Node { return always(s.Nodes[i]) }
+	eventFaults(t, "kafka of 3", one, two, (*load).outlives, stop(t, node(0)), kill(t, node(1)), freeze(node(2)))
 }
 
 // Sidecars come and go, are killed, and have handlers that take long.
@@ -60,7 +41,7 @@ func TestKafkaSidecars(t *testing.T) {
 		"come-and-go": func(t *testing.T, one, two *harness.Sidecar) { comeAndGo(t, "kafka", one, two) },
 		"killed":      func(t *testing.T, one, two *harness.Sidecar) { killedSidecar(t, "kafka", kafkaSession, one, two) },
 		"frozen":      func(t *testing.T, one, two *harness.Sidecar) { frozenSidecar(t, "kafka", kafkaSession, one, two) },
-		"slow":        slowHandler,
+		"slow":        func(t *testing.T, one, two *harness.Sidecar) { slowHandler(t, s, one, two) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -71,15 +52,20 @@ func TestKafkaSidecars(t *testing.T) {
 }
 
 // slowHandler takes longer than anything in the group may: it keeps its event, and the others go on meanwhile, also when another sidecar
-// joins.
-func slowHandler(t *testing.T, one, two *harness.Sidecar) {
+// joins. Once that one has its share of the partitions, they are not shared out anew.
+func slowHandler(t *testing.T, s *servers.Server, one, two *harness.Sidecar) {
 	t.Helper()
-	handling := frozen + kafkaSession
+	handling := 2 * frozen // a minute in a soak
 	c := consume(t, one)
 	publish(t, two, "", "long")
 	long := c.want("long", 1)
 	other := consume(t, two)
-	n := 0
+	rebalances := func() int {
+		n, err := s.KafkaRebalances("slow.")
+		check(t, err)
+		return n
+	}
+	n, shared := 0, 0
 	for begin := time.Now(); time.Since(begin) < handling; n++ {
 		publish(t, two, "", fmt.Sprint(n))
 		var d *pubsubpb.SubscribeResponse_Delivery
@@ -87,7 +73,9 @@ func slowHandler(t *testing.T, one, two *harness.Sidecar) {
 		select {
 		case d = <-c.came:
 		case d = <-other.came:
-			by = other
+			if by = other; shared == 0 {
+				shared = rebalances()
+			}
 		case <-time.After(patience):
 			t.Fatalf("after %d the others do not go on", n)
 		}
@@ -96,8 +84,11 @@ func slowHandler(t *testing.T, one, two *harness.Sidecar) {
 		}
 		by.ack(d)
 	}
+	if now := rebalances(); shared == 0 || now != shared {
+		t.Errorf("%d rebalances when both had their share, %d when the handler was done", shared, now)
+	}
 	c.ack(long)
 	check(t, c.stream.CloseSend())
 	other.nothing(2 * time.Second)
-	fmt.Printf("kafka, a handler of %s (session_timeout %s): its event came once | %d others meanwhile\n", handling, kafkaSession, n)
+	fmt.Printf("kafka, a handler of %s (session_timeout %s): its event came once | %d others meanwhile, no rebalance after the %d when another sidecar came\n", handling, kafkaSession, n, shared)
 }

@@ -9,11 +9,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
 	"os"
 	"os/exec"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +20,6 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/integration/harness"
-	"github.com/outrigger-mesh/outrigger/integration/servers"
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
 )
 
@@ -176,80 +173,12 @@ func (l *load) during(fault func()) (said func() string) {
 	}
 }
 
-// fault is something that happens to a server, which is whole again then.
-type fault struct {
-	name string
-	make func() error
-}
-
-func restart(t *testing.T, n *servers.Node) fault {
-	return fault{"restart", func() error { return errors.Join(n.Stop(), n.Start(t.Context())) }}
-}
-
-func kill(t *testing.T, n *servers.Node) fault {
-	return fault{"kill -9", func() error { return errors.Join(n.Kill(), n.Start(t.Context())) }}
-}
-
-func freeze(n *servers.Node) fault {
-	return fault{fmt.Sprintf("frozen %s", frozen), func() error {
-		err := n.Freeze()
-		time.Sleep(frozen)
-		return errors.Join(err, n.Thaw())
-	}}
-}
-
-var goroutines = regexp.MustCompile(`(?m)^go_goroutines (\d+)`)
-
-// running is how many goroutines sidecars have.
-func running(t *testing.T, all ...*harness.Sidecar) (n int) {
-	t.Helper()
-	for _, s := range all {
-		m := goroutines.FindStringSubmatch(get(t, s, "/metrics"))
-		if m == nil {
-			t.Fatal("the metrics have no goroutines")
-		}
-		one, err := strconv.Atoi(m[1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		n += one
-	}
-	return n
-}
-
-// settled waits until sidecars have about as many goroutines as before, and answers how many more.
-func settled(t *testing.T, before int, all ...*harness.Sidecar) (more int) {
-	t.Helper()
-	harness.Eventually(t, patience, func() error {
-		if more = running(t, all...) - before; more > 8*len(all) {
-			return fmt.Errorf("%d goroutines more than before", more)
-		}
-		return nil
-	})
-	return more
-}
-
-// get asks a sidecar's admin.
-func get(t *testing.T, s *harness.Sidecar, path string) string {
-	t.Helper()
-	res, err := http.Get("http://" + s.Admin + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(body)
-}
-
 // shown is all that a sidecar shows to anybody: what it prints, what its admin answers, and the debug bundle.
 func shown(t *testing.T, s *harness.Sidecar) string {
 	t.Helper()
 	all := []string{s.Output()}
 	for _, page := range []string{"/info", "/metrics", "/readyz", "/readyz/outbound"} {
-		all = append(all, get(t, s, page))
+		all = append(all, s.Page(page))
 	}
 	bundle := exec.Command(harness.Binary(t), "debug", "bundle", "-socket", s.Socket, "-out", "-")
 	packed, err := bundle.Output()

@@ -1,15 +1,12 @@
 package backends_test
 
 import (
-	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/integration/harness"
 	"github.com/outrigger-mesh/outrigger/integration/servers"
-	client "github.com/outrigger-mesh/outrigger/sdk/go"
 )
 
 // natsSession is after what a sidecar that is not heard of has left its groups.
@@ -30,8 +27,9 @@ func natsSidecars(t *testing.T, s *servers.Server, more string) (one, two *harne
 	return harness.Start(t, harness.Options{App: "one", Config: config}), harness.Start(t, harness.Options{App: "two", Config: config})
 }
 
-// TestNATS: sidecars come and go, are killed and frozen; then the server is restarted, killed and frozen under load.
+// TestNATS: sidecars come and go, are killed and frozen; then the server is stopped, killed and frozen under load.
 func TestNATS(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "nats")
 	harness.Binary(t)
 	t.Run("sidecars", func(t *testing.T) {
@@ -49,49 +47,18 @@ func TestNATS(t *testing.T) {
 		t.Run("refused", func(t *testing.T) { t.Parallel(); natsRefuses(t, s) })
 	})
 	one, two := natsSidecars(t, s, "")
-	eventFaults(t, "nats", one, two, restart(t, s.Nodes[0]), kill(t, s.Nodes[0]), freeze(s.Nodes[0]))
+	eventFaults(t, "nats", one, two, (*load).suffers, faults(t, always(s.Nodes[0]))...)
 }
 
-// TestNATSCluster: of three servers the one that leads the topic's stream is killed, and the next one frozen.
+// TestNATSCluster: of three servers the one that leads the topic's stream is stopped, the next one killed, and the next frozen.
 func TestNATSCluster(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "nats-cluster")
 	one, two := natsSidecars(t, s, "")
-	leading := func(what string, happens func(*servers.Node) fault) fault {
-		return fault{what + " of the leader of 3", func() error {
-			n, err := s.NATSLeader(t.Context(), "_load")
-			if err != nil {
-				return err
-			}
-			return happens(n).make()
-		}}
+	leader := func() *servers.Node {
+		n, err := s.NATSLeader(t.Context(), "_load")
+		check(t, err)
+		return n
 	}
-	eventFaults(t, "nats", one, two, leading("kill -9", func(n *servers.Node) fault { return kill(t, n) }), leading("freezing", freeze))
-}
-
-// natsRefuses: whoever may not use the server is told so, and the secret is nowhere.
-func natsRefuses(t *testing.T, s *servers.Server) {
-	const canary = "canary-4711-password"
-	for name, c := range map[string]struct{ user, password, more, want string }{
-		"wrong password": {s.User, canary, "", "Authorization"},
-		"no permission":  {s.Limited, s.LimitedPassword, "", "ermissions"},
-		"wrong CA":       {s.User, s.Password, ", tls: {enabled: true}", "certificate"},
-	} {
-		began := time.Now()
-		sidecar := harness.Start(t, harness.Options{App: "app", Config: natsConfig(s, c.user, c.password, c.more)})
-		var err error
-		harness.Eventually(t, 5*time.Second, func() error {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			if _, err = sidecar.Client().PubSub("").Publish(ctx, "t", client.Event{}); err == nil || !strings.Contains(err.Error(), c.want) {
-				return fmt.Errorf("it answers %v", err)
-			}
-			return nil
-		})
-		for _, text := range []string{err.Error(), sidecar.Output(), get(t, sidecar, "/metrics"), get(t, sidecar, "/info"), get(t, sidecar, "/readyz/outbound")} {
-			if strings.Contains(text, canary) || strings.Contains(text, s.LimitedPassword) {
-				t.Errorf("a secret is in %.300q", text)
-			}
-		}
-		fmt.Printf("nats %s: told after %.1f s: %.160s\n", name, time.Since(began).Seconds(), err)
-	}
+	eventFaults(t, "nats, the leader of 3", one, two, (*load).outlives, faults(t, leader)...)
 }

@@ -88,16 +88,16 @@ func TestPostgresFailOver(t *testing.T) {
 		})
 	}
 	l.answered(200)
-	told := l.during(func() {
+	before := running(t, sidecar)
+	said := l.during(func() {
 		check(t, s.Nodes[0].Kill())
 		promote(t, s, replica)
-	})()
+	})
 	lost := writes.lost(t, func(key string) (string, error) {
 		item, err := c.State("").Get(t.Context(), key)
 		return string(item.Value), err
 	})
-	l.end()
-	fmt.Printf("postgres fail-over, synchronous: acked %d lost %d | %s\n", l.acked, lost, told)
+	l.came("postgres fail-over, synchronous", said, lost, before, sidecar)
 }
 
 // TestPostgresFailOverThatLoses: where the primary does not wait, what the replica has not heard of is lost, as the drivers' pages say; and

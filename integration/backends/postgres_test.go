@@ -3,8 +3,6 @@ package backends_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,7 +26,7 @@ func postgresOptions(s *servers.Server, user, password string) string {
 	return fmt.Sprintf(`addresses: %s, user: %q, password: %q, timeout: 2s, connect_timeout: 1s`, addresses(s.Addrs()), user, password)
 }
 
-// TestPostgresFaults: the server is restarted, killed and frozen under a load on values, locks and numbers of two sidecars of one application.
+// TestPostgresFaults: the server is stopped, killed and frozen under a load on values, locks and numbers of two sidecars of one application.
 func TestPostgresFaults(t *testing.T) {
 	t.Parallel()
 	s := servers.Run(t, "postgres")
@@ -78,17 +76,13 @@ func TestPostgresFaults(t *testing.T) {
 		return nil
 	})
 	before := running(t, pair...)
-	node := s.Nodes[0]
-	for _, f := range []fault{restart(t, node), kill(t, node), freeze(node)} {
-		told := l.during(func() { check(t, f.make()) })()
+	for _, f := range faults(t, always(s.Nodes[0])) {
+		said := l.suffers(f)
 		lost := writes.lost(t, func(key string) (string, error) {
 			item, err := pair[0].Client().State("").Get(t.Context(), key)
 			return string(item.Value), err
 		})
-		more := settled(t, before, pair...)
-		l.mu.Lock()
-		fmt.Printf("postgres %s: acked %d lost %d | %s | goroutines %+d\n", f.name, l.acked, lost, told, more)
-		l.mu.Unlock()
+		l.came("postgres "+f.name, said, lost, before, pair...)
 	}
 	l.end()
 	fmt.Printf("postgres: after the load goroutines %+d\n", settled(t, before, pair...))
@@ -124,58 +118,6 @@ func (s *serials) grows(t *testing.T, key, version string) {
 		t.Errorf("%s: version %q after %d", key, version, s.last[key])
 	}
 	s.last[key] = n
-}
-
-// TestPostgresRefuses: whoever may not use the server is told so, by the component and with the server's cause, and the secret is nowhere.
-func TestPostgresRefuses(t *testing.T) {
-	t.Parallel()
-	s := servers.Run(t, "postgres")
-	const canary = "canary-4711-password"
-	tls := "certificate"
-	if s.CA == "" { // it has no TLS
-		tls = "TLS"
-	}
-	for name, c := range map[string]struct{ options, want string }{
-		"wrong password": {postgresOptions(s, s.User, canary), "password authentication failed"},
-		"no permission":  {postgresOptions(s, s.Limited, s.LimitedPassword), "permission denied"},
-		"wrong CA":       {postgresOptions(s, s.User, s.Password) + ", tls: {enabled: true}", tls},
-	} {
-		t.Run(name, func(t *testing.T) {
-			began := time.Now()
-			sidecar := harness.Start(t, harness.Options{App: "app", Config: postgresConfig(c.options)})
-			var err error
-			harness.Eventually(t, 5*time.Second, func() error {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
-				if _, err = sidecar.Client().State("").Get(ctx, "k"); err == nil || !strings.Contains(err.Error(), c.want) {
-					return fmt.Errorf("it answers %v", err)
-				}
-				return nil
-			})
-			took := time.Since(began)
-			for _, want := range []string{`state "default"`, s.Addr(), c.want} {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("no %q in %v", want, err)
-				}
-			}
-			texts := []string{err.Error(), shown(t, sidecar)}
-			_ = filepath.WalkDir(sidecar.DataDir, func(path string, entry os.DirEntry, _ error) error {
-				if entry.Type().IsRegular() {
-					text, _ := os.ReadFile(path)
-					texts = append(texts, string(text))
-				}
-				return nil
-			})
-			for _, text := range texts {
-				for _, secret := range []string{canary, s.Password, s.LimitedPassword} {
-					if strings.Contains(text, secret) {
-						t.Errorf("a secret is in %.300q", text)
-					}
-				}
-			}
-			fmt.Printf("postgres %s: told after %.1f s: %.160s\n", name, took.Seconds(), err)
-		})
-	}
 }
 
 // TestPostgresMayLose: a server that does not keep what it acknowledges is refused, unless that is allowed.

@@ -18,29 +18,20 @@ func redisEvents(t *testing.T, options string) (one, two *harness.Sidecar) {
 	return harness.Start(t, harness.Options{App: "one", Config: config}), harness.Start(t, harness.Options{App: "two", Config: config})
 }
 
-// A Redis with streams is killed and frozen.
+// A Redis with streams is stopped, killed and frozen.
 func TestRedisEvents(t *testing.T) {
 	t.Parallel()
 	single := servers.Run(t, "redis")
-	node := single.Nodes[0]
 	one, two := redisEvents(t, redisSingle(single))
-	eventFaults(t, "redis streams", one, two, kill(t, node), freeze(node))
+	eventFaults(t, "redis streams", one, two, (*load).suffers, faults(t, always(single.Nodes[0]))...)
 }
 
 func TestRedisEventsFailOver(t *testing.T) {
 	t.Parallel()
 	s := servers.Run(t, "redis-sentinel")
 	one, two := redisEvents(t, redisSentinels(s))
-	e := newEvents(t, "load")
-	e.subscribe(one)
-	e.subscribe(two)
-	e.publish(one, 4)
-	e.more(500)
-	said := e.during(func() { check(t, s.Nodes[0].Kill()) })
-	check(t, s.Nodes[0].Start(t.Context()))
-	e.more(500)
-	acked, repeated := e.finish()
-	fmt.Printf("redis streams kill -9 of the primary: acked %d lost 0 | repeated %d | %s\n", acked, repeated, said())
+	primary := func() *servers.Node { return redisPrimary(t, s) }
+	eventFaults(t, "redis streams, the primary", one, two, (*load).outlives, kill(t, primary))
 }
 
 func TestRedisEventsSidecarIsKilled(t *testing.T) {

@@ -21,11 +21,7 @@ const redisLease = 2 * time.Second
 
 // redisConfig is of a sidecar whose components are all on a Redis: options are those of redis, in braces.
 func redisConfig(options string) string {
-	config := "mesh: {registry: \"\"}\n"
-	for _, capability := range []string{"cache", "state", "lock", "sequence"} {
-		config += fmt.Sprintf("%s: {default: {driver: redis, options: {redis: %s}}}\n", capability, options)
-	}
-	return config
+	return components("redis", "{redis: "+options+"}", "cache", "state", "lock", "sequence", "pubsub")
 }
 
 func redisSingle(s *servers.Server) string {
@@ -35,6 +31,10 @@ func redisSingle(s *servers.Server) string {
 func redisSentinels(s *servers.Server) string {
 	return fmt.Sprintf(`{mode: sentinel, master: %s, addresses: %s, user: %s, password: %s, timeout: 1s}`,
 		servers.SentinelPrimary, addresses(s.Addrs("sentinel")), s.User, s.Password)
+}
+
+func redisClustered(s *servers.Server) string {
+	return fmt.Sprintf(`{mode: cluster, addresses: %s, timeout: 1s}`, addresses(s.Addrs()))
 }
 
 // redisLoad is on locks, numbers, state and cache of two sidecars of one application.
@@ -94,15 +94,11 @@ func newRedisLoad(t *testing.T, options string) *redisLoad {
 // report prints the line of a fault.
 func (l *redisLoad) report(what string, said func() string) {
 	l.t.Helper()
-	told := said()
 	lost := l.writes.lost(l.t, func(key string) (string, error) {
 		item, err := l.states.Get(l.t.Context(), key)
 		return string(item.Value), err
 	})
-	more := settled(l.t, l.before, l.pair...)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	fmt.Printf("redis %s: acked %d lost %d | %s | goroutines %+d\n", what, l.acked, lost, told, more)
+	l.came("redis "+what, said, lost, l.before, l.pair...)
 }
 
 // TestRedisManyCallers share few connections, and what they ask goes together.
@@ -150,20 +146,10 @@ func TestRedisManyCallers(t *testing.T) {
 func TestRedisFaults(t *testing.T) {
 	t.Parallel()
 	s := servers.Run(t, "redis")
-	node := s.Nodes[0]
-	start := func() error { return node.Start(t.Context()) }
 	l := newRedisLoad(t, redisSingle(s))
-	for _, f := range []struct {
-		name        string
-		lose, bring func() error
-	}{{"stop", node.Stop, start}, {"kill -9", node.Kill, start}, {"frozen", node.Freeze, node.Thaw}} {
+	for _, f := range faults(t, always(s.Nodes[0])) {
 		l.answered(500)
-		said := l.during(func() {
-			check(t, f.lose())
-			time.Sleep(frozen)
-			check(t, f.bring())
-		})
-		l.report(fmt.Sprintf("%s %s", f.name, frozen), said)
+		l.report(f.name, l.suffers(f))
 	}
 	l.end()
 }
@@ -172,19 +158,10 @@ func TestRedisFaults(t *testing.T) {
 func TestRedisClusterFaults(t *testing.T) {
 	t.Parallel()
 	s := servers.Run(t, "redis-cluster")
-	l := newRedisLoad(t, fmt.Sprintf(`{mode: cluster, addresses: %s, timeout: 1s}`, addresses(s.Addrs())))
-	for i, n := range s.Nodes[:2] {
-		what, lose, bring := "kill -9", n.Kill, func() error { return n.Start(t.Context()) }
-		if i == 1 {
-			what, lose, bring = "frozen", n.Freeze, n.Thaw
-		}
+	l := newRedisLoad(t, redisClustered(s))
+	for _, f := range []fault{kill(t, always(s.Nodes[0])), freeze(always(s.Nodes[1]))} {
 		l.answered(500)
-		said := l.during(func() {
-			check(t, lose())
-			time.Sleep(frozen)
-			check(t, bring())
-		})
-		l.report(fmt.Sprintf("%s %s of one of a cluster's 3", what, frozen), said)
+		l.report(f.name+" of one of a cluster's 3", l.suffers(f))
 	}
 	l.end()
 }
@@ -195,18 +172,16 @@ func TestRedisFailover(t *testing.T) {
 	s := servers.Run(t, "redis-sentinel")
 	l := newRedisLoad(t, redisSentinels(s))
 	l.answered(500)
-	first := s.Nodes[0]
-	said := l.during(func() { check(t, first.Kill()) })
-	check(t, first.Start(t.Context()))
-	l.report("kill -9 of the primary", said)
-	second := redisPrimary(t, s)
-	if second == first {
-		t.Fatal("it is still the primary")
+	for _, what := range []func(func() *servers.Node) fault{
+		func(n func() *servers.Node) fault { return kill(t, n) }, freeze,
+	} {
+		var first *servers.Node
+		f := what(func() *servers.Node { first = redisPrimary(t, s); return first })
+		l.report(f.name+" of the primary", l.outlives(f))
+		if redisPrimary(t, s) == first {
+			t.Fatal("it is still the primary")
+		}
 	}
-	said = l.during(func() { check(t, second.Freeze()) })
-	time.Sleep(frozen)
-	check(t, second.Thaw())
-	l.report("primary frozen "+frozen.String(), said)
 	l.end()
 }
 
@@ -214,13 +189,19 @@ func TestRedisFailover(t *testing.T) {
 func TestRedisWithoutReplicas(t *testing.T) {
 	t.Parallel()
 	s := servers.Run(t, "redis-sentinel")
-	api := harness.Start(t, harness.Options{App: "app", Config: redisConfig(redisSentinels(s))}).Client()
+	withoutReplicas(t, "redis", redisSentinels(s), s.Nodes[1:3])
+}
+
+// withoutReplicas has the replicas of an application's state frozen.
+func withoutReplicas(t *testing.T, name, options string, replicas []*servers.Node) {
+	t.Helper()
+	api := harness.Start(t, harness.Options{App: "app", Config: redisConfig(options)}).Client()
 	set := func() error {
 		_, err := api.State("").Set(t.Context(), "k", client.Item{Value: []byte("v")})
 		return err
 	}
-	check(t, set())
-	for _, n := range s.Nodes[1:3] {
+	harness.Eventually(t, patience, set)
+	for _, n := range replicas {
 		check(t, n.Freeze())
 	}
 	began := time.Now()
@@ -229,7 +210,7 @@ func TestRedisWithoutReplicas(t *testing.T) {
 	if !errors.Is(err, client.ErrUnavailable) || client.Reason(err) != "BACKEND_OUTCOME_UNKNOWN" {
 		t.Errorf("a write that no replica has: %v", err)
 	}
-	fmt.Printf("redis without replicas: refused after %.1f s\n", took.Seconds())
+	fmt.Printf("%s without replicas: refused after %.1f s\n", name, took.Seconds())
 }
 
 // redisPrimary is the node that the sentinels take for the primary.
@@ -251,45 +232,4 @@ func redisPrimary(t *testing.T, s *servers.Server) (primary *servers.Node) {
 		return fmt.Errorf("there is no primary: %q, %w", at, err)
 	})
 	return primary
-}
-
-// TestRedisRefuses: what is wrong with who asks is said at once, by the component and at the cause, and never the secret.
-func TestRedisRefuses(t *testing.T) {
-	t.Parallel()
-	s := servers.Run(t, "redis-tls")
-	const canary = "canary-5d1f90c2"
-	for _, c := range []struct{ name, user, password, ca, want string }{
-		{"wrong password", s.User, canary, s.CA, "WRONGPASS"},
-		{"wrong CA", s.User, canary, "", "certificate"},
-		{"no permission", s.Limited, s.LimitedPassword, s.CA, "NOPERM"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			options := fmt.Sprintf(`{addresses: %s, user: %s, password: %s, tls: {enabled: true, ca: "%s"}}`, addresses(s.Addrs()), c.user, c.password, c.ca)
-			sidecar := harness.Start(t, harness.Options{App: "app", Config: redisConfig(options)})
-			api := sidecar.Client()
-			began := time.Now()
-			for name, call := range map[string]func() error{
-				"cache":    func() error { _, err := api.Cache("").Get(t.Context(), "k"); return err },
-				"state":    func() error { _, err := api.State("").Get(t.Context(), "k"); return err },
-				"lock":     func() error { _, err := api.Lock("").TryLock(t.Context(), client.LockRequest{Name: "l"}); return err },
-				"sequence": func() error { _, err := api.Sequence("").Next(t.Context(), "k", 1); return err },
-			} {
-				harness.Eventually(t, 5*time.Second-time.Since(began), func() error {
-					err := call()
-					if !errors.Is(err, client.ErrUnavailable) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), name) ||
-						!strings.Contains(err.Error(), s.Addr()) {
-						return fmt.Errorf("%s: %w", name, err)
-					}
-					if strings.Contains(err.Error(), c.password) {
-						t.Errorf("%s: the secret is in %v", name, err)
-					}
-					return nil
-				})
-			}
-			if text := shown(t, sidecar); strings.Contains(text, c.password) || !strings.Contains(text, c.want) {
-				t.Errorf("the secret is shown, or the cause is not:\n%s", text)
-			}
-			fmt.Printf("redis %s: said by 4 components after %.1f s\n", c.name, time.Since(began).Seconds())
-		})
-	}
 }

@@ -8,6 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/outrigger-mesh/outrigger/integration/echopb"
 	"github.com/outrigger-mesh/outrigger/integration/harness"
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
 )
@@ -17,6 +21,7 @@ type seen struct {
 	t      *testing.T
 	shown  *harness.Sidecar // that offers the service
 	looks  *harness.Sidecar
+	port   int // of the application that is shown
 	mu     sync.Mutex
 	known  bool
 	listed bool
@@ -28,7 +33,7 @@ func newSeen(t *testing.T, config string) *seen {
 	t.Helper()
 	app := harness.StartEcho(t, "shown")
 	s := &seen{t: t, shown: harness.Start(t, harness.Options{App: "shown", AppPort: app.Port, Config: config}),
-		looks: harness.Start(t, harness.Options{App: "looks", Config: config})}
+		looks: harness.Start(t, harness.Options{App: "looks", Config: config}), port: app.Port}
 	ctx, stop := context.WithCancel(t.Context())
 	registry := s.looks.Client().Registry()
 	done := make(chan struct{})
@@ -86,7 +91,7 @@ func (s *seen) stays(what string) {
 // stopped has the sidecar that offers the service stopped until its records are gone, and then go on.
 func (s *seen) stopped(what string) {
 	s.t.Helper()
-	s.shown.Signal(syscall.SIGSTOP)
+	s.shown.Freeze()
 	gone := s.await(false)
 	s.shown.Signal(syscall.SIGCONT)
 	back := s.await(true)
@@ -96,15 +101,34 @@ func (s *seen) stopped(what string) {
 	fmt.Printf("%s: the record was gone after %.1f s, and back after %.1f s\n", what, gone.Seconds(), back.Seconds())
 }
 
-// comesBack waits until the record stands, and stays for a while.
-func (s *seen) comesBack(what string, since time.Time) {
+// suffers has a fault happen to the registry while the service is called all the time. The record stands afterwards, whether it was away
+// meanwhile or not.
+func (s *seen) suffers(server string, f fault) {
 	s.t.Helper()
+	l := newLoad(s.t)
+	api := s.looks.Client()
+	for range 4 {
+		l.worker(func(ctx context.Context) error { return call(ctx, api) })
+	}
+	l.answered(100)
+	before := running(s.t, s.shown, s.looks)
+	said := l.suffers(f)
+	back := s.await(true)
+	time.Sleep(time.Second) // it has not only been seen for a moment
 	s.await(true)
-	back := time.Since(since)
-	time.Sleep(time.Second)
-	s.await(true)
+	l.came(server+" "+f.name, said, 0, before, s.shown, s.looks)
+	l.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Printf("%s: the record was away %d times, and stood again after %.1f s\n", what, s.gaps, back.Seconds())
+	fmt.Printf("%s %s: the record was away %d times, and stood again %.1f s after all were served\n", server, f.name, s.gaps, back.Seconds())
 	s.gaps = 0
+}
+
+// call calls the service.
+func call(ctx context.Context, api *client.Client) error {
+	_, err := echopb.NewEchoClient(api.Conn("shown")).Unary(ctx, &echopb.Message{Text: "x"})
+	if status.Code(err) == codes.Unavailable {
+		return fmt.Errorf("%w: %w", client.ErrUnavailable, err)
+	}
+	return err
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,13 +22,10 @@ import (
 // daprdModule is a module of its own, so that what daprd is made of is no part of ours.
 const daprdModule = "integration/bench/dapr"
 
-// errNoDaprd is why there is nothing to compare with.
-var errNoDaprd = errors.New("no daprd")
-
 // daprdBinary is daprd in the cache folder, made anew when its module or Go has changed.
 func daprdBinary() (string, error) {
 	stamp := runtime.Version()
-	for _, name := range []string{"go.mod", "go.sum"} {
+	for _, name := range []string{"go.mod", "go.sum", "main.go"} {
 		text, err := os.ReadFile(filepath.Join(daprdModule, name))
 		if err != nil {
 			return "", err
@@ -36,12 +34,8 @@ func daprdBinary() (string, error) {
 	}
 	dir, err := install.Made("daprd", stamp, func(dir string) error {
 		fmt.Println("building daprd, which takes some minutes the first time")
-		err := install.Step(context.Background(), daprdModule, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-tags", "stablecomponents",
-			"-ldflags", "-s -w", "-o", filepath.Join(dir, "daprd"), "github.com/dapr/dapr/cmd/daprd")
-		if err != nil {
-			return fmt.Errorf("%w: building it: %w", errNoDaprd, err)
-		}
-		return nil
+		return install.Step(context.Background(), daprdModule, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-ldflags", "-s -w",
+			"-o", filepath.Join(dir, "daprd"), ".")
 	})
 	return filepath.Join(dir, "daprd"), err
 }
@@ -64,9 +58,6 @@ const (
 // startDaprd starts daprd by itself: no placement, no scheduler, no application port, no metrics, and only
 // warnings in its log.
 func startDaprd(o options) (*daprd, error) {
-	if !o.peers {
-		return nil, fmt.Errorf("%w: only -peers builds it, as make bench does", errNoDaprd)
-	}
 	binary, err := daprdBinary()
 	if err != nil {
 		return nil, err
@@ -75,7 +66,11 @@ func startDaprd(o options) (*daprd, error) {
 	if err != nil {
 		return nil, err
 	}
-	fmt.Printf("daprd is %s %s, built with %s\n", info.Path, info.Main.Version, info.GoVersion)
+	for _, m := range info.Deps {
+		if strings.HasPrefix(m.Path, "github.com/dapr/") {
+			fmt.Printf("daprd is made of %s %s\n", m.Path, m.Version)
+		}
+	}
 	resources, config := filepath.Join(o.dir, "daprd"), filepath.Join(o.dir, "daprd.yaml")
 	if err := os.MkdirAll(resources, 0o700); err != nil {
 		return nil, err

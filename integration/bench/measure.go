@@ -14,9 +14,10 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // process is one that the benchmark has started and ends.
@@ -151,17 +152,12 @@ func (s *sidecar) settle() error {
 	return fmt.Errorf("components are not ready: %v", info.Components)
 }
 
-// cpu is what processes have used, in microseconds; it counts in ticks of 10 ms.
+// cpu is what processes have used, in microseconds, by their own clocks: /proc tells no more than ticks of 10 ms.
 func cpu(pids []int) (total float64) {
 	for _, pid := range pids {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			continue
-		}
-		f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-		for _, ticks := range f[11:13] { // utime, stime
-			n, _ := strconv.ParseFloat(ticks, 64)
-			total += n * 10_000
+		var used unix.Timespec
+		if unix.ClockGettime(int32(^pid)<<3|2, &used) == nil { // as clock_getcpuclockid(3) makes it
+			total += float64(used.Nano()) / 1e3
 		}
 	}
 	return total
@@ -182,6 +178,12 @@ type sample struct{ ops, p50, p99, cpu float64 }
 
 // compare measures all kinds in turn, for each concurrency, in rounds.
 func compare(o options, kinds []kind) ([]row, error) {
+	rows, _, err := compared(o, kinds)
+	return rows, err
+}
+
+// compared answers also the samples of a kind, by its number, and a concurrency, one a round.
+func compared(o options, kinds []kind) (_ []row, of func(kind, c int) []sample, err error) {
 	type at struct {
 		kind, c int
 	}
@@ -192,7 +194,7 @@ func compare(o options, kinds []kind) ([]row, error) {
 				k := &kinds[(i+round)%len(kinds)] // not always after the same neighbour
 				s, err := measure(o, k, c)
 				if err != nil {
-					return nil, fmt.Errorf("%s at c=%d: %w", k.name, c, err)
+					return nil, nil, fmt.Errorf("%s at c=%d: %w", k.name, c, err)
 				}
 				key := at{(i + round) % len(kinds), c}
 				samples[key] = append(samples[key], s)
@@ -213,7 +215,7 @@ func compare(o options, kinds []kind) ([]row, error) {
 			}
 		}
 	}
-	return rows, nil
+	return rows, func(kind, c int) []sample { return samples[at{kind, c}] }, nil
 }
 
 func measure(o options, k *kind, c int) (sample, error) {

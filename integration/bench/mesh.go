@@ -46,7 +46,7 @@ func mesh(o options) (rows []row, err error) {
 		kinds = append(kinds, kind{name: "http-" + name, target: at, call: "http", pids: []int{p.pid()}, against: "http-direct"})
 	}
 	beside := "http-reverse"
-	if o.peers {
+	if o.peers || o.slack > 0 {
 		if err := (install.Tool{Name: "nginx", Packages: "nginx-light"}).Need(context.Background()); err != nil {
 			return nil, err
 		}
@@ -116,10 +116,16 @@ func nginx(o options, upstream string) (*process, string, error) {
 // playHTTP serves the roles of HTTP: an echo, and httputil's proxy before it.
 func playHTTP(role string, ln net.Listener, args []string) error {
 	if role == "serve-http" {
-		return http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			b, _ := io.ReadAll(r.Body)
 			w.Write(b)
-		}))
+		})
+		if len(args) > 0 {
+			if err := serveAlso(ln, echo, args[0]); err != nil {
+				return err
+			}
+		}
+		return http.Serve(ln, echo)
 	}
 	p := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: args[0]})
 	p.Transport = &http.Transport{MaxIdleConnsPerHost: 256}
@@ -127,14 +133,19 @@ func playHTTP(role string, ln net.Listener, args []string) error {
 }
 
 // httpCaller posts 1 KiB on a connection of its own and reads it back.
-func httpCaller(target string) (func() error, error) {
+func httpCaller(target string) (func() error, error) { return httpCall(target, httpRequest("stock")) }
+
+func httpRequest(host string) []byte {
+	body := bytes.Repeat([]byte("abcdefgh"), payload/8)
+	return fmt.Appendf(nil, "POST /echo HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: */*\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n%s", host, len(body), body)
+}
+
+func httpCall(target string, request []byte) (func() error, error) {
 	nc, err := net.Dial("tcp", target)
 	if err != nil {
 		return nil, err
 	}
-	body := bytes.Repeat([]byte("abcdefgh"), payload/8)
-	request := fmt.Appendf(nil, "POST /echo HTTP/1.1\r\nHost: stock\r\nUser-Agent: bench\r\nAccept: */*\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-	in, got := bufio.NewReaderSize(nc, 16<<10), make([]byte, len(body))
+	in, got := bufio.NewReaderSize(nc, 16<<10), make([]byte, payload)
 	return func() error {
 		if _, err := nc.Write(request); err != nil {
 			return err
@@ -155,7 +166,7 @@ func httpCaller(target string) (func() error, error) {
 				length = strings.TrimSpace(value)
 			}
 		}
-		if length != fmt.Sprint(len(body)) {
+		if length != fmt.Sprint(payload) {
 			return fmt.Errorf("an answer of %q bytes", length)
 		}
 		_, err := io.ReadFull(in, got)

@@ -19,9 +19,6 @@ import (
 
 // meshTLS compares a hop of gRPC between sidecars that speak mutual TLS with each other with the echo server by itself.
 func meshTLS(o options) (rows []row, err error) {
-	if !o.peers {
-		o.concurrences = []int{16} // what is judged
-	}
 	port, address, err := free()
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ import (
 	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
 )
 
-// play runs a process of the benchmark: serve ADDR; naive ADDR UPSTREAM; splice ADDR UPSTREAM; serve-http ADDR; serve-bolt ADDR; reverse ADDR UPSTREAM; load TARGET KIND CONCURRENCY SECONDS.
+// play runs a process of the benchmark: serve ADDR; naive ADDR UPSTREAM; splice ADDR UPSTREAM; serve-http ADDR [ADDRESSES]; serve-bolt ADDR; reverse ADDR UPSTREAM; load TARGET KIND CONCURRENCY SECONDS.
 func play(role string, args []string) error {
 	if role == "load" {
 		return load(args)
@@ -214,6 +214,8 @@ func load(args []string) error {
 			calls[i] = bolts[i%len(bolts)].caller()
 		} else if kind == "http" {
 			calls[i], err = httpCaller(target)
+		} else if strings.HasPrefix(kind, manyPrefix) {
+			calls[i], err = manyOf(target, kind)
 		} else {
 			calls[i], err = caller(conns[i%len(conns)], kind)
 		}

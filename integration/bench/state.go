@@ -24,13 +24,17 @@ state:
   os: {driver: local, options: {durability: os}}
 `
 
-// state compares reads with those of the memory cache, and sets, safe on the disk, with what the folder's disk can sync.
-func state(o options) ([]row, error) {
+func startState(o options) (*sidecar, error) {
 	file := filepath.Join(o.dir, "state.yaml")
 	if err := os.WriteFile(file, []byte(stateConfig), 0o600); err != nil {
 		return nil, err
 	}
-	s, err := startSidecar(o, "bench-state", 0, "-config", file)
+	return startSidecar(o, "bench-state", 0, "-config", file)
+}
+
+// state compares reads with those of the memory cache, and sets, safe on the disk, with what the folder's disk can sync.
+func state(o options) ([]row, error) {
+	s, err := startState(o)
 	if err != nil {
 		return nil, err
 	}

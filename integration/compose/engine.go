@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -90,14 +92,37 @@ func (e *engine) start(ctx context.Context) (err error) {
 	}
 }
 
-// close ends an engine of its own.
-func (e *engine) close() error {
-	if e.own == nil {
-		return nil
+// projects is what the names of those that the command brings up begin with: another command's on the same engine may have the same process id.
+var projects = sync.OnceValue(func() string { return fmt.Sprintf("outrigger%d-%s-", os.Getpid(), strings.ToLower(rand.Text()[:6])) })
+
+// sweep takes down what the command has left, because it was interrupted or killed.
+func (e *engine) sweep(ctx context.Context) error {
+	const ofProject = `{{.ID}} {{.Label "com.docker.compose.project"}}`
+	errs := []error{}
+	for _, of := range []struct{ list, remove []string }{
+		{[]string{"docker", "ps", "-a"}, []string{"docker", "rm", "-f", "-v"}}, {[]string{"docker", "network", "ls"}, []string{"docker", "network", "rm"}},
+	} {
+		all, err := e.output(ctx, append(of.list, "--format", ofProject)...)
+		errs = append(errs, err)
+		for line := range strings.Lines(all) {
+			id, project, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if err == nil && strings.HasPrefix(project, projects()) {
+				_, err := e.output(ctx, append(of.remove, id)...)
+				errs = append(errs, err)
+			}
+		}
 	}
+	return errors.Join(errs...)
+}
+
+// close takes down what is left, and ends an engine of its own.
+func (e *engine) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), engineTime)
 	defer cancel()
-	_, err := e.output(ctx, "sh", "-c", "docker ps -aq | xargs -r docker rm -f -v && docker network prune -f") // what an interrupt has left
+	err := e.sweep(ctx)
+	if e.own == nil {
+		return err
+	}
 	err = errors.Join(err, e.own.Process.Signal(syscall.SIGTERM))
 	e.own.Wait() // what it says of being ended
 	namespace := filepath.Join(e.dir, "exec", "netns", "default")

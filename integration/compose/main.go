@@ -62,7 +62,7 @@ func run(ctx context.Context, names, command []string, standIns bool) (code int,
 			return 1, err
 		}
 	}
-	return e.command(ctx, command, servers.Composed+"="+strings.Join(names, " "))
+	return e.command(ctx, command, servers.Composed+"="+strings.Join(names, " "), servers.Projects+"="+projects())
 }
 
 func (e *engine) command(ctx context.Context, command []string, more ...string) (code int, err error) {

@@ -24,7 +24,7 @@ import (
 
 // backEnds are the servers that the tests of the drivers of one back end are told of.
 var backEnds = map[string][]string{
-	"redis":     {"redis", "redis-tls", "redis-sentinel", "redis-cluster"},
+	"redis":     {"redis", "redis-tls", "redis-sentinel", "redis-cluster", "redis-cluster-replicas"},
 	"etcd":      {"etcd", "etcd-cluster"},
 	"postgres":  {"postgres"},
 	"kafka":     {"kafka", "kafka-cluster"},

@@ -19,7 +19,7 @@ var (
 	checks   = regexp.MustCompile(`(?m)^demo: \d+ checks, 0 failed$`)
 )
 
-// TestShop runs the shop on each set of drivers in examples/shop/configs/on. The applications are the same, to the byte.
+// TestShop runs the shop on embedded drivers, and on each set of drivers in examples/shop/configs/on. The applications are the same, to the byte.
 func TestShop(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(harness.Root(), "examples", "shop", "configs", "on", "*.yaml"))
 	if err != nil || len(files) == 0 {
@@ -30,12 +30,16 @@ func TestShop(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	demo, same := build.Args[len(build.Args)-2], ""
-	for _, file := range files {
+	for _, file := range append([]string{"embedded"}, files...) {
 		set := strings.TrimSuffix(filepath.Base(file), ".yaml")
 		t.Run(set, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), demo, "-on", set)
+			args, kinds := []string{"-on", set}, strings.Split(set, "-")
+			if set == "embedded" {
+				args, kinds = nil, nil
+			}
+			cmd := exec.CommandContext(t.Context(), demo, args...)
 			cmd.Dir, cmd.Env = harness.Root(), os.Environ()
-			for _, kind := range strings.Split(set, "-") {
+			for _, kind := range kinds {
 				cmd.Env = append(cmd.Env, servers.Run(t, kind).Env()...)
 			}
 			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -64,12 +64,16 @@ func code(err error) string {
 
 // eventually does something until it goes well, for a while.
 func eventually(within time.Duration, do func() error) (err error) {
-	for end := time.Now().Add(within); ; time.Sleep(50 * time.Millisecond) {
+	end := time.Now().Add(within)
+	for pause := 20 * time.Millisecond; ; pause = min(pause*3/2, longPause) {
 		if err = do(); err == nil || time.Now().After(end) {
 			return err
 		}
+		time.Sleep(pause)
 	}
 }
+
+const longPause = 500 * time.Millisecond
 
 func encode(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
 

@@ -122,6 +122,13 @@ func (i *initiator) saga(t transfer, r *report) {
 	r.Begun = true
 	r.state(out)
 	i.hit(t, "begun")
+	if !t.changesMind() {
+		return
+	}
+	time.Sleep(t.Thinks)
+	if out, err := i.sure(tx+"Abort", object{"gid": t.GID}); err == nil { // it may be over already
+		r.state(out)
+	}
 }
 
 func (i *initiator) tcc(t transfer, r *report) {
@@ -161,11 +168,19 @@ func (i *initiator) message(t transfer, r *report) {
 	time.Sleep(t.Thinks)
 	work := branch(t, "debit", "work")
 	work["metadata"] = object{"tx-gid": "default/bank/" + t.GID}
-	_, err := i.call("invocation.v1.Invocation/Invoke", work)
+	var err error
+	tries := 0
+	_ = eventually(30*time.Second, func() error {
+		tries++
+		if _, err = i.call("invocation.v1.Invocation/Invoke", work); t.Amount%4 == 1 || settled(err) { // some leave it to the check
+			return nil
+		}
+		return err
+	})
 	i.hit(t, "worked")
 	decision := "SubmitMessage"
 	switch {
-	case err != nil && t.Amount%2 == 0 && code(err) == "aborted": // it was not done
+	case err != nil && t.Amount%2 == 0 && tries == 1 && code(err) == "aborted": // it was not done, and will not be
 		decision = "Abort"
 	case err != nil:
 		return // it will be asked for

@@ -1,9 +1,7 @@
 // Crash moves money between accounts of three services, in all three patterns, while it kills sidecars and applications with SIGKILL at
-// named points and at random, freezes coordinators, and has calls of branches come twice, late or in vain. Then it looks at what the
-// services have noted themselves. It knows nothing of Outrigger but its binary, built with the tag failpoints, and its HTTP API.
-//
-// It ends with 0 if all is well; with 1 if transfers are doubled, half or unfinished, or money has come or gone; with 3 if the ledgers are
-// right, but a point was never reached, too few were committed, or a process ended by itself; and with 2 if it could not run.
+// named points and at random, freezes coordinators, and has calls of branches come twice, late or in vain. When all is at rest the program
+// audit judges, and says how the run ends; this one ends with 2 if it could not run. It knows nothing of Outrigger but its binary, built with
+// the tag failpoints, and its HTTP API.
 package main
 
 import (
@@ -16,25 +14,28 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/integration/servers"
 )
 
 const (
 	services   = 3
 	accounts   = 100
-	money      = 1000 // in each at the beginning
+	money      = 3000 // in each at the beginning: some will lack some
+	percent    = 60   // of the transfers have to be committed
 	initiators = 8
 	coords     = 2               // sidecars of the initiators' application
 	workers    = 3               // transfers that each initiator makes at once
-	patience   = 3 * time.Minute // for all to come to rest
+	patience   = 5 * time.Minute // for all to come to rest
 	lease      = 3 * time.Second
 )
 
 // options are the flags.
 type options struct {
-	binary, points, report, driver, keep string
-	n                                    int
-	seed                                 uint64
-	barrier                              bool
+	binary, auditor, points, report, driver, keep string
+	n                                             int
+	seed                                          uint64
+	barrier                                       bool
 
 	role, listen, sidecars, dir string // of those that it starts
 }
@@ -42,6 +43,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.binary, "binary", "bin/outrigger-failpoints", "the sidecar, built with the tag failpoints")
+	flag.StringVar(&o.auditor, "audit", "bin/crash-audit", "the program that judges")
 	flag.StringVar(&o.points, "points", "internal/failpoint/points.txt", "where sidecars are killed")
 	flag.StringVar(&o.driver, "driver", "local", "the coordinator")
 	flag.StringVar(&o.report, "report", "", "a file to write a report to")
@@ -61,7 +63,7 @@ func main() {
 	case "initiate":
 		handler = &initiator{api: at, dir: o.dir}
 	default:
-		code, err := run(o)
+		code, err := o.run()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "crash:", err)
 			code = 2
@@ -85,14 +87,29 @@ type bank struct {
 	points    []string
 	plan      []step
 	hash      string
+	server    *servers.Server // nil: the driver has none
+	over      chan struct{}   // closed when all transfers were made
+	meddling  sync.WaitGroup
 
 	mu       sync.Mutex
 	reported map[string]report
 	frozen   int
+
+	basing      sync.Mutex // held while the server's data base is being killed and started
+	baseKills   int
+	baseStrange []string
 }
 
-func run(o options) (code int, err error) {
-	b := &bank{options: o, begun: time.Now(), processes: map[string]*process{}, reported: map[string]report{}}
+func (o options) run() (code int, err error) {
+	switch d, ok := drivers[o.driver]; {
+	case !ok:
+		return 0, fmt.Errorf("there is no driver %q", o.driver)
+	case d.start != nil: // a server may listen on all interfaces
+		if err := servers.Private(); err != nil {
+			return 0, err
+		}
+	}
+	b := &bank{options: o, begun: time.Now(), processes: map[string]*process{}, reported: map[string]report{}, over: make(chan struct{})}
 	if b.dir = o.keep; b.dir == "" {
 		if b.dir, err = os.MkdirTemp("", "crash"); err != nil {
 			return 0, err
@@ -104,21 +121,17 @@ func run(o options) (code int, err error) {
 			return 0, err
 		}
 	}
-	if b.points, err = readPoints(o.points, o.driver); err != nil {
+	if b.points, err = b.readPoints(); err != nil {
 		return 0, err
 	}
-	defer b.stop()
+	defer b.close()
 	if err := b.start(); err != nil {
 		return 0, err
 	}
 	b.plan, b.hash = b.schedule()
 	b.play()
-	v, err := b.audit()
-	if err != nil {
-		return 0, err
-	}
-	b.stop()
-	return b.judge(v)
+	b.rest()
+	return b.audit()
 }
 
 // ends waits for the end of a transfer for a while, so that no more of them are under way than are coped with.
@@ -151,13 +164,18 @@ func (b *bank) play() {
 	for i := range b.plan {
 		s := &b.plan[i]
 		for _, point := range s.Arm {
-			arm(b.dir, point)
+			b.meddle(point)
 		}
 		if p := b.processes[s.Kill]; p != nil {
 			p.kill()
+		} else if s.Kill == base {
+			b.meddling.Go(func() {
+				_, start := b.killBase()
+				start()
+			})
 		}
 		if s.Freeze != "" {
-			working.Go(func() {
+			b.meddling.Go(func() {
 				if b.freeze(s.Freeze) {
 					b.mu.Lock()
 					defer b.mu.Unlock()
@@ -169,4 +187,15 @@ func (b *bank) play() {
 	}
 	close(work)
 	working.Wait()
+	close(b.over)
+	b.meddling.Wait()
+}
+
+func (b *bank) isOver() bool {
+	select {
+	case <-b.over:
+		return true
+	default:
+		return false
+	}
 }

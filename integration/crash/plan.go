@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,6 +38,22 @@ type transfer struct {
 	Meddling map[string]string
 }
 
+// changesMind tells of a saga that its initiator aborts.
+func (t *transfer) changesMind() bool { return t.Pattern == saga && !t.Waits && t.Amount%4 == 0 }
+
+// expected is why a transfer may well be aborted.
+func (t *transfer) expected(r report) string {
+	switch {
+	case t.Refused:
+		return "refused"
+	case r.Died:
+		return "initiator lost"
+	case t.changesMind():
+		return "taken back"
+	}
+	return ""
+}
+
 // step is a transfer, and what is done just before it begins.
 type step struct {
 	transfer
@@ -53,12 +70,9 @@ var own = []string{
 	"initiator.message.before", "initiator.message.prepared", "initiator.message.worked", "initiator.message.submitted", "initiator.message.aborted",
 }
 
-// stale are the points of a coordinator at which it is about to call or to write what is another one's by the time it wakes.
-var stale = []string{"local.decides.ABORTING", "local.decides.COMMITTED", "local.call.action", "local.call.confirm", "local.call.compensation"}
-
 // readPoints are all that have to be reached. Those of another driver are left out.
-func readPoints(path, driver string) (all []string, err error) {
-	f, err := os.Open(path)
+func (b *bank) readPoints() (all []string, err error) {
+	f, err := os.Open(b.options.points)
 	if err != nil {
 		return nil, err
 	}
@@ -68,9 +82,11 @@ func readPoints(path, driver string) (all []string, err error) {
 		if name == "" || strings.HasPrefix(name, "#") {
 			continue
 		}
-		if of, _, _ := strings.Cut(name, "."); drivers[of] == "" || of == driver {
-			all = append(all, name)
+		of, _, _ := strings.Cut(name, ".")
+		if _, is := drivers[of]; is && of != b.driver {
+			continue
 		}
+		all = append(append(all, name), b.serverPoints(name)...)
 	}
 	return append(all, own...), nil
 }
@@ -93,8 +109,10 @@ func stopped(dir, point string) int {
 	return pid
 }
 
-func reached(dir, point string) bool {
-	_, err := os.Stat(filepath.Join(dir, "hit", point))
+func (b *bank) hits(point string) string { return filepath.Join(b.dir, "hit", point) }
+
+func (b *bank) reached(point string) bool {
+	_, err := os.Stat(b.hits(point))
 	return err == nil
 }
 
@@ -132,7 +150,8 @@ func (b *bank) step(i int) step {
 		s.Kill = b.names[rng.IntN(len(b.names))]
 	}
 	if i%50 == 25 {
-		s.Freeze = append(stale, "sidecar bank0", "sidecar bank1")[rng.IntN(len(stale)+coords)]
+		all := slices.Concat(drivers[b.driver].stale, []string{"sidecar bank0", "sidecar bank1"})
+		s.Freeze = all[rng.IntN(len(all))]
 	}
 	return s
 }

@@ -24,6 +24,7 @@ type process struct {
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
+	dies    chan struct{} // closed when cmd has ended
 	ends    bool
 	over    chan struct{}
 	kills   int
@@ -45,7 +46,7 @@ func (p *process) keep() {
 		case p.ends:
 			p.mu.Unlock()
 			return
-		case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL:
+		case errors.As(err, &exit) && killed(exit.ProcessState):
 			p.kills++
 		default:
 			p.strange = append(p.strange, fmt.Sprint(err))
@@ -66,23 +67,28 @@ func (p *process) once(out *os.File) error {
 		return nil
 	}
 	err := cmd.Start()
-	p.cmd = cmd
+	p.cmd, p.dies = cmd, make(chan struct{})
 	p.mu.Unlock()
 	if err != nil {
 		return err
 	}
+	defer close(p.dies)
 	return cmd.Wait()
 }
 
-func (p *process) signal(s syscall.Signal) {
+// kill tells whether that is what it ended by.
+func (p *process) kill() bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cmd != nil && p.cmd.Process != nil {
-		_ = p.cmd.Process.Signal(s)
+	cmd, dies := p.cmd, p.dies
+	p.mu.Unlock()
+	if cmd == nil || cmd.Process == nil || cmd.Process.Signal(syscall.SIGKILL) != nil {
+		return false
 	}
+	<-dies
+	return killed(cmd.ProcessState)
 }
 
-func (p *process) kill() { p.signal(syscall.SIGKILL) }
+func killed(s *os.ProcessState) bool { return s.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL }
 
 // freeze stops a process, or whoever comes to a point, for longer than its lease. If it is killed meanwhile nothing is left to wake. It tells
 // whether somebody was stopped.
@@ -98,10 +104,13 @@ func (b *bank) freeze(what string) bool {
 		return false
 	}
 	time.Sleep(2 * lease)
-	return syscall.Kill(pid, syscall.SIGCONT) == nil
+	return wake(pid)
 }
 
-// await has the next that comes to a point stop there, and answers who did; 0: nobody came in time, or another is awaited there already.
+func wake(pid int) bool { return syscall.Kill(pid, syscall.SIGCONT) == nil }
+
+// await has the next that comes to a point stop there, and answers who did; 0: nobody came in time or before all transfers were made, or
+// another is awaited there already.
 func (b *bank) await(point string) (pid int) {
 	armed := filepath.Join(b.dir, "freeze", point)
 	f, err := os.OpenFile(armed, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -115,7 +124,13 @@ func (b *bank) await(point string) (pid int) {
 		}
 		return nil
 	}
-	if eventually(20*time.Second, come) != nil && os.Remove(armed) != nil {
+	_ = eventually(20*time.Second, func() error {
+		if err := come(); err != nil && !b.isOver() {
+			return err
+		}
+		return nil
+	})
+	if pid == 0 && os.Remove(armed) != nil {
 		_ = eventually(time.Second, come) // who came at the last moment is awaited
 	}
 	_ = os.Remove(filepath.Join(b.dir, "frozen", point))
@@ -164,30 +179,33 @@ func (b *bank) start() error {
 	if err != nil {
 		return err
 	}
-	ports, err := freePorts(6*(services+coords) + initiators)
+	const each = 7
+	ports, err := freePorts(each*(services+coords) + initiators)
 	if err != nil {
 		return err
 	}
-	transactions, ok := drivers[b.driver]
-	if !ok {
-		return fmt.Errorf("there is no driver %q", b.driver)
+	transactions := drivers[b.driver]
+	if transactions.start != nil {
+		if err := transactions.start(b); err != nil {
+			return err
+		}
 	}
 	child := func(name, role, listen string, sidecars ...string) {
 		b.add(name, self, "-role", role, "-listen", listen, "-sidecars", strings.Join(sidecars, ","), "-dir", b.dir, "-barrier="+strconv.FormatBool(b.barrier))
 	}
 	var banks []string
 	for i := range services + coords {
-		at := ports[6*i : 6*i+6]
+		at := ports[each*i : each*i+each]
 		name := fmt.Sprintf("s%d", i)
-		config := "state: {default: {driver: local}}\nregistry: {default: {driver: file}}\nmesh: {registry: default}\n" + transactions
+		config := "state: {default: {driver: local}}\nregistry: {default: {driver: file}}\nmesh: {registry: default}\n"
 		if i < services {
 			b.states[i], b.apps[i] = newAPI(at[1]), at[5]
 			child("application "+name, "serve", at[5], at[1])
-			config += fmt.Sprintf("app: {id: %s, port: %s, protocol: http}\n", name, portOf(at[5]))
+			config += transactions.others + fmt.Sprintf("app: {id: %s, port: %s, protocol: http}\n", name, portOf(at[5]))
 		} else {
 			banks = append(banks, at[1])
 			name = "bank" + strconv.Itoa(i-services)
-			config += fmt.Sprintf("app: {id: bank}\napi: {socket: %s}\n", filepath.Join(b.dir, name+".sock"))
+			config += transactions.config(b, at[6]) + fmt.Sprintf("app: {id: bank}\napi: {socket: %s}\n", filepath.Join(b.dir, name+".sock"))
 		}
 		path := filepath.Join(b.dir, name+".yaml")
 		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
@@ -201,11 +219,11 @@ func (b *bank) start() error {
 	}
 	b.coord = newAPI(banks...)
 	for i := range initiators {
-		b.initiator[i] = ports[6*(services+coords)+i]
+		b.initiator[i] = ports[each*(services+coords)+i]
 		child(fmt.Sprintf("initiator %d", i), "initiate", b.initiator[i], banks...)
 	}
-	for _, name := range b.names {
-		go b.processes[name].keep()
+	for _, p := range b.processes {
+		go p.keep()
 	}
 	for a := range accounts {
 		err := eventually(time.Minute, func() error {
@@ -219,15 +237,18 @@ func (b *bank) start() error {
 	return nil
 }
 
-// drivers are the configurations of coordinators.
-var drivers = map[string]string{
-	"local": fmt.Sprintf("transaction: {default: {driver: local, options: {timeout: 60s, call_timeout: %s, longest_pause: 1s, lease: %s}}}\n", callTimeout, lease),
-}
-
 func (b *bank) add(name string, args ...string) {
 	b.names = append(b.names, name)
 	b.processes[name] = &process{name: name, args: args, env: []string{"OUTRIGGER_FAILPOINTS=" + b.dir}, over: make(chan struct{}),
 		log: filepath.Join(b.dir, strings.ReplaceAll(name, " ", "-")+".log")}
+}
+
+// close ends all of them, and the server.
+func (b *bank) close() {
+	b.stop()
+	if b.server != nil {
+		_ = b.server.Close() // what is left of it goes when the next one is started
+	}
 }
 
 // stop ends all of them. It may be called again.

@@ -217,6 +217,28 @@ func (s *Sidecar) Output() string { return s.out.String() }
 // Signal sends it a signal.
 func (s *Sidecar) Signal(sig syscall.Signal) { s.cmd.Process.Signal(sig) }
 
+// Freeze stops it with SIGSTOP, and comes back when each of its threads stands still. SIGCONT wakes it.
+func (s *Sidecar) Freeze() {
+	s.t.Helper()
+	s.Signal(syscall.SIGSTOP)
+	Eventually(s.t, 10*time.Second, func() error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.PID()))
+		if err != nil || len(threads) == 0 {
+			return fmt.Errorf("its threads: %q, %v", threads, err)
+		}
+		for _, path := range threads {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if _, state, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(state, "T") {
+				return fmt.Errorf("%s: %.40s: not stopped", path, text)
+			}
+		}
+		return nil
+	})
+}
+
 // Stop asks it to end in order and waits; its exit code is the answer.
 func (s *Sidecar) Stop() int {
 	s.t.Helper()

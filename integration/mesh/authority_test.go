@@ -25,11 +25,13 @@ type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	last int64 // serial number
+
+	trust []byte // PEM of the CAs that those with its certificates trust
 }
 
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
-	a := &authority{t: t, last: 1}
+	a := &authority{t: t, last: time.Now().UnixNano()}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	var der []byte
@@ -38,7 +40,12 @@ func newAuthority(t *testing.T) *authority {
 	if a.cert, err = x509.ParseCertificate(der); err != nil {
 		t.Fatal(err)
 	}
+	a.trust = a.pem()
 	return a
+}
+
+func (a *authority) pem() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
 }
 
 func (a *authority) sign(template, parent *x509.Certificate, by *ecdsa.PrivateKey) (*ecdsa.PrivateKey, []byte) {
@@ -68,9 +75,9 @@ func (a *authority) issue(dir, app string) int64 {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	for name, block := range map[string]pem.Block{"tls.crt": {Type: "CERTIFICATE", Bytes: der}, "tls.key": {Type: "PRIVATE KEY", Bytes: private}, "ca.crt": {Type: "CERTIFICATE", Bytes: a.cert.Raw}} {
+	for name, text := range map[string][]byte{"tls.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), "tls.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), "ca.crt": a.trust} {
 		path := filepath.Join(dir, name)
-		if err := errors.Join(os.WriteFile(path+".new", pem.EncodeToMemory(&block), 0o600), os.Rename(path+".new", path)); err != nil {
+		if err := errors.Join(os.WriteFile(path+".new", text, 0o600), os.Rename(path+".new", path)); err != nil {
 			a.t.Fatal(err)
 		}
 	}

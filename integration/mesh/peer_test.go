@@ -136,7 +136,7 @@ func freePort(t *testing.T) int {
 // sidecars are a provider's and a consumer's.
 type sidecars struct{ provider, consumer *harness.Sidecar }
 
-const registries = "registry: {default: {driver: file}}\ntelemetry: {access_log: all}\n"
+const registries = "registry: {default: {driver: file}}\ntelemetry: {access_log: stdout}\n"
 
 // startSidecars starts both; the provider's publishes peer.Hello, which is served over the protocol on port.
 func startSidecars(t *testing.T, protocol string, port int, more string) sidecars {

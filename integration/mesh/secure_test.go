@@ -186,6 +186,41 @@ func (b *secured) provider(mode string) (s *harness.Sidecar, certificate string,
 	return s, certificate, kill
 }
 
+// holder is a sidecar with the folder of its certificate, and whose that is.
+type holder struct {
+	*harness.Sidecar
+	folder, app string
+}
+
+// reissue gives new certificates, with what is trusted now, and waits until they are shown.
+func (b *secured) reissue(all []holder) {
+	b.t.Helper()
+	for _, h := range all {
+		serial := b.ca.issue(h.folder, h.app)
+		harness.Eventually(b.t, 30*time.Second, func() error {
+			if got, err := shown(h.Inbound); err != nil || got != serial {
+				return fmt.Errorf("certificate %d of %s is shown, not %d: %v", got, h.app, serial, err)
+			}
+			return nil
+		})
+	}
+}
+
+// renew moves to another CA under load: all trust both, have certificates of the new one, and trust that one alone. It answers the old one.
+func (b *secured) renew(all []holder, l *load) *authority {
+	old, next := b.ca, newAuthority(b.t)
+	both := append(old.pem(), next.pem()...)
+	for _, step := range []struct {
+		by    *authority
+		trust []byte
+	}{{old, both}, {next, both}, {next, next.pem()}} {
+		b.ca, step.by.trust = step.by, step.trust
+		b.reissue(all)
+		l.more(50)
+	}
+	return old
+}
+
 // known waits until the consumer's sidecar takes so many instances for candidates.
 func (b *secured) known(consumer *harness.Sidecar, n int) {
 	b.t.Helper()
@@ -215,15 +250,20 @@ func TestMutualTLSOfSidecars(t *testing.T) {
 			l := begin(t, call)
 			l.more(50)
 
-			b.ca.issue(certificate, "consumer")
-			serial := b.ca.issue(firstCert, "provider")
-			harness.Eventually(t, 30*time.Second, func() error {
-				if got, err := shown(first.Inbound); err != nil || got != serial {
-					return fmt.Errorf("certificate %d is shown, not %d: %v", got, serial, err)
-				}
-				return nil
-			})
+			holders := []holder{{consumer, certificate, "consumer"}, {first, firstCert, "provider"}}
+			b.reissue(holders)
 			l.more(50)
+			before := b.renew(holders, l)
+			if !s.slow { // who has a certificate of the old CA alone is let in no more
+				b.ca, before = before, b.ca
+				old := t.TempDir()
+				b.ca.issue(old, "late")
+				late := s.client(t, b.sidecar(harness.Options{App: "late"}, b.ca.config("strict", old), "").Outbound)
+				b.ca = before
+				if err := late(); err == nil {
+					t.Error("a caller with a certificate of a CA that is trusted no more came in")
+				}
+			}
 
 			second, _, killSecond := b.provider("permissive") // connected with the new certificates
 			if !s.slow {

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ import (
 // Composed is the variable of the environment with the names of the kinds that are started as services of integration/docker-compose.yml, by
 // docker-compose, with blanks between them. All others, and those with settings of their own, are processes of this machine.
 const Composed = "OUTRIGGER_COMPOSED"
+
+// Projects is the variable with what the names of their projects begin with.
+const Projects = "OUTRIGGER_PROJECTS"
 
 // ComposeFile is that file, from the top of the tree.
 const ComposeFile = "integration/docker-compose.yml"
@@ -80,7 +84,7 @@ func (s *Server) compose(ctx context.Context) error {
 	if err := services[s.Name].start(ctx, s, n); err != nil {
 		return err
 	}
-	b := &box{project: fmt.Sprintf("outrigger%d-%d", os.Getpid(), projects.Add(1)), service: s.Name,
+	b := &box{project: fmt.Sprintf("%s%d-%d", cmp.Or(os.Getenv(Projects), "outrigger"), os.Getpid(), projects.Add(1)), service: s.Name,
 		env: append(os.Environ(), fmt.Sprintf("OUTRIGGER_%s_PORT=%d", strings.ToUpper(s.Name), outside), "OUTRIGGER_POSTGRES_PASSWORD="+s.Password)}
 	n.box = b
 	s.Nodes = append(s.Nodes, n)

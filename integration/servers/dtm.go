@@ -53,7 +53,7 @@ func startDTMPostgres(ctx context.Context, s *Server) error {
 		return err
 	}
 	s.settings = settings
-	if err := startDTM(ctx, s, fmt.Sprintf("{Driver: postgres, Host: 127.0.0.1, Port: %d, User: %s, Password: %s, Db: postgres}", port(s.Addr()), s.User, s.Password)); err != nil {
+	if err := startDTM(ctx, s, fmt.Sprintf("{Driver: postgres, Host: 127.0.0.1, Port: %d, User: %s, Password: %s, Db: postgres, MaxOpenConns: 50, MaxIdleConns: 50}", port(s.Addr()), s.User, s.Password)); err != nil {
 		return err
 	}
 	slices.Reverse(s.Nodes) // clients talk to DTM

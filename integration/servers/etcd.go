@@ -12,8 +12,8 @@ import (
 )
 
 var (
-	etcdSingle  = Kind{Name: "etcd", About: "one etcd", install: installEtcd, start: func(ctx context.Context, s *Server) error { return startEtcd(ctx, s, 1) }}
-	etcdCluster = Kind{Name: "etcd-cluster", About: "three etcd members", install: installEtcd, start: func(ctx context.Context, s *Server) error { return startEtcd(ctx, s, 3) }}
+	etcdSingle  = Kind{Name: "etcd", About: "one etcd, with a port for TLS", install: installEtcd, start: func(ctx context.Context, s *Server) error { return startEtcd(ctx, s, 1) }}
+	etcdCluster = Kind{Name: "etcd-cluster", About: "three etcd members, each with a port for TLS", install: installEtcd, start: func(ctx context.Context, s *Server) error { return startEtcd(ctx, s, 3) }}
 )
 
 func etcdBinary(ctx context.Context) (string, error) {
@@ -27,7 +27,11 @@ func startEtcd(ctx context.Context, s *Server, members int) error {
 	if err != nil {
 		return err
 	}
-	at, err := freePorts(2 * members)
+	at, err := freePorts(3 * members)
+	if err != nil {
+		return err
+	}
+	certs, err := s.certificates()
 	if err != nil {
 		return err
 	}
@@ -43,8 +47,9 @@ func startEtcd(ctx context.Context, s *Server, members int) error {
 		if err != nil {
 			return err
 		}
-		n.Ports["peer"] = at[members+i]
-		n.args = append([]string{binary, "--name", n.Name, "--data-dir", n.Dir, "--listen-client-urls", clients, "--advertise-client-urls", clients,
+		n.Ports["peer"], n.Ports["tls"] = at[members+i], at[2*members+i]
+		n.args = append([]string{binary, "--name", n.Name, "--data-dir", n.Dir, "--listen-client-urls", clients + ",https://" + local(n.Ports["tls"]), "--advertise-client-urls", clients,
+			"--cert-file", certs.cert, "--key-file", certs.key,
 			"--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", strings.Join(cluster, ","),
 			"--initial-cluster-token", s.Dir, "--log-level", "warn"}, s.settings...)
 		n.ask = func(ctx context.Context) (string, int, error) { return askEtcd(ctx, clients) }

@@ -37,8 +37,9 @@ func java(dir string, args ...string) []string {
 	return append([]string{"java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Djava.io.tmpdir=" + dir, "-Duser.home=" + dir}, args...)
 }
 
-// kafkaLog has warnings, and the line with the version.
-var kafkaLog = []string{"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.utils.internals.AppInfoParser=info"}
+// kafkaLog has warnings, the line with the version, and what happens to groups.
+var kafkaLog = []string{"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.utils.internals.AppInfoParser=info",
+	"-Dorg.slf4j.simpleLogger.log.org.apache.kafka.coordinator.group.GroupMetadataManager=info"}
 
 func startKafka(ctx context.Context, s *Server, brokers int) error {
 	dir, err := kafkaJars(ctx)
@@ -50,7 +51,7 @@ func startKafka(ctx context.Context, s *Server, brokers int) error {
 		return err
 	}
 	s.users()
-	if err := s.kafkaCertificates(); err != nil {
+	if err := s.keystore(); err != nil {
 		return err
 	}
 	voters := []string{}
@@ -93,8 +94,8 @@ func startKafka(ctx context.Context, s *Server, brokers int) error {
 	return s.boot(ctx, all...)
 }
 
-// kafkaCertificates lays the key and the certificate into one file, as Kafka reads them.
-func (s *Server) kafkaCertificates() error {
+// keystore lays the key and the certificate into one file, tls/keystore.pem, as programs in Java read them.
+func (s *Server) keystore() error {
 	certs, err := s.certificates()
 	if err != nil {
 		return err
@@ -174,4 +175,22 @@ func askKafka(ctx context.Context, n *Node, brokers int) (string, int, error) {
 		return "", 0, errors.New("its log does not have its version")
 	}
 	return all[len(all)-1][1], 0, nil
+}
+
+var kafkaRebalance = regexp.MustCompile(`Preparing to rebalance group (\S+) `)
+
+// KafkaRebalances is how often the groups whose names begin so have begun to share out their partitions anew, as the brokers' logs say.
+func (s *Server) KafkaRebalances(groups string) (n int, err error) {
+	for _, node := range s.Nodes {
+		text, err := os.ReadFile(node.Log)
+		if err != nil {
+			return 0, err
+		}
+		for _, m := range kafkaRebalance.FindAllSubmatch(text, -1) {
+			if strings.HasPrefix(string(m[1]), groups) {
+				n++
+			}
+		}
+	}
+	return n, nil
 }

@@ -3,9 +3,11 @@ package servers
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // leftovers watches what servers may leave behind: files in the temporary folder, processes, shared memory.
@@ -121,4 +123,38 @@ func mentioning(text string) (pids []int) {
 		}
 	}
 	return pids
+}
+
+// TestLeft: what a run has left is found, processes and folders, and folders are removed; what another one has is not looked at.
+func TestLeft(t *testing.T) {
+	watch(t)
+	defer func(limit time.Duration) { stopTime = limit }(stopTime)
+	stopTime = 200 * time.Millisecond
+	t.Setenv(Mark, "one")
+	one, held, err := folder("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := exec.Command("sleep", "60")
+	server.Env = append(os.Environ(), nodeDir+"="+one)
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer server.Wait()
+	defer server.Process.Kill()
+	if left := Left("another"); len(left) > 0 {
+		t.Errorf("another run has left %q", left)
+	}
+	if left := Left("one"); len(left) != 1 || !strings.HasSuffix(left[0], ": sleep 60 ") {
+		t.Errorf("while the folder is in use, left are %q", left)
+	}
+	held.Close()
+	if left := Left("one"); len(left) != 2 || left[1] != "folder "+one {
+		t.Errorf("left are %q", left)
+	}
+	server.Process.Kill()
+	server.Wait()
+	if left := Left("one"); len(left) > 0 {
+		t.Errorf("then left are %q", left)
+	}
 }

@@ -64,6 +64,9 @@ func (n *Node) PID() int { n.mu.Lock(); defer n.mu.Unlock(); return n.pid }
 // Version is what it has said.
 func (n *Node) Version() string { n.mu.Lock(); defer n.mu.Unlock(); return n.version }
 
+// Command is how it is run, for those who run it otherwise.
+func (n *Node) Command() []string { return slices.Clone(n.args) }
+
 // PortNames are those of Ports, sorted.
 func (n *Node) PortNames() []string { return slices.Sorted(maps.Keys(n.Ports)) }
 
@@ -110,7 +113,7 @@ func (n *Node) launch() error {
 	}
 	defer log.Close()
 	cmd := exec.Command(n.args[0], n.args[1:]...)
-	cmd.Dir, cmd.Env = n.Dir, append(append(os.Environ(), "OUTRIGGER_SERVER="+n.Dir), n.env...)
+	cmd.Dir, cmd.Env = n.Dir, append(append(os.Environ(), nodeDir+"="+n.Dir), n.env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if cmd.SysProcAttr.Credential, err = runAs(n.user); err != nil {

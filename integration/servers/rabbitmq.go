@@ -3,11 +3,15 @@ package servers
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,56 +24,98 @@ var (
 	epmdServer   = install.Tool{Name: "epmd", Packages: "erlang-base"}
 )
 
-var rabbitmq = Kind{Name: "rabbitmq", About: "one RabbitMQ with its management; the limited user may do nothing", install: needs(rabbitServer, epmdServer), start: startRabbit}
+var (
+	rabbitmq = Kind{Name: "rabbitmq", About: "one RabbitMQ with its management and a port for TLS; the limited user may do nothing", install: needs(rabbitServer, epmdServer),
+		start: func(ctx context.Context, s *Server) error { return startRabbit(ctx, s, 1) }}
+	rabbitCluster = Kind{Name: "rabbitmq-cluster", About: "three of them, which keep queues and streams together", install: needs(rabbitServer, epmdServer),
+		start: func(ctx context.Context, s *Server) error { return startRabbit(ctx, s, 3) }}
+)
 
 // startRabbit starts the port mapper of Erlang first, which the server would start itself otherwise, as a daemon that outlives it.
-func startRabbit(ctx context.Context, s *Server) error {
+func startRabbit(ctx context.Context, s *Server, members int) error {
 	server, err := rabbitServer.Path()
 	if err != nil {
 		return err
 	}
-	epmd, err := epmdServer.Path()
+	at, err := freePorts(1 + 4*members)
 	if err != nil {
 		return err
 	}
-	at, err := freePorts(4)
+	certs, err := s.certificates()
 	if err != nil {
 		return err
 	}
 	s.users()
-	mapper, err := s.node("epmd", at[1], program{product: "epmd", role: "epmd", silent: true, limit: 20 * time.Second, args: []string{epmd, "-address", "127.0.0.1", "-port", strconv.Itoa(at[1])}})
+	mapper, err := s.epmd(at[0])
 	if err != nil {
 		return err
 	}
-	mapper.ask = func(ctx context.Context) (string, int, error) {
-		conn, err := dial(ctx, mapper.Addr)
+	all, cluster := []*Node{}, []string{}
+	for i := range members {
+		name := "rabbitmq"
+		if members > 1 {
+			name = fmt.Sprintf("rabbitmq-%d", i+1)
+			cluster = append(cluster, fmt.Sprintf("cluster_formation.classic_config.nodes.%d = %s", i+1, erlangName(name)))
+		}
+		own := at[1+4*i:]
+		n, err := s.node(name, own[0], program{product: "rabbitmq", limit: 5 * time.Minute, args: []string{server}})
+		if err != nil {
+			return err
+		}
+		n.Ports = map[string]int{"epmd": at[0], "distribution": own[1], "management": own[2], "tls": own[3]}
+		n.ask = func(ctx context.Context) (string, int, error) { return s.askRabbit(ctx, n, members) }
+		all = append(all, n)
+	}
+	cookie := []byte(rand.Text()) // by which they let each other in
+	for _, n := range all {
+		if err := os.WriteFile(filepath.Join(n.Dir, ".erlang.cookie"), cookie, 0o400); err != nil {
+			return err
+		}
+		if n.env, err = s.rabbitEnv(n, certs, cluster); err != nil {
+			return err
+		}
+	}
+	if err := s.boot(ctx, mapper); err != nil {
+		return err
+	}
+	if err := s.boot(ctx, all...); err != nil {
+		return err
+	}
+	s.Nodes = append(all, mapper)
+	return s.rabbitAPI(ctx, all[0], http.MethodPut, "/api/users/"+s.Limited, fmt.Sprintf(`{"password": %q, "tags": ""}`, s.LimitedPassword), nil)
+}
+
+func (s *Server) epmd(port int) (*Node, error) {
+	path, err := epmdServer.Path()
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.node("epmd", port, program{product: "epmd", role: "epmd", silent: true, limit: 20 * time.Second, args: []string{path, "-address", "127.0.0.1", "-port", strconv.Itoa(port)}})
+	if err != nil {
+		return nil, err
+	}
+	n.ask = func(ctx context.Context) (string, int, error) {
+		conn, err := dial(ctx, n.Addr)
 		if err != nil {
 			return "", 0, err
 		}
 		return "", 0, conn.Close()
 	}
-	n, err := s.node("rabbitmq", at[0], program{product: "rabbitmq", limit: 5 * time.Minute, args: []string{server}})
-	if err != nil {
-		return err
-	}
-	n.Ports = map[string]int{"epmd": at[1], "distribution": at[2], "management": at[3]}
-	if n.env, err = s.rabbitEnv(n); err != nil {
-		return err
-	}
-	n.ask = func(ctx context.Context) (string, int, error) { return s.askRabbit(ctx, n) }
-	if err := s.boot(ctx, mapper); err != nil {
-		return err
-	}
-	if err := s.boot(ctx, n); err != nil {
-		return err
-	}
-	s.Nodes = []*Node{n, mapper}
-	return s.rabbitAPI(ctx, http.MethodPut, "/api/users/"+s.Limited, fmt.Sprintf(`{"password": %q, "tags": ""}`, s.LimitedPassword), nil)
+	return n, nil
 }
 
-func (s *Server) rabbitEnv(n *Node) ([]string, error) {
-	config, err := s.file("rabbitmq.conf", strings.Join(append([]string{
+// erlangName is by which nodes of a cluster know each other.
+func erlangName(node string) string { return node + "@localhost" }
+
+// rabbitEnv has the members of a cluster miss one that is frozen after a few seconds, where they would wait for a minute.
+func (s *Server) rabbitEnv(n *Node, certs certificates, cluster []string) ([]string, error) {
+	config, err := s.file(n.Name+".conf", strings.Join(slices.Concat([]string{
 		"listeners.tcp.1 = " + n.Addr,
+		"listeners.ssl.1 = " + local(n.Ports["tls"]),
+		"ssl_options.cacertfile = " + certs.ca,
+		"ssl_options.certfile = " + certs.cert,
+		"ssl_options.keyfile = " + certs.key,
+		"ssl_options.verify = verify_none",
 		"management.tcp.ip = 127.0.0.1",
 		fmt.Sprintf("management.tcp.port = %d", n.Ports["management"]),
 		"default_user = " + s.User,
@@ -77,7 +123,7 @@ func (s *Server) rabbitEnv(n *Node) ([]string, error) {
 		"log.console = true",
 		"log.console.level = warning",
 		"log.file = false",
-	}, s.settings...), "\n")+"\n")
+	}, cluster, s.settings), "\n")+"\n")
 	if err != nil {
 		return nil, err
 	}
@@ -87,17 +133,24 @@ func (s *Server) rabbitEnv(n *Node) ([]string, error) {
 	}
 	return []string{
 		"HOME=" + n.Dir, "RABBITMQ_MNESIA_BASE=" + n.Dir + "/data", "RABBITMQ_LOG_BASE=" + n.Dir, "RABBITMQ_CONFIG_FILE=" + config,
-		"RABBITMQ_CONF_ENV_FILE=/dev/null", "RABBITMQ_ENABLED_PLUGINS_FILE=" + plugins, "RABBITMQ_NODENAME=outrigger@localhost",
+		"RABBITMQ_CONF_ENV_FILE=/dev/null", "RABBITMQ_ENABLED_PLUGINS_FILE=" + plugins, "RABBITMQ_NODENAME=" + erlangName(n.Name),
 		"RABBITMQ_PID_FILE=" + n.Dir + "/pid", "ERL_EPMD_ADDRESS=127.0.0.1", fmt.Sprintf("ERL_EPMD_PORT=%d", n.Ports["epmd"]),
 		fmt.Sprintf("RABBITMQ_DIST_PORT=%d", n.Ports["distribution"]),
-		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} -kernel net_ticktime 4",
 		"RUNNING_UNDER_SYSTEMD=true", // its script becomes the server, and is no process beside it
 	}, nil
 }
 
-// askRabbit waits for the management, which is up last, and takes the version from where the protocol has it.
-func (s *Server) askRabbit(ctx context.Context, n *Node) (string, int, error) {
-	if err := s.rabbitAPI(ctx, http.MethodGet, "/api/overview", "", nil); err != nil {
+// askRabbit waits for the management, which is up last, until it knows of all members that run, and takes the version from where the
+// protocol has it.
+func (s *Server) askRabbit(ctx context.Context, n *Node, members int) (string, int, error) {
+	err := s.rabbitAPI(ctx, n, http.MethodGet, "/api/nodes", "", func(b []byte) error {
+		if running := bytes.Count(b, []byte(`"running":true`)); running < members {
+			return fmt.Errorf("%d of %d run", running, members)
+		}
+		return nil
+	})
+	if err != nil {
 		return "", 0, err
 	}
 	version, err := amqpVersion(ctx, n.Addr)
@@ -105,8 +158,7 @@ func (s *Server) askRabbit(ctx context.Context, n *Node) (string, int, error) {
 }
 
 // rabbitAPI calls the management as the user who may do all.
-func (s *Server) rabbitAPI(ctx context.Context, method, path, body string, out func([]byte) error) error {
-	n := s.Node("rabbitmq")
+func (s *Server) rabbitAPI(ctx context.Context, n *Node, method, path, body string, out func([]byte) error) error {
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+local(n.Ports["management"])+path, strings.NewReader(body))
 	if err != nil {
 		return err

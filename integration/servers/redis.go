@@ -19,15 +19,20 @@ var (
 	redisTLS      = Kind{Name: "redis-tls", About: "one Redis with TLS and users; the limited one may do nothing outside app:*", install: needs(redisServer), start: startRedisTLS}
 	redisSentinel = Kind{Name: "redis-sentinel", About: "a Redis primary with two replicas and three sentinels, which know it as primary; users as redis-tls, no TLS",
 		install: needs(redisServer), start: startRedisSentinel}
-	redisCluster = Kind{Name: "redis-cluster", About: "three Redis primaries with a third of the slots each", install: needs(redisServer), start: startRedisCluster}
+	redisCluster = Kind{Name: "redis-cluster", About: "three Redis primaries with a third of the slots each", install: needs(redisServer),
+		start: func(ctx context.Context, s *Server) error { return s.startRedisCluster(ctx, 0) }}
+	redisReplicated = Kind{Name: "redis-cluster-replicas", About: "the same with two replicas for each primary, which writes with one of them at least", install: needs(redisServer),
+		start: func(ctx context.Context, s *Server) error { return s.startRedisCluster(ctx, 2) }}
 )
 
 // SentinelPrimary is the name by which the sentinels of redis-sentinel know the primary.
 const SentinelPrimary = "primary"
 
+// A primary sends a new replica what it has at once, without waiting for more of them.
 const redisDurable = `
 appendonly yes
 appendfsync always
+repl-diskless-sync-delay 0
 `
 
 // redisNode is a Redis of the server's: config is what it has besides its port, its folder and the server's settings, which come last.
@@ -184,27 +189,56 @@ func (s *Server) sentinel(name string, port, primary int) (*Node, error) {
 	return n, nil
 }
 
-func startRedisCluster(ctx context.Context, s *Server) error {
-	const slots, primaries = 16384, 3
-	at, err := freePorts(2 * primaries)
+// redisPrimaries is how many of a cluster's nodes have slots; the replicas of the first come after them, and so on.
+const redisPrimaries = 3
+
+func (s *Server) startRedisCluster(ctx context.Context, replicas int) error {
+	nodes := redisPrimaries * (1 + replicas)
+	at, err := freePorts(2 * nodes)
 	if err != nil {
 		return err
 	}
 	all := []*Node{}
-	for i := range primaries {
-		config := fmt.Sprintf("cluster-enabled yes\ncluster-port %d\ncluster-node-timeout 2000\ncluster-announce-ip 127.0.0.1\n", at[primaries+i])
+	for i := range nodes {
+		config := fmt.Sprintf("cluster-enabled yes\ncluster-port %d\ncluster-node-timeout 2000\ncluster-announce-ip 127.0.0.1\nmin-replicas-to-write %d\n", at[nodes+i], min(replicas, 1))
 		n, err := s.redisNode(fmt.Sprintf("redis-%d", i+1), at[i], redisDurable+config, false)
 		if err != nil {
 			return err
 		}
-		n.Ports["bus"] = at[primaries+i]
+		n.Ports["bus"] = at[nodes+i]
 		all = append(all, n)
 	}
 	if err := s.boot(ctx, all...); err != nil {
 		return err
 	}
-	for i, n := range all {
-		first, last := i*slots/primaries, (i+1)*slots/primaries-1
+	if err := s.giveSlots(ctx, all[:redisPrimaries]); err != nil {
+		return err
+	}
+	for _, n := range all[1:] {
+		if err := s.redisSays(ctx, n, "OK", "CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(port(all[0].Addr)), strconv.Itoa(all[0].Ports["bus"])); err != nil {
+			return err
+		}
+	}
+	for _, text := range []string{"cluster_state:ok", fmt.Sprintf("cluster_known_nodes:%d\r", nodes)} {
+		for _, n := range all {
+			if err := s.redisSays(ctx, n, text, "CLUSTER", "INFO"); err != nil {
+				return err
+			}
+		}
+	}
+	for i, n := range all[redisPrimaries:] {
+		if err := s.follow(ctx, n, all[i/replicas]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// giveSlots shares the slots out, among nodes that know of no others.
+func (s *Server) giveSlots(ctx context.Context, primaries []*Node) error {
+	const slots = 16384
+	for i, n := range primaries {
+		first, last := i*slots/len(primaries), (i+1)*slots/len(primaries)-1
 		if err := s.redisSays(ctx, n, "OK", "CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(first), strconv.Itoa(last)); err != nil {
 			return err
 		}
@@ -212,20 +246,24 @@ func startRedisCluster(ctx context.Context, s *Server) error {
 			return err
 		}
 	}
-	for _, n := range all[1:] {
-		if err := s.redisSays(ctx, n, "OK", "CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(port(all[0].Addr)), strconv.Itoa(all[0].Ports["bus"])); err != nil {
-			return err
-		}
-	}
-	for _, n := range all {
-		if err := s.redisSays(ctx, n, "cluster_state:ok", "CLUSTER", "INFO"); err != nil {
-			return err
-		}
-		if err := s.redisSays(ctx, n, "cluster_known_nodes:3", "CLUSTER", "INFO"); err != nil {
-			return err
-		}
-	}
 	return nil
+}
+
+// follow makes a node of a cluster a replica, and waits until it has what the primary has.
+func (s *Server) follow(ctx context.Context, n, primary *Node) error {
+	c, err := s.Redis(ctx, primary)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	id, err := c.Do("CLUSTER", "MYID")
+	if err != nil {
+		return err
+	}
+	if err := s.redisSays(ctx, n, "OK", "CLUSTER", "REPLICATE", id); err != nil {
+		return err
+	}
+	return s.redisSays(ctx, n, "master_link_status:up", "INFO", "replication")
 }
 
 // redisSays repeats a command until its answer has the text: a sentinel that gives a node its role cuts its connections.

@@ -56,8 +56,8 @@ type Kind struct {
 // Kinds are all that can be started, by their names.
 func Kinds() []Kind {
 	return []Kind{
-		redisSingle, redisTLS, redisSentinel, redisCluster, etcdSingle, etcdCluster, postgres, kafkaSingle, kafkaCluster, nacos,
-		nats, natsCluster, rabbitmq, zookeeper, dtm, dtmPostgres,
+		redisSingle, redisTLS, redisSentinel, redisCluster, redisReplicated, etcdSingle, etcdCluster, postgres, kafkaSingle, kafkaCluster, nacos,
+		nats, natsCluster, rabbitmq, rabbitCluster, zookeeper, zookeeperEnsemble, dtm, dtmPostgres,
 	}
 }
 
@@ -102,7 +102,7 @@ func Start(ctx context.Context, name string, o Options) (*Server, error) {
 	if err := k.install(ctx); err != nil {
 		return nil, fmt.Errorf("install %s: %w", name, err)
 	}
-	sweep()
+	sweep("")
 	s := &Server{Name: name, settings: o.Settings}
 	if s.Dir, s.held, err = folder(name); err != nil {
 		return nil, err

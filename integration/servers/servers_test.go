@@ -38,7 +38,7 @@ var versions = map[string]string{
 }
 
 // quick are those that start in a few seconds, and need neither Java nor a long build the first time.
-var quick = []string{"redis", "redis-tls", "redis-sentinel", "redis-cluster", "postgres", "nats"}
+var quick = []string{"redis", "redis-tls", "redis-sentinel", "redis-cluster", "redis-cluster-replicas", "postgres", "nats"}
 
 func chosen(t *testing.T) []Kind {
 	t.Helper()

@@ -86,7 +86,7 @@ func natsStore(t *testing.T, s *Server) store {
 // rabbitStore keeps keys as durable queues, each with a persistent message, by the management.
 func rabbitStore(t *testing.T, s *Server) store {
 	api := func(ctx context.Context, method, path, body string, out any) error {
-		return s.rabbitAPI(ctx, method, path, body, func(answer []byte) error {
+		return s.rabbitAPI(ctx, s.Nodes[0], method, path, body, func(answer []byte) error {
 			if out == nil {
 				return nil
 			}
@@ -94,7 +94,7 @@ func rabbitStore(t *testing.T, s *Server) store {
 		})
 	}
 	wrong := &Server{Nodes: s.Nodes, User: s.User, Password: "wrong"}
-	refused(t, wrong.rabbitAPI(t.Context(), http.MethodGet, "/api/overview", "", nil), "401")
+	refused(t, wrong.rabbitAPI(t.Context(), s.Nodes[0], http.MethodGet, "/api/overview", "", nil), "401")
 	return store{
 		put: func(ctx context.Context, key, value string) error {
 			if err := api(ctx, http.MethodPut, "/api/queues/%2F/"+key, `{"durable": true}`, nil); err != nil {

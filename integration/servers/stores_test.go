@@ -56,9 +56,9 @@ func see(t *testing.T, s store, key, want string) {
 }
 
 var stores = map[string]func(*testing.T, *Server) store{
-	"redis": redisStore, "redis-tls": redisTLSStore, "redis-sentinel": sentinelStore, "redis-cluster": redisStore, "etcd": etcdStore, "etcd-cluster": etcdStore,
-	"postgres": postgresStore, "kafka": kafkaStore, "kafka-cluster": kafkaStore, "nacos": nacosStore, "nats": natsStore, "nats-cluster": natsStore, "rabbitmq": rabbitStore,
-	"zookeeper": zookeeperStore, "dtm": dtmStore, "dtm-postgres": dtmStore,
+	"redis": redisStore, "redis-tls": redisTLSStore, "redis-sentinel": sentinelStore, "redis-cluster": redisStore, "redis-cluster-replicas": redisStore, "etcd": etcdStore, "etcd-cluster": etcdStore,
+	"postgres": postgresStore, "kafka": kafkaStore, "kafka-cluster": kafkaStore, "nacos": nacosStore, "nats": natsStore, "nats-cluster": natsStore, "rabbitmq": rabbitStore, "rabbitmq-cluster": rabbitStore,
+	"zookeeper": zookeeperStore, "zookeeper-ensemble": zookeeperStore, "dtm": dtmStore, "dtm-postgres": dtmStore,
 }
 
 // redisDo asks each node in turn, until one does not say that another has the key.
@@ -119,7 +119,8 @@ func refused(t *testing.T, err error, why string) {
 	}
 }
 
-// sentinelStore asks a sentinel, each time, who the primary is.
+// sentinelStore asks a sentinel, each time, who the primary is. What is put is with both replicas: one that is made the primary meanwhile takes
+// nothing more from the old one, and what that had told the other replica alone would be gone.
 func sentinelStore(_ *testing.T, s *Server) store {
 	do := func(ctx context.Context, command ...string) (string, error) {
 		c, err := s.Redis(ctx, s.Node("sentinel-2"))
@@ -139,7 +140,15 @@ func sentinelStore(_ *testing.T, s *Server) store {
 		if role, err := p.Do("ROLE"); err != nil || !strings.HasPrefix(role, "master") {
 			return "", errors.Join(err, errors.New("it is "+role))
 		}
-		return p.Do(command...)
+		answer, err := p.Do(command...)
+		if err != nil || command[0] != "SET" {
+			return answer, err
+		}
+		have, err := p.Do("WAIT", "2", "1000") // milliseconds
+		if err == nil && have != "2" {
+			err = errors.New("of two replicas have it: " + have)
+		}
+		return answer, err
 	}
 	return store{
 		put: func(ctx context.Context, key, value string) error { _, err := do(ctx, "SET", key, value); return err },

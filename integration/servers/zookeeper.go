@@ -5,13 +5,20 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
 
-var zookeeper = Kind{Name: "zookeeper", About: "one ZooKeeper, with ticks of half a second", install: installZookeeper, start: startZookeeper}
+var (
+	zookeeper = Kind{Name: "zookeeper", About: "one ZooKeeper, with ticks of half a second and a port for TLS", install: installZookeeper,
+		start: func(ctx context.Context, s *Server) error { return startZookeeper(ctx, s, 1) }}
+	zookeeperEnsemble = Kind{Name: "zookeeper-ensemble", About: "three of them, which elect a leader", install: installZookeeper,
+		start: func(ctx context.Context, s *Server) error { return startZookeeper(ctx, s, 3) }}
+)
 
 //go:embed java/zookeeper.xml
 var zookeeperPOM string
@@ -22,30 +29,61 @@ func zookeeperJars(ctx context.Context) (string, error) {
 
 func installZookeeper(ctx context.Context) error { _, err := zookeeperJars(ctx); return err }
 
-func startZookeeper(ctx context.Context, s *Server) error {
+func startZookeeper(ctx context.Context, s *Server, members int) error {
 	dir, err := zookeeperJars(ctx)
 	if err != nil {
 		return err
 	}
-	at, err := freePort()
+	at, err := freePorts(4 * members)
 	if err != nil {
 		return err
 	}
-	n, err := s.node("zookeeper", at, program{product: "zookeeper", limit: time.Minute})
-	if err != nil {
+	if err := s.keystore(); err != nil {
 		return err
 	}
-	config, err := s.file("zookeeper.cfg", strings.Join(append([]string{
-		"tickTime=500", "dataDir=" + n.Dir, fmt.Sprintf("clientPort=%d", at), "clientPortAddress=127.0.0.1", "admin.enableServer=false",
-		"4lw.commands.whitelist=*",
-	}, s.settings...), "\n")+"\n")
-	if err != nil {
-		return err
+	ensemble := []string{}
+	for i := range members {
+		ensemble = append(ensemble, fmt.Sprintf("server.%d=127.0.0.1:%d:%d", i+1, at[2*members+i], at[3*members+i]))
 	}
-	n.args = append(java(n.Dir, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"),
-		"-cp", filepath.Join(dir, "lib", "*"), "org.apache.zookeeper.server.quorum.QuorumPeerMain", config)
+	if members == 1 {
+		ensemble = nil
+	}
+	all := []*Node{}
+	for i := range members {
+		name := "zookeeper"
+		if members > 1 {
+			name = fmt.Sprintf("zookeeper-%d", i+1)
+		}
+		n, err := s.zookeeperNode(name, at[i], at[members+i], ensemble)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(n.Dir, "myid"), []byte(strconv.Itoa(i+1)), 0o600); err != nil {
+			return err
+		}
+		n.args = append(java(n.Dir, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"),
+			"-cp", filepath.Join(dir, "lib", "*"), "org.apache.zookeeper.server.quorum.QuorumPeerMain", filepath.Join(s.Dir, name+".cfg"))
+		all = append(all, n)
+	}
+	return s.boot(ctx, all...)
+}
+
+// zookeeperNode is one with its configuration. A leader that is frozen is left by those who follow it after syncLimit ticks.
+func (s *Server) zookeeperNode(name string, port, tls int, ensemble []string) (*Node, error) {
+	n, err := s.node(name, port, program{product: "zookeeper", limit: time.Minute})
+	if err != nil {
+		return nil, err
+	}
+	n.Ports["tls"] = tls
 	n.ask = func(ctx context.Context) (string, int, error) { return askZookeeper(ctx, n.Addr) }
-	return s.boot(ctx, n)
+	lines := append([]string{
+		"tickTime=500", "initLimit=20", "syncLimit=5", "dataDir=" + n.Dir, fmt.Sprintf("clientPort=%d", port), "clientPortAddress=127.0.0.1",
+		fmt.Sprintf("secureClientPort=%d", tls), "secureClientPortAddress=127.0.0.1", "ssl.clientAuth=none",
+		"ssl.keyStore.type=PEM", "ssl.keyStore.location=" + filepath.Join(s.Dir, "tls", "keystore.pem"), "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory", "admin.enableServer=false",
+		"4lw.commands.whitelist=*",
+	}, append(ensemble, s.settings...)...)
+	_, err = s.file(name+".cfg", strings.Join(lines, "\n")+"\n")
+	return n, err
 }
 
 var zookeeperVersion = regexp.MustCompile(`(?m)^Zookeeper version: ([0-9.]+)`)

@@ -1,18 +1,24 @@
 // Command suite runs the black-box tests and shows what go test -v does; then what those that failed have said, and how long packages
 // and tests took, the slowest first. Its last line counts them: "suite: N passed, N failed, N skipped". Its exit code is that of go
-// test, and 1 when no test ran, or one was skipped.
+// test, and 1 when no test ran, one was skipped, or processes or folders of servers were left behind. What is left of a run that is interrupted is
+// removed.
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/integration/servers"
 )
 
 func main() {
@@ -28,7 +34,14 @@ func main() {
 	// One package after the other: some of them build, start Java, or time what a call takes.
 	args := append([]string{"test", "-json", "-count=1", "-p=1", "-parallel", strconv.Itoa(*together), "-timeout", timeout.String(), "-run", anyCase(*only)}, packages...)
 	r := report{began: time.Now(), commit: answer("git", "describe", "--always", "--dirty"), command: strings.TrimSpace("OUTRIGGER_FAULT=" + os.Getenv("OUTRIGGER_FAULT") + " suite " + strings.Join(packages, " ")), tally: &tally{}}
-	code, err := run(exec.Command("go", args...), os.Stdout, r.tally)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	mark := fmt.Sprintf("%d-%d", os.Getpid(), r.began.UnixNano())
+	os.Setenv(servers.Mark, mark)
+	code, err := run(goTest(ctx, args), os.Stdout, r.tally)
+	if left := servers.Left(mark); len(left) > 0 && ctx.Err() == nil {
+		err = errors.Join(err, fmt.Errorf("left behind:\n%s", strings.Join(left, "\n")))
+	}
 	if err == nil && code == 0 && *file != "" {
 		err = r.save(*file)
 	}
@@ -37,6 +50,14 @@ func main() {
 		code = max(code, 1)
 	}
 	os.Exit(code)
+}
+
+// goTest is a go test that ends with the context, with all that it has started, as by Ctrl-C.
+func goTest(ctx context.Context, args []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	return cmd
 }
 
 // anyCase lets the name of a suite be written as one reads it aloud.

@@ -34,6 +34,10 @@ var refusals = []struct {
 	{"a saga without steps", "INVALID_ARGUMENT", "TX_INVALID", saga("new")},
 	{"steps that wait for each other", "INVALID_ARGUMENT", "TX_INVALID", saga("new", step("1", "2"), step("2", "1"))},
 	{"a step after one that is not there", "INVALID_ARGUMENT", "TX_INVALID", saga("new", step("1", "2"))},
+	{"a step that says after whom, in a saga that is not concurrent", "INVALID_ARGUMENT", "TX_INVALID", func(ctx context.Context, api transactionpb.TransactionClient) error {
+		_, err := api.RunSaga(ctx, &transactionpb.RunSagaRequest{Gid: "new", Steps: []*transactionpb.Step{step("1"), step("2", "1")}})
+		return err
+	}},
 	{"two branches of one id", "INVALID_ARGUMENT", "TX_INVALID", saga("new", step("1"), step("1"))},
 	{"a branch without a call", "INVALID_ARGUMENT", "TX_INVALID", saga("new", &transactionpb.Step{})},
 	{"a gid, or an id of a branch, of more than 64 bytes or with a slash", "INVALID_ARGUMENT", "TX_INVALID", saga("a/b", step("1"))},

@@ -1,9 +1,10 @@
 package tx_test
 
 import (
+	"encoding/base64"
 	"fmt"
-	"io"
-	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,7 +46,7 @@ func TestRetries(t *testing.T) {
 	app.answers(func(c branchCall, n int) error {
 		switch {
 		case !strings.Contains(c.name, doubling):
-			if n < 6 {
+			if n < 10 {
 				return errAway
 			}
 		case n < before, n == before+1: // the last of them when it was retried
@@ -63,7 +64,11 @@ func TestRetries(t *testing.T) {
 	step(doubling, client.TxPolicy{FirstPause: 100 * time.Millisecond, LongestPause: time.Hour})
 	step("capped", client.TxPolicy{FirstPause: 50 * time.Millisecond, LongestPause: 100 * time.Millisecond})
 	becomes(t, tx, "capped", client.TxCommitted)
-	paused(t, app.times("capped", "one", "action"), 50, 100, 100, 100, 100, 100)
+	capped := app.times("capped", "one", "action")
+	paused(t, capped, 50, 100, 100, 100, 100, 100, 100, 100, 100, 100)
+	if took := capped[len(capped)-1].Sub(capped[0]); took > 25*time.Second { // where they double without bound: 51 s
+		t.Errorf("%d capped pauses take %s", len(capped)-1, took)
+	}
 
 	paused(t, app.until(before+1, doubling, "one", "action"), 100, 200, 400, 800, 1600)
 	if s, b := stands(t, tx, doubling); s.State != "RUNNING" || b.Attempts != before || b.Done || !strings.Contains(b.Last, errAway.Error()) {
@@ -125,20 +130,65 @@ func TestStuckCompensation(t *testing.T) {
 	gauge(t, bank, 0)
 }
 
+// TestChangesAreLogged: one line for the beginning and each change of state, with the gid, and nothing of what branches are called with or answer.
+func TestChangesAreLogged(t *testing.T) {
+	const canary = "canary-7f3a91"
+	dir := t.TempDir()
+	app := startBranchApp(t, dir)
+	bank, tx := startBank(t, dir, "telemetry: {log: {level: debug}}\n")
+	app.answers(func(c branchCall, n int) error {
+		if strings.Contains(c.name, "away") && n == 0 {
+			return errAway
+		}
+		return nil
+	})
+	for _, gid := range []string{"done", "away"} {
+		p := client.TxPolicy{FirstPause: 5 * time.Millisecond}
+		if _, err := tx.Saga(t.Context()).GID(gid).Policy(p).Step("one", client.To("stock", "do", []byte(canary))).Run(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	app.answers(func(branchCall, int) error { return errAway })
+	if _, err := tx.Saga(t.Context()).GID("undone").Step("one", client.To("stock", "do", []byte(canary)), client.To("stock", "undo", []byte(canary))).Start(); err != nil {
+		t.Fatal(err)
+	}
+	app.until(1, "undone", "one", "action")
+	if _, err := tx.Abort(within(t, patience), "undone"); err != nil {
+		t.Fatal(err)
+	}
+	app.answers(nil)
+	becomes(t, tx, "undone", client.TxAborted)
+	bank.Stop() // so that all has been written
+	for gid, want := range map[string][]string{"done": {"COMMITTED", "RUNNING"}, "away": {"COMMITTED", "RUNNING"}, "undone": {"ABORTED", "ABORTING", "RUNNING"}} {
+		var got []string
+		for line := range strings.Lines(bank.Output()) {
+			if about := regexp.MustCompile(`gid=\S*\b` + gid + `\b.* state=(\w+)`).FindStringSubmatch(line); about != nil {
+				got = append(got, about[1])
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s is logged as %v, want %v", gid, got, want)
+		}
+	}
+	for _, text := range []string{canary, base64.StdEncoding.EncodeToString([]byte(canary))} {
+		if strings.Contains(bank.Output(), text) || strings.Contains(app.sidecar.Output(), text) {
+			t.Errorf("%q is logged", text)
+		}
+	}
+	if t.Failed() {
+		t.Log(bank.Output())
+	}
+}
+
 // gauge waits until so many transactions are said to be stuck.
 func gauge(t *testing.T, s *harness.Sidecar, want int) {
 	t.Helper()
 	harness.Eventually(t, patience, func() error {
-		res, err := http.Get("http://" + s.Admin + "/metrics")
-		if err != nil {
-			return err
+		if !strings.Contains(s.Page("/metrics"), fmt.Sprintf(`outrigger_transactions_stuck{capability="transaction",component="default",driver="local"} %d`, want)) {
+			return fmt.Errorf("outrigger_transactions_stuck is not %d", want)
 		}
-		defer res.Body.Close()
-		text, err := io.ReadAll(res.Body)
-		if err == nil && !strings.Contains(string(text), fmt.Sprintf(`outrigger_transactions_stuck{capability="transaction",component="default",driver="local"} %d`, want)) {
-			err = fmt.Errorf("outrigger_transactions_stuck is not %d", want)
-		}
-		return err
+		return nil
 	})
 }
 
@@ -181,7 +231,7 @@ func TestFrozenCoordinator(t *testing.T) {
 		}
 		app.until(1, gid, "one", "action")
 	})
-	frozen.Signal(syscall.SIGSTOP)
+	frozen.Freeze()
 	each(func(gid string) { // the other one drives it
 		app.until(2, gid, "one", "action")
 		if _, err := others.Abort(within(t, patience), gid); err != nil {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,14 @@ type Budget struct {
 
 // NewBudget makes one of so many bytes.
 func NewBudget(limit components.Size) *Budget { return &Budget{limit: int64(limit)} }
+
+// Limit is how many bytes there may be at once.
+func (b *Budget) Limit() int64 {
+	if b == nil {
+		return math.MaxInt64
+	}
+	return b.limit
+}
 
 // Enter takes n bytes, or fails with ErrExhausted. Each needs a Leave of as many bytes, whether it failed or not.
 func (b *Budget) Enter(n int64) error {

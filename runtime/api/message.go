@@ -25,6 +25,17 @@ func TooLarge(hop, what string, limit int) error {
 	return components.WithReason(err, ReasonTooLarge, "hop", hop, "limit", "max_message_bytes", "max", strconv.Itoa(limit))
 }
 
+// TextTooLarge is the error for a request whose JSON is longer than TextLimit.
+func TextTooLarge(hop, what string, limit int) error {
+	err := fmt.Errorf("%w: the JSON of the %s is longer than twice max_message_bytes (%s) at hop %s",
+		components.ErrExhausted, what, components.Size(limit), hop)
+	return components.WithReason(err, ReasonTooLarge, "hop", hop, "limit", "max_message_bytes", "max", strconv.Itoa(limit))
+}
+
+// TextLimit is how many bytes a message may have as JSON, which makes 4 characters of 3 bytes of data: values that fit into a message
+// fit into its JSON, too; of text whose characters are mostly written as escapes less does.
+func TextLimit(limit int) int { return 2 * limit }
+
 // Malformed is the error for a request that cannot be decoded: the caller's fault, whatever an engine calls it.
 func Malformed(why string) error {
 	err := fmt.Errorf("%w: the request is not a message of this method: %s", components.ErrInvalid, why)

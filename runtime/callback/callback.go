@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -56,8 +55,7 @@ type App struct {
 	client   *http.Client
 	conn     *grpc.ClientConn
 
-	mu   sync.Mutex
-	told map[int]*App // by ports; see At
+	at places
 }
 
 const dialTime = 5 * time.Second
@@ -65,7 +63,7 @@ const dialTime = 5 * time.Second
 // New makes the callee at 127.0.0.1:port that speaks protocol; one that speaks neither http nor grpc (but bolt or dubbo) refuses each call. Answers over limit bytes are refused. Port 0 is an
 // application whose port is not known: each call fails.
 func New(protocol string, port int, limit int64) (*App, error) {
-	a := &App{protocol: protocol, port: port, limit: limit, told: map[int]*App{}, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
+	a := &App{protocol: protocol, port: port, limit: limit, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
 	if port == 0 {
 		return a, nil
 	}
@@ -82,24 +80,6 @@ func New(protocol string, port int, limit int64) (*App, error) {
 		return a, nil
 	}
 	return nil, fmt.Errorf("%w: an application that speaks %q cannot be called by Invoke", components.ErrUnsupported, protocol)
-}
-
-// At is the application at a port that it told with one of its services.
-func (a *App) At(port int) *App {
-	if port == a.port || port == 0 {
-		return a
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	there := a.told[port]
-	if there == nil {
-		var err error
-		if there, err = New(a.protocol, port, a.limit); err != nil {
-			return a
-		}
-		a.told[port] = there
-	}
-	return there
 }
 
 func newClient() *http.Client {
@@ -126,11 +106,7 @@ func (a *App) Close() {
 	if a.conn != nil {
 		a.conn.Close()
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, there := range a.told {
-		there.Close()
-	}
+	a.at.close()
 }
 
 // Invoke calls one method of the application. md goes along as headers or metadata, before what the request says. An error that

@@ -239,19 +239,6 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// An application that tells where it listens is called there.
-func TestAt(t *testing.T) {
-	port := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("here")) })
-	a := newApp(t, "http", 0)
-	if a.At(0) != a || a.At(port) != a.At(port) {
-		t.Error("each call makes another one")
-	}
-	out, err := a.At(port).Invoke(within(t, 10*time.Second), &invocationv1.InvokeRequest{Method: "a"}, nil)
-	if err != nil || string(out.GetData()) != "here" {
-		t.Errorf("%v, %v", out, err)
-	}
-}
-
 func TestBadRequests(t *testing.T) {
 	for _, protocol := range []string{"http", "grpc"} {
 		a := newApp(t, protocol, deadPort(t))

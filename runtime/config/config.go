@@ -56,8 +56,8 @@ type API struct {
 	HTTP            string          `yaml:"http" doc:"address of the HTTP/JSON API; port 0 picks one"`
 	Socket          string          `yaml:"socket" doc:"unix socket; empty: data_dir/run/NAMESPACE/APP.sock; none: no socket"`
 	Access          string          `yaml:"access" doc:"who may call over TCP: the user of the sidecar and root, whoever has the token too, or any process" enum:"same-user,token,any"`
-	MaxMessageBytes components.Size `yaml:"max_message_bytes" doc:"largest request or answer of a unary call, the same on each hop"`
-	MaxInFlight     components.Size `yaml:"max_in_flight_bytes" doc:"bytes of requests that are handled at once"`
+	MaxMessageBytes components.Size `yaml:"max_message_bytes" doc:"largest request or answer of a unary call, the same on each hop; its JSON may be twice as long"`
+	MaxInFlight     components.Size `yaml:"max_in_flight_bytes" doc:"bytes of requests that are handled at once; one by HTTP counts with its JSON and with the message in it"`
 }
 
 // Admin is the door for operators.

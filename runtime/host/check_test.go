@@ -59,6 +59,25 @@ func TestFailedCallsHaveTheComponentChecked(t *testing.T) {
 	}
 }
 
+// One that is called tells of the others that may stand on the same back end, before it is their turn.
+func TestOthersOfTheDriverAreChecked(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		ill := fmt.Errorf("%w: that is how it is", components.ErrUnavailable)
+		b.start(t, comp("a", "plain", "1"), comp("b", "plain", "2"), comp("c", "other", "3"))
+		time.Sleep(1500 * time.Millisecond)
+		b.b.sicken(ill)
+		b.callFor(t, "a", 10*time.Millisecond)
+		time.Sleep(1500 * time.Millisecond)
+		states := map[string]string{}
+		for _, s := range b.States() {
+			states[s.Name] = s.State
+		}
+		if states["a"] != "failing" || states["b"] != "failing" || states["c"] != "ready" {
+			t.Errorf("a is called, b is of its driver, c of another: %v", states)
+		}
+	})
+}
+
 // Calls that fail for what is asked cost no check.
 func TestCallsThatFailForThemselves(t *testing.T) {
 	for _, kind := range []error{components.ErrNotFound, components.ErrConflict, context.Canceled, fmt.Errorf("it is none: %w", components.ErrInvalid)} {
@@ -123,6 +142,9 @@ func TestWhatGoesBadLaterEndsNothing(t *testing.T) {
 				goBad(t, b)
 				time.Sleep(time.Minute)
 				b.expectState(t, "failing", errRotten)
+				if said := b.log.String(); name == "when it came with a reload" && !strings.Contains(said, "trying again in the background") {
+					t.Errorf("it is logged: %s", said)
+				}
 				select {
 				case err := <-b.Failed():
 					t.Errorf("it ends with %v", err)

@@ -22,9 +22,25 @@ func (d doubter) Observe(ctx context.Context, id components.ID, op string, start
 	if err == nil || err == components.ErrNotFound || !dubious(err) {
 		return
 	}
+	raise(d.doubt)
+}
+
+func raise(doubt chan<- struct{}) {
 	select {
-	case d.doubt <- struct{}{}:
+	case doubt <- struct{}{}:
 	default: // it will be checked anyway
+	}
+}
+
+// suspect has all well components of a driver checked soon: what one of them lacks, such as the owner of the local store, the others may
+// lack that nobody has called.
+func (h *Host) suspect(driver string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, k := range h.keepers {
+		if s := k.state(); s.Driver == driver && s.State == Ready {
+			raise(k.doubt)
+		}
 	}
 }
 

@@ -112,16 +112,29 @@ type bench struct {
 	*host.Host
 	fronts *host.Fronts[front]
 	b      *backend
+	log    *lockedBuffer
 }
 
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+func (l *lockedBuffer) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
+
 func newBench(t *testing.T) *bench {
-	b := &backend{}
+	b, log := &backend{}, &lockedBuffer{}
 	r := components.NewPrivateRegistry[*driver]("test")
 	components.Register(r, "plain", options{}, func(ctx context.Context, _ components.Env, o options) (*driver, error) { return b.dial(ctx, o.name) })
 	components.Register(r, "other", options{}, func(ctx context.Context, _ components.Env, o options) (*driver, error) { return b.dial(ctx, o.name) })
 	components.Register(r, "sole", exclusive{}, func(ctx context.Context, _ components.Env, o exclusive) (*driver, error) { return b.dial(ctx, o.name) })
 	components.Register(r, "rude", options{}, func(context.Context, components.Env, options) (*driver, error) { panic("driver bug") })
-	h := host.New(host.Options{Logger: slog.New(slog.DiscardHandler)})
+	h := host.New(host.Options{Logger: slog.New(slog.NewTextHandler(log, nil))})
 	f := host.Add(h, r, func(c *components.Component[*driver]) front { return front{c, &b.ended} })
 	t.Cleanup(func() {
 		h.Close(context.Background())
@@ -129,7 +142,7 @@ func newBench(t *testing.T) *bench {
 			t.Errorf("%d instances were not closed", n)
 		}
 	})
-	return &bench{h, f, b}
+	return &bench{h, f, b, log}
 }
 
 func comp(name, drv, value string) config.Component {
@@ -202,6 +215,9 @@ func TestWhatNoRepetitionMendsEndsTheStart(t *testing.T) {
 			err := b.Start(t.Context(), conf(comp("a", "plain", "1")))
 			if !errors.Is(err, kind) || !strings.Contains(err.Error(), "file x") || !strings.Contains(err.Error(), "f.yaml:1:1") {
 				t.Errorf("got %v, want %v and the place", err, kind)
+			}
+			if said := b.log.String(); !strings.Contains(said, "file x") || strings.Contains(said, "trying again in the background") {
+				t.Errorf("of what ends the sidecar it is logged: %s", said)
 			}
 		})
 	}

@@ -107,7 +107,7 @@ func (k *keeper) openUntil(ctx context.Context) bool {
 		if ctx.Err() != nil { // then the error says nothing of the component
 			return false
 		}
-		k.failed(err)
+		k.failed(err, k.ends(err))
 		k.attempted(err)
 		select {
 		case <-ctx.Done():
@@ -126,12 +126,23 @@ func (k *keeper) attempted(err error) {
 		return
 	default:
 	}
+	ends := k.ends(err)
 	close(k.first)
-	if k.ofStart && lasting(err) {
+	if ends {
 		select {
 		case k.h.failed <- k.hopeless(err):
 		default: // one is enough to end
 		}
+	}
+}
+
+// ends tells whether an attempt's error is one that ends the host, before it is noted that it has ended.
+func (k *keeper) ends(err error) bool {
+	select {
+	case <-k.first:
+		return false
+	default:
+		return k.ofStart && lasting(err)
 	}
 }
 
@@ -159,12 +170,16 @@ func (k *keeper) open(ctx context.Context) (*instance, error) {
 	return k.h.open(ctx, k.kind, conf, options)
 }
 
-func (k *keeper) failed(err error) {
+func (k *keeper) failed(err error, ends bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.slot.fail(err)
 	if k.err == nil || k.err.Error() != err.Error() { // once for each reason, not for each attempt
-		k.log.Log(context.Background(), severity(err), "component cannot be opened; trying again in the background", "driver", k.conf.Driver, "err", err)
+		message := "component cannot be opened; trying again in the background"
+		if ends {
+			message = "component cannot be opened, and will not be by trying again"
+		}
+		k.log.Log(context.Background(), severity(err), message, "driver", k.conf.Driver, "err", err)
 	}
 	k.phase, k.err = failing, err
 }
@@ -262,17 +277,23 @@ func (k *keeper) rest(ctx context.Context) bool {
 
 func (k *keeper) checked(in *instance, err error) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
+	was, driver := k.phase, k.conf.Driver
 	if k.current != in {
+		k.mu.Unlock()
 		return
 	}
-	was := k.phase
 	k.phase, k.err = Ready, err
 	if err != nil {
 		k.phase = failing
 	}
-	if was != k.phase {
-		k.log.Log(context.Background(), severity(err), "component changed its state", "state", k.phase, "err", err)
+	now := k.phase
+	k.mu.Unlock()
+	if was == now {
+		return
+	}
+	k.log.Log(context.Background(), severity(err), "component changed its state", "state", now, "err", err)
+	if now == failing {
+		k.h.suspect(driver)
 	}
 }
 

@@ -65,8 +65,7 @@ func (a *Addresses) look() {
 	before := a.known
 	a.known = make(map[string]*known, len(before))
 	watched := a.Watched()
-	a.Directory.services.Range(func(_, v any) bool {
-		e := v.(*Entry)
+	a.Directory.services.each(func(e *Entry) bool {
 		if e.Service.Protocol != HTTP {
 			return true
 		}

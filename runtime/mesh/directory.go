@@ -31,6 +31,8 @@ type Directory struct {
 	// Hold is how long a push is not believed that drops all of a service's instances, or most of them: calls go to those dropped as well
 	// meanwhile, as far as they can be connected. It is set before the first question; 0: pushes are believed.
 	Hold time.Duration
+	// Counted, if set, is told how many services are watched, whenever that has changed; by any goroutine, and not in order. It is set before the first question.
+	Counted func(services int)
 
 	saved *saved
 
@@ -38,18 +40,18 @@ type Directory struct {
 	stop  context.CancelFunc
 	tasks sync.WaitGroup
 
-	services sync.Map // Service -> *Entry
+	services *services
 	count    atomic.Int64
 	now      atomic.Int64 // a coarse clock, in seconds
 }
 
 // Entry is what the directory knows of one service.
 type Entry struct {
-	Service  Service
-	snapshot atomic.Pointer[Snapshot]
-	active   atomic.Int64 // calls under way
-	budget   budget
+	snapshot atomic.Pointer[Snapshot] // first what each call reads
+	active   atomic.Int64             // calls under way
 	used     atomic.Int64
+	budget   budget
+	Service  Service
 	stop     context.CancelFunc
 
 	directory *Directory
@@ -69,7 +71,8 @@ type Snapshot struct {
 	Endpoints []*Endpoint
 	Held      []*Endpoint // those that the source has dropped too many of at once to be believed; calls may still go there
 
-	sets atomic.Pointer[sets]
+	whole atomic.Pointer[subset] // of all of them, once it is needed: what most calls ask for
+	sets  atomic.Pointer[sets]
 }
 
 // Endpoint is an instance with what calls have shown of it.
@@ -99,7 +102,7 @@ var errSilent = errors.New("it has not answered yet")
 
 // NewDirectory makes a directory over source; Close ends its watches.
 func NewDirectory(source Source, log *slog.Logger) *Directory {
-	d := &Directory{source: source, log: log, limit: maxServices, forget: forgetService, saved: newSaved()}
+	d := &Directory{source: source, log: log, limit: maxServices, forget: forgetService, saved: newSaved(), services: newServices()}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.tasks.Go(d.clean)
 	return d
@@ -113,8 +116,7 @@ func (d *Directory) Close() {
 
 // Find answers what is known of a service and begins to watch it; nil when too many are watched already.
 func (d *Directory) Find(s Service) *Entry {
-	if e, ok := d.services.Load(s); ok {
-		e := e.(*Entry)
+	if e := d.services.find(s); e != nil {
 		if now := d.now.Load(); e.used.Load() != now {
 			e.used.Store(now)
 		}
@@ -125,16 +127,22 @@ func (d *Directory) Find(s Service) *Entry {
 	}
 	s = Service{strings.Clone(s.Namespace), strings.Clone(s.Name), strings.Clone(s.Group), strings.Clone(s.Version), strings.Clone(s.Protocol)}
 	ctx, stop := context.WithCancel(d.ctx)
-	e := &Entry{Service: s, directory: d, stop: stop, watchers: map[*watcher]struct{}{}}
+	e := &Entry{Service: s, directory: d, stop: stop}
 	e.snapshot.Store(&Snapshot{})
 	e.used.Store(d.now.Load())
-	if old, raced := d.services.LoadOrStore(s, e); raced {
+	if there := d.services.add(e); there != e {
 		stop()
-		return old.(*Entry)
+		return there
 	}
-	d.count.Add(1)
+	d.counted(1)
 	d.tasks.Go(func() { d.follow(ctx, e) })
 	return e
+}
+
+func (d *Directory) counted(change int64) {
+	if n := d.count.Add(change); d.Counted != nil {
+		d.Counted(int(n))
+	}
 }
 
 // Snapshot is the newest one.
@@ -235,6 +243,9 @@ func (e *Entry) join(w *watcher) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.gone {
+		if e.watchers == nil { // most services have none
+			e.watchers = map[*watcher]struct{}{}
+		}
 		e.watchers[w] = struct{}{}
 	}
 	return !e.gone
@@ -291,16 +302,15 @@ func (d *Directory) clean() {
 }
 
 func (d *Directory) sweep(now int64) {
-	d.services.Range(func(s, v any) bool {
-		e := v.(*Entry)
+	d.services.each(func(e *Entry) bool {
 		idle := time.Duration(now-e.used.Load()) * time.Second
 		unknown := len(e.Snapshot().Endpoints) == 0 && idle > time.Minute
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if len(e.watchers) == 0 && (unknown || idle > d.forget) {
 			e.gone = true
-			d.services.Delete(s)
-			d.count.Add(-1)
+			d.services.remove(e.Service)
+			d.counted(-1)
 			e.stop()
 		}
 		return true
@@ -310,9 +320,9 @@ func (d *Directory) sweep(now int64) {
 // Services tells how many instances each watched service has, sorted by namespace and name.
 func (d *Directory) Services() []ServiceState {
 	var all []ServiceState
-	d.services.Range(func(s, v any) bool {
-		now := v.(*Entry).Snapshot()
-		all = append(all, ServiceState{s.(Service), len(now.Endpoints), len(now.Held), now.Stale})
+	d.services.each(func(e *Entry) bool {
+		now := e.Snapshot()
+		all = append(all, ServiceState{e.Service, len(now.Endpoints), len(now.Held), now.Stale})
 		return true
 	})
 	slices.SortFunc(all, func(a, b ServiceState) int {

@@ -97,7 +97,7 @@ func (e *Router) Explain(r *Request) *Explanation {
 // view tells of one endpoint whether a call by that route may go there.
 func (e *Endpoint) view(route *route, m *Migration, held bool, now int64) InstanceView {
 	in := e.instance
-	v := InstanceView{Address: in.Address, Weight: in.Weight, Zone: in.Zone, Labels: in.Labels, Identity: in.Identity, Direct: in.Direct,
+	v := InstanceView{Address: in.Address, Weight: in.Weight, Zone: in.Zone, Labels: in.Labels.Map(), Identity: in.Identity, Direct: in.Direct,
 		Active: e.active.Load(), Failures: e.failures.Load()}
 	shares := 0
 	for i := range route.Split {

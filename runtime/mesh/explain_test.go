@@ -14,8 +14,8 @@ func TestExplain(t *testing.T) {
 		e, _ := ruled(t, policies(func(p *mesh.Policies) {
 			p.Routes = []mesh.Route{{Name: "other", Service: "stock", Match: mesh.Match{Method: "Put"}},
 				{Name: "new", Service: "stock", Split: []mesh.Share{{Labels: v2, Weight: 1}}, Rule: mesh.Rule{Breaker: mesh.Breaker{Instance: 1}}}}
-		}), mesh.Instance{Address: "good:1", Labels: v2}, mesh.Instance{Address: "old:1"}, mesh.Instance{Address: "dead:1", Labels: v2},
-			mesh.Instance{Address: "full:1", Labels: v2}, mesh.Instance{Address: "idle:1", Labels: v2, Weight: -1})
+		}), mesh.Instance{Address: "good:1", Labels: mesh.LabelsOf(v2)}, mesh.Instance{Address: "old:1"}, mesh.Instance{Address: "dead:1", Labels: mesh.LabelsOf(v2)},
+			mesh.Instance{Address: "full:1", Labels: mesh.LabelsOf(v2)}, mesh.Instance{Address: "idle:1", Labels: mesh.LabelsOf(v2), Weight: -1})
 		full, dead := false, false
 		for !full || !dead {
 			p, err := plan(e, mesh.Request{})

@@ -1,11 +1,13 @@
 package mesh_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,7 +89,7 @@ func TestRemembered(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "known.jsonl")
 	synctest.Test(t, func(t *testing.T) {
 		s := newSource()
-		s.all = []mesh.Instance{{Address: "a:1", Weight: 7, Labels: map[string]string{"version": "v1"}, Identity: "spiffe://mesh/shop/stock"}}
+		s.all = []mesh.Instance{{Address: "a:1", Weight: 7, Labels: mesh.LabelsOf(map[string]string{"version": "v1"}), Identity: "spiffe://mesh/shop/stock"}}
 		e := router(t, s)
 		if err := e.Directory.Remember(path); err != nil {
 			t.Fatal(err)
@@ -119,7 +121,7 @@ func TestRemembered(t *testing.T) {
 				t.Fatal(err)
 			}
 			a, err := p.Next()
-			if in := a.Instance(); err != nil || in.Address != "a:1" || in.Weight != 7 || in.Labels["version"] != "v1" || in.Identity == "" {
+			if in := a.Instance(); err != nil || in.Address != "a:1" || in.Weight != 7 || in.Labels.Get("version") != "v1" || in.Identity == "" {
 				t.Errorf("got %+v, %v", in, err)
 			}
 			a.Report(mesh.Answered)
@@ -130,6 +132,33 @@ func TestRemembered(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			if all := d.Services(); all[0].Stale || all[0].Held != 0 || all[0].Instances != 1 {
 				t.Errorf("after the registry has spoken: %+v", all[0])
+			}
+		})
+	}
+}
+
+// TestOnlyDropsOfManyAreAlarming: a service of one instance whose sidecar ends in order is no reason to warn anybody.
+func TestOnlyDropsOfManyAreAlarming(t *testing.T) {
+	for had, warns := range map[int]bool{1: false, 3: false, 4: true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSource()
+			s.set(nil, addresses(had)...)
+			var log bytes.Buffer // read once all goroutines wait
+			d := mesh.NewDirectory(s, slog.New(slog.NewTextHandler(&log, nil)))
+			t.Cleanup(d.Close)
+			d.Hold = 30 * time.Second
+			if _, err := plan(&mesh.Router{Directory: d, MaxHops: 8}, mesh.Request{}); err != nil {
+				t.Fatal(err)
+			}
+			s.mu.Lock()
+			s.all = []mesh.Instance{}
+			s.mu.Unlock()
+			s.poke()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			said := log.String()
+			if !strings.Contains(said, "drops most instances") || !strings.Contains(said, "it is confirmed") || strings.Contains(said, "WARN") != warns {
+				t.Errorf("of %d it is logged, want a warning: %v\n%s", had, warns, said)
 			}
 		})
 	}

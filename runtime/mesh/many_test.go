@@ -26,7 +26,7 @@ func (c *crowd) instances(of mesh.Service, version int) []mesh.Instance {
 	all := make([]mesh.Instance, c.each)
 	for i := range all {
 		all[i] = mesh.Instance{Address: fmt.Sprintf("10.%d.%d.%d:7080", len(of.Name), version, i), Weight: 100, Zone: fmt.Sprint("zone-", i%3), Protocol: "grpc",
-			Labels: map[string]string{"version": fmt.Sprint("v", version), "pod": fmt.Sprint(of.Name, "-", i)}, Identity: "spiffe://example/ns/shop/sa/" + of.Name}
+			Labels: mesh.LabelsOf(map[string]string{"version": fmt.Sprint("v", version), "pod": fmt.Sprint(of.Name, "-", i)}), Identity: "spiffe://example/ns/shop/sa/" + of.Name}
 	}
 	return all
 }
@@ -133,7 +133,7 @@ func TestManyInstances(t *testing.T) {
 		if err := c.reports[s](change); err != nil {
 			t.Fatal(err)
 		}
-		if got := e.Directory.Find(s).Snapshot().Endpoints[0].Instance().Labels["version"]; got != fmt.Sprint("v", version) {
+		if got := e.Directory.Find(s).Snapshot().Endpoints[0].Instance().Labels.Get("version"); got != fmt.Sprint("v", version) {
 			t.Fatalf("version %s is in force, not v%d", got, version)
 		}
 		took = append(took, time.Since(began))

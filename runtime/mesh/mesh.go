@@ -29,7 +29,7 @@ type Instance struct {
 	Address  string // HOST:PORT, of the instance's sidecar
 	Weight   int    // relative to the others; 0 gets no calls
 	Zone     string
-	Labels   map[string]string
+	Labels   Labels
 	Identity string // the SPIFFE id that its certificate must have; "": any that the CA has signed
 	Direct   bool   // Address is the application's own: no sidecar is there, so no TLS and no headers of sidecars
 	Protocol string // what the application speaks; "": whatever it is called with
@@ -55,7 +55,7 @@ const (
 	Unknown     Outcome = iota // nothing: the caller gave up, or the instance sent the call away unhandled, as one that drains does
 	Answered                   // it answered, whatever it said
 	Failed                     // it is to blame: it broke off, or was silent until the end of the time
-	Unreachable                // no connection to it could be made
+	Unreachable                // no connection to it could be made, or its sidecar says that its application is gone or does not serve this
 )
 
 // Attempt is one instance's turn at a request.

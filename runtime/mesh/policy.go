@@ -204,7 +204,7 @@ func fitsHeaders(want map[string]string, r *Request) bool {
 
 func (s *Share) fits(in *Instance) bool {
 	for name, value := range s.Labels {
-		if in.Labels[name] != value {
+		if in.Labels.Get(name) != value {
 			return false
 		}
 	}

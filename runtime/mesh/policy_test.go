@@ -62,8 +62,8 @@ func once(t *testing.T, e mesh.Engine, r mesh.Request) (address, rule string) {
 	return a.Instance().Address, p.Rule()
 }
 
-var versions = []mesh.Instance{{Address: "a:1", Labels: map[string]string{"version": "v1"}}, {Address: "b:1", Labels: map[string]string{"version": "v1"}},
-	{Address: "c:1", Labels: map[string]string{"version": "v2"}}}
+var versions = []mesh.Instance{{Address: "a:1", Labels: mesh.LabelsOf(map[string]string{"version": "v1"})}, {Address: "b:1", Labels: mesh.LabelsOf(map[string]string{"version": "v1"})},
+	{Address: "c:1", Labels: mesh.LabelsOf(map[string]string{"version": "v2"})}}
 
 func split(v2, v1 int) []mesh.Share {
 	return []mesh.Share{{Labels: map[string]string{"version": "v2"}, Weight: v2}, {Labels: map[string]string{"version": "v1"}, Weight: v1}}

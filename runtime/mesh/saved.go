@@ -123,9 +123,9 @@ func (d *Directory) save(path string, now time.Time) error {
 	}
 	out := bufio.NewWriter(f)
 	lines := json.NewEncoder(out)
-	d.services.Range(func(k, v any) bool {
-		s := v.(*Entry).Snapshot()
-		one := savedService{Service: k.(Service), Seen: now}
+	d.services.each(func(of *Entry) bool {
+		s := of.Snapshot()
+		one := savedService{Service: of.Service, Seen: now}
 		for _, list := range [...][]*Endpoint{s.Endpoints, s.Held} {
 			for _, e := range list {
 				one.Instances = append(one.Instances, *e.instance)

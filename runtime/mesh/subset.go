@@ -117,6 +117,9 @@ type setKey struct {
 
 // subset finds the endpoints of a share, on one side of a migration.
 func (s *Snapshot) subset(p *policies, key setKey) *subset {
+	if key == (setKey{}) {
+		return s.entire()
+	}
 	all := s.sets.Load()
 	if all == nil || all.policies != p {
 		all = &sets{policies: p}
@@ -125,12 +128,25 @@ func (s *Snapshot) subset(p *policies, key setKey) *subset {
 	if made, ok := all.made.Load(key); ok {
 		return made.(*subset)
 	}
-	endpoints := s.Endpoints
-	if len(s.Held) > 0 {
-		endpoints = slices.Concat(s.Endpoints, s.Held)
-	}
-	made, _ := all.made.LoadOrStore(key, newSubset(endpoints, key.fits))
+	made, _ := all.made.LoadOrStore(key, newSubset(s.both(), key.fits))
 	return made.(*subset)
+}
+
+// entire is the subset of all endpoints, whatever the policies are: what most calls ask for.
+func (s *Snapshot) entire() *subset {
+	if made := s.whole.Load(); made != nil {
+		return made
+	}
+	s.whole.CompareAndSwap(nil, newSubset(s.both(), setKey{}.fits))
+	return s.whole.Load()
+}
+
+// both are the endpoints with those that are held.
+func (s *Snapshot) both() []*Endpoint {
+	if len(s.Held) == 0 {
+		return s.Endpoints
+	}
+	return slices.Concat(s.Endpoints, s.Held)
 }
 
 func (k setKey) fits(in *Instance) bool {

@@ -290,7 +290,7 @@ func TestRebase(t *testing.T) {
 			t.Errorf("taken over: %v", err)
 		}
 		b.want(sidecarOnly, "v1", "", false)
-		b.c.feed <- *is("v2", "defaults: {retry: {per_try: 3s}}\n") // it fits to the file's as they were, which are below it still
+		b.say(is("v2", "defaults: {retry: {per_try: 3s}}\n")) // it fits to the file's as they were, which are below it still
 		b.want(sidecarOnly, "v2", "", false)
 		own.Defaults.Timeout = 4 * time.Second
 		own.Migration = []mesh.Migration{{Service: "stock", Mesh: 0}}

@@ -45,7 +45,7 @@ const defaultWeight = 100
 
 func (p Publication) provider(announce, app string) naming.Provider {
 	return naming.Provider{Service: p.Service, App: app, Port: p.Port, Itself: p.Itself,
-		Instance: mesh.Instance{Address: announce, Weight: cmp.Or(p.Weight, defaultWeight), Zone: p.Zone, Labels: p.Labels}}
+		Instance: mesh.Instance{Address: announce, Weight: cmp.Or(p.Weight, defaultWeight), Zone: p.Zone, Labels: mesh.LabelsOf(p.Labels)}}
 }
 
 func same(a, b Publication) bool {
@@ -266,6 +266,18 @@ func (p *Publisher) Port(service string) (port int, ok bool) {
 	}
 	pub, ok := p.wanted(first)
 	return pub.Port, ok
+}
+
+// Uses tells whether the application serves anything at a port.
+func (p *Publisher) Uses(port int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id := range p.all() {
+		if pub, ok := p.wanted(id); ok && pub.Port == port {
+			return true
+		}
+	}
+	return false
 }
 
 // all and wanted are called with p.mu held.

@@ -214,6 +214,9 @@ func TestPortThatMoves(t *testing.T) {
 	if port, ok := b.Port("stock"); !ok || port != second {
 		t.Fatalf("calls go to port %d", port)
 	}
+	if b.Uses(first) || !b.Uses(second) {
+		t.Errorf("%d is used: %v, and %d: %v", first, b.Uses(first), second, b.Uses(second))
+	}
 	time.Sleep(50 * time.Millisecond)
 	b.central.have(t, "stock|") // it was never taken out
 	two.Close()

@@ -26,7 +26,12 @@ type MeshMeter struct {
 // share the meter of a service called other; an empty service means that one too, which is for requests that lead nowhere.
 func (m *Metrics) Mesh(direction, protocol, service, version string) *MeshMeter {
 	if service != "" {
-		if meter := m.mesh.get(meshKey{direction, protocol, service, version}, m.newMesh); meter != nil {
+		k := meshKey{direction, protocol, service, version}
+		meter, ok := m.mesh.find(k)
+		if !ok && !m.meshFull.Load() { // or all but the first thousand services would queue for a lock
+			meter = m.mesh.get(k, m.newMesh)
+		}
+		if meter != nil {
 			return meter
 		}
 	}
@@ -35,6 +40,7 @@ func (m *Metrics) Mesh(direction, protocol, service, version string) *MeshMeter 
 
 func (m *Metrics) newMesh(k meshKey, have int) (*MeshMeter, bool) {
 	if have >= maxMeshMeters {
+		m.meshFull.Store(true)
 		return nil, false // and no entry either: names may come by the million
 	}
 	return m.newRest(k, have)

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"net/http"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -24,6 +25,7 @@ type Metrics struct {
 
 	requests *prometheus.HistogramVec
 	mesh     table[meshKey, *MeshMeter]
+	meshFull atomic.Bool                // it takes no more
 	rest     table[meshKey, *MeshMeter] // of the service called other
 
 	deliveries    *prometheus.CounterVec

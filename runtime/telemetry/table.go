@@ -12,12 +12,17 @@ type table[K comparable, V any] struct {
 	all atomic.Pointer[map[K]V]
 }
 
+func (t *table[K, V]) find(k K) (v V, ok bool) {
+	if m := t.all.Load(); m != nil {
+		v, ok = (*m)[k]
+	}
+	return v, ok
+}
+
 // get finds the value of k. Where there is none, build answers it, and whether to keep it under k; it is told how many there are.
 func (t *table[K, V]) get(k K, build func(k K, have int) (v V, keep bool)) V {
-	if m := t.all.Load(); m != nil {
-		if v, ok := (*m)[k]; ok {
-			return v
-		}
+	if v, ok := t.find(k); ok {
+		return v
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -34,6 +34,9 @@ func (k conn) Invoke(ctx context.Context, method string, args, reply any, opts .
 }
 
 func (k conn) invoke(ctx context.Context, method string, args, reply any, opts []grpc.CallOption) error {
+	if err := over(ctx); err != nil {
+		return err
+	}
 	var (
 		trailer metadata.MD
 		p       peer.Peer
@@ -63,11 +66,22 @@ func (k conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method strin
 }
 
 func (k conn) stream(ctx context.Context, desc *grpc.StreamDesc, method string, opts []grpc.CallOption) (grpc.ClientStream, error) {
+	if err := over(ctx); err != nil {
+		return nil, err
+	}
 	s, err := k.c.cc.NewStream(k.outgoing(ctx), desc, method, slices.Concat(k.opts, opts)...)
 	if err != nil {
 		return nil, k.c.failed(err, nil, false)
 	}
 	return &stream{s, k.c.failed}, nil
+}
+
+// over is the error of a call that was over before it began, which says nothing of the sidecar; nil if it may begin.
+func over(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return newError(status.FromContextError(ctx.Err()))
 }
 
 func (k conn) outgoing(ctx context.Context) context.Context {

@@ -251,8 +251,15 @@ func (c *Conn) try(ctx context.Context, address string) (*Member, error) {
 	living, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
 	stop := context.AfterFunc(ctx, cancel)
-	client, err := clientv3.New(clientv3.Config{Context: living, Endpoints: []string{address}, TLS: c.tls, Username: c.options.User,
-		Password: c.options.Password.Reveal(), DialTimeout: probeTime, MaxCallSendMsgSize: maxSend, MaxUnaryRetries: 2, Logger: zap.NewNop()})
+	config := clientv3.Config{Context: living, Endpoints: []string{address}, TLS: c.tls, Username: c.options.User, Password: c.options.Password.Reveal(),
+		DialTimeout: probeTime, MaxCallSendMsgSize: maxSend, MaxUnaryRetries: 2, Logger: zap.NewNop()}
+	if c.tls != nil && config.Username != "" {
+		if err := reached(ctx, config); err != nil && kindOf(err) != refusal {
+			cancel()
+			return nil, c.told(ctx, address, err)
+		}
+	}
+	client, err := clientv3.New(config)
 	if err != nil {
 		cancel()
 		return nil, c.told(ctx, address, err)
@@ -263,6 +270,18 @@ func (c *Conn) try(ctx context.Context, address string) (*Member, error) {
 		return nil, c.told(ctx, address, errors.Join(err, ctx.Err()))
 	}
 	return m, nil
+}
+
+// reached is why a member cannot be reached by anybody. Of a sign-in for which there is no connection the client says, late, that there was no answer, and
+// nothing of certificates.
+func reached(ctx context.Context, config clientv3.Config) error {
+	config.Username, config.Password = "", ""
+	client, err := clientv3.New(config)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return (&Member{Client: client}).probe(ctx)
 }
 
 func (c *Conn) told(ctx context.Context, address string, err error) error {

@@ -250,8 +250,10 @@ func TestTLS(t *testing.T) {
 	if err := open(t, o).Check(t.Context(), "k"); err != nil {
 		t.Error(err)
 	}
-	for name, wrong := range map[string]backend.TLS{"another CA": {Enabled: true, CA: another}, "no TLS": {}} {
-		o.TLS = wrong
+	for name, wrong := range map[string]backend.TLS{"another CA": {Enabled: true, CA: another}, "another CA, for a user": {Enabled: true, CA: another}, "no TLS": {}} {
+		if o.User, o.Password, o.TLS = "", "", wrong; strings.HasSuffix(name, "for a user") {
+			o.User, o.Password = "somebody", "canary-31f0"
+		}
 		began := time.Now()
 		_, _, err := etcdconn.Open(t.Context(), env, o)
 		if reason(err) != backend.ReasonUnreachable || !strings.Contains(err.Error(), addr) || time.Since(began) > 5*time.Second {

@@ -70,7 +70,7 @@ func Open(ctx context.Context, log *slog.Logger, module string, o Options, h Han
 		return nil, err
 	}
 	c := &Client{options: o, module: module, log: log, handler: h, door: door,
-		why: backend.Unreachable(context.Background(), strings.Join(o.Addresses, ","), errFirst)}
+		why: backend.Unreachable(context.Background(), "nacos "+strings.Join(o.Addresses, ","), errFirst)}
 	live, stop := context.WithCancel(context.Background())
 	c.stop = stop
 	first := make(chan error, 1)
@@ -122,7 +122,7 @@ func (c *Client) run(ctx context.Context, first chan<- error) {
 		s.beat(ctx)
 		err = context.Cause(s.ended)
 		s.close()
-		c.set(nil, backend.Unreachable(context.Background(), s.address, err))
+		c.set(nil, backend.Unreachable(context.Background(), "nacos "+s.address, err))
 		if ctx.Err() == nil {
 			c.log.Warn("connection to nacos lost", "address", s.address, "err", err)
 		}
@@ -163,7 +163,7 @@ func (c *Client) login(ctx context.Context, address string) (string, error) {
 	defer cancel()
 	token, err := c.door.fresh(limited, address)
 	if err != nil && ctx.Err() == nil && limited.Err() != nil {
-		err = backend.Unreachable(ctx, address, err)
+		err = backend.Unreachable(ctx, "nacos "+address, err)
 	}
 	return token, err
 }
@@ -261,7 +261,7 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, out any
 			continue
 		}
 		if limited.Err() != nil {
-			err = backend.Unreachable(ctx, s.address, err)
+			err = backend.Unreachable(ctx, "nacos "+s.address, err)
 		}
 		return over(ctx, err)
 	}
@@ -278,7 +278,7 @@ func (c *Client) Check(ctx context.Context) error {
 }
 
 // Where is what errors name that are of no single server.
-func (c *Client) Where() string { return strings.Join(c.options.Addresses, ",") }
+func (c *Client) Where() string { return "nacos " + strings.Join(c.options.Addresses, ",") }
 
 // Closed is what is answered once it is closed.
 func Closed() error { return fmt.Errorf("%w: the component is closed", components.ErrUnavailable) }

@@ -31,6 +31,7 @@ func (t *Told) Error() string { return fmt.Sprintf("it answers code %d: %s", t.C
 
 // kind says of an answer what its caller can do.
 func (t *Told) kind(address string) error {
+	address = "nacos " + address
 	switch t.Code {
 	case codeDenied:
 		return backend.Refused(address, t)
@@ -57,7 +58,7 @@ func IsInvalid(err error) bool { return IsTold(err, codeInvalid) }
 // failed is of a question that has no answer.
 func failed(ctx context.Context, address string, write bool, err error) error {
 	if write {
-		return backend.Unknown(ctx, address, err)
+		return backend.Unknown(ctx, "nacos "+address, err)
 	}
-	return backend.Unreachable(ctx, address, err)
+	return backend.Unreachable(ctx, "nacos "+address, err)
 }

@@ -115,7 +115,7 @@ func (d *door) login(ctx context.Context, address string) (string, error) {
 		return "", err
 	}
 	if out.AccessToken == "" {
-		return "", backend.Unreachable(ctx, address, fmt.Errorf("the login of %s gives no token", d.options.User))
+		return "", backend.Unreachable(ctx, "nacos "+address, fmt.Errorf("the login of %s gives no token", d.options.User))
 	}
 	life := min(time.Duration(min(max(out.TokenTTL, 1), int64(maxToken/time.Second)))*time.Second, maxToken)
 	d.mu.Lock()
@@ -128,22 +128,22 @@ func (d *door) login(ctx context.Context, address string) (string, error) {
 func (d *door) do(ctx context.Context, in *http.Request, address, what string, out any) error {
 	answer, err := d.client.Do(in)
 	if err != nil && strings.Contains(err.Error(), statusNone) {
-		return backend.Refused(address, errors.New(what+": the server answers with HTTP status 0, as it does who gives a wrong password"))
+		return backend.Refused("nacos "+address, errors.New(what+": the server answers with HTTP status 0, as it does who gives a wrong password"))
 	}
 	if err != nil {
-		return backend.Unreachable(ctx, address, err)
+		return backend.Unreachable(ctx, "nacos "+address, err)
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(answer.Body, 200))
 		told := fmt.Errorf("%s: HTTP status %d: %s", what, answer.StatusCode, strings.TrimSpace(string(text)))
 		if answer.StatusCode == http.StatusForbidden || answer.StatusCode == http.StatusUnauthorized {
-			return backend.Refused(address, told)
+			return backend.Refused("nacos "+address, told)
 		}
-		return backend.Unreachable(ctx, address, told)
+		return backend.Unreachable(ctx, "nacos "+address, told)
 	}
 	if err := json.NewDecoder(io.LimitReader(answer.Body, maxPage)).Decode(out); err != nil {
-		return backend.Unreachable(ctx, address, fmt.Errorf("%s: %w", what, err))
+		return backend.Unreachable(ctx, "nacos "+address, fmt.Errorf("%s: %w", what, err))
 	}
 	return nil
 }

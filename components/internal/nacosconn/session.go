@@ -55,7 +55,7 @@ func connect(ctx context.Context, c *Client, address string) (*session, error) {
 		if errors.As(err, &told) {
 			return nil, told.kind(address)
 		}
-		return nil, backend.Unreachable(ctx, address, err)
+		return nil, backend.Unreachable(ctx, "nacos "+address, err)
 	}
 	return s, nil
 }

@@ -73,6 +73,7 @@ func (o Options) client() (*Client, error) {
 	}
 	c := &Client{options: o, where: "redis " + strings.Join(o.Addresses, ","), redis: redis.NewUniversalClient(u)}
 	c.cluster, _ = c.redis.(*redis.ClusterClient)
+	c.replicated.Store(o.Mode == Sentinel)
 	return c, nil
 }
 
@@ -116,11 +117,20 @@ func (c *Client) Where() string { return c.where }
 // Redis is the client of the library. A command that goes through it goes alone, and its errors are for Err.
 func (c *Client) Redis() redis.UniversalClient { return c.redis }
 
-// Check asks every primary whether it is there.
+// Check asks every primary whether it is there, and those of a cluster whether they have replicas, which may come at any time.
 func (c *Client) Check(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, c.options.Timeout)
 	defer cancel()
-	return c.Err(ctx, Read, c.primaries(bounded, func(ctx context.Context, node *redis.Client) error { return node.Ping(ctx).Err() }))
+	return c.Err(ctx, Read, c.primaries(bounded, func(ctx context.Context, node *redis.Client) error {
+		if c.cluster == nil {
+			return node.Ping(ctx).Err()
+		}
+		text, err := node.Info(ctx, "replication").Result()
+		if strings.Contains(text, "\nslave0:") {
+			c.replicated.Store(true)
+		}
+		return err
+	}))
 }
 
 // close waits for what is under way, which the timeout bounds.

@@ -66,25 +66,17 @@ func (c *Client) primaries(ctx context.Context, do func(context.Context, *redis.
 	return do(ctx, c.redis.(*redis.Client))
 }
 
-// look finds out whether there are replicas that may take over, and refuses one server of a cluster in another mode: it would have some
-// of the keys only. Users who may not ask are let pass there.
+// look refuses one server of a cluster in another mode: it would have some of the keys only. Users who may not ask are let pass.
 func (c *Client) look(ctx context.Context) error {
-	c.replicated.Store(c.options.Mode == Sentinel)
-	return c.Err(ctx, Read, c.primaries(ctx, func(ctx context.Context, node *redis.Client) error {
-		if c.cluster == nil {
-			text, err := node.Info(ctx, "cluster").Result()
-			if strings.Contains(text, "cluster_enabled:1") {
-				return errOfCluster
-			}
-			if lost(err) {
-				return err
-			}
-			return nil
-		}
-		text, err := node.Info(ctx, "replication").Result()
-		if strings.Contains(text, "\nslave0:") {
-			c.replicated.Store(true)
-		}
-		return err
-	}))
+	if c.cluster != nil {
+		return nil
+	}
+	text, err := c.redis.(*redis.Client).Info(ctx, "cluster").Result()
+	switch {
+	case strings.Contains(text, "cluster_enabled:1"):
+		return c.Err(ctx, Read, errOfCluster)
+	case lost(err):
+		return c.Err(ctx, Read, err)
+	}
+	return nil
 }

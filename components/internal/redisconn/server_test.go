@@ -267,6 +267,70 @@ func TestASlotMoves(t *testing.T) {
 	set()
 }
 
+// TestReplicasThatComeLater are waited for, too, once the client was checked: without them nothing was to be lost by a fail-over.
+func TestReplicasThatComeLater(t *testing.T) {
+	const primaries = 3
+	o := redistest.Options(t, "redis-cluster-replicas")
+	buses := strings.Split(redistest.Variable(t, "redis-cluster-replicas", "AT_BUS"), ",")
+	nodes := make([]*redis.Client, len(o.Addresses))
+	for i, addr := range o.Addresses {
+		nodes[i] = redis.NewClient(&redis.Options{Addr: addr})
+		defer nodes[i].Close()
+	}
+	do := func(node *redis.Client, args ...any) func() error {
+		return func() error { return node.Do(t.Context(), args...).Err() }
+	}
+	says := func(node *redis.Client, text, section string) func() error {
+		return func() error {
+			got, err := node.Info(t.Context(), section).Result()
+			if err == nil && !strings.Contains(got, text) {
+				err = fmt.Errorf("no %q in %s", text, got)
+			}
+			return err
+		}
+	}
+	eventually := func(ask func() error) { t.Helper(); componenttest.Eventually(t, 20*time.Second, ask) }
+	for _, replica := range nodes[primaries:] { // forgets what it has, and all others
+		eventually(do(replica, "cluster", "reset", "soft"))
+	}
+	for _, primary := range nodes[:primaries] {
+		eventually(says(primary, "connected_slaves:0", "replication"))
+	}
+	c := redistest.Open(t, o)
+	set := func() error {
+		return c.Do(t.Context(), redisconn.Kept, "later", redis.NewStatusCmd(t.Context(), "set", "later", "x", "ex", 60))
+	}
+	waits := func() (n int) {
+		for _, primary := range nodes[:primaries] {
+			if says(primary, "cmdstat_wait:", "commandstats")() == nil {
+				n++
+			}
+		}
+		return n
+	}
+	if err := set(); !errors.Is(err, components.ErrUnavailable) || waits() > 0 { // since min-replicas-to-write is 1
+		t.Errorf("without replicas: %v, %d primaries have waited for one", err, waits())
+	}
+	for i, replica := range nodes[primaries:] {
+		host, port, _ := strings.Cut(o.Addresses[primaries+i], ":")
+		_, bus, _ := strings.Cut(buses[primaries+i], ":")
+		eventually(do(nodes[0], "cluster", "meet", host, port, bus))
+		primary := nodes[i/2]
+		id, err := primary.Do(t.Context(), "cluster", "myid").Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(do(replica, "cluster", "replicate", id))
+		eventually(says(replica, "master_link_status:up", "replication"))
+	}
+	if err := c.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := set(); err != nil || waits() != 1 {
+		t.Errorf("with replicas: %v, %d primaries have waited for one", err, waits())
+	}
+}
+
 // blocked waits until the server has a command that waits there, such as BLPOP.
 func blocked(t *testing.T, c redis.UniversalClient) {
 	t.Helper()

@@ -14,7 +14,10 @@ var (
 	backupCall  = Unary[backupIn, struct{}]{Name: "owner/backup"}
 )
 
-type backupIn struct{ To string }
+type backupIn struct {
+	To    string
+	Links bool // it is looked at and removed at once, and may be made of links
+}
 
 // Status is how a store is doing, as its owner says.
 type Status struct {
@@ -30,7 +33,9 @@ func (m *machines) handle() {
 	checkCall.Handle(&m.mux, func(context.Context, struct{}) (struct{}, error) { return struct{}{}, m.db.Check() })
 	statusCall.Handle(&m.mux, m.status)
 	compactCall.Handle(&m.mux, func(ctx context.Context, _ struct{}) (struct{}, error) { return struct{}{}, m.db.Compact(ctx) })
-	backupCall.Handle(&m.mux, func(ctx context.Context, in backupIn) (struct{}, error) { return struct{}{}, m.db.Backup(ctx, in.To) })
+	backupCall.Handle(&m.mux, func(ctx context.Context, in backupIn) (struct{}, error) {
+		return struct{}{}, m.db.Backup(ctx, in.To, in.Links)
+	})
 }
 
 func (m *machines) status(ctx context.Context, _ struct{}) (s Status, err error) {

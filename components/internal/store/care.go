@@ -110,7 +110,7 @@ func (c Care) Verify(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, c.clear()) }()
 	to := filepath.Join(Dir(c.DataDir), copyDir)
-	if err := c.Backup(ctx, to); err != nil {
+	if err := c.backup(ctx, backupIn{To: to, Links: true}); err != nil {
 		return err
 	}
 	return db.Verify(db.Options{Dir: to})
@@ -135,14 +135,18 @@ func (c Care) Compact(ctx context.Context) error {
 	})
 }
 
-// Backup copies the store, as it is at one moment, to a folder that is empty or absent.
+// Backup copies the store, as it is at one moment, to a folder that is empty or absent, and becomes this user's alone.
 func (c Care) Backup(ctx context.Context, to string) error {
 	to, err := filepath.Abs(to) // the owner has a working folder of its own
 	if err != nil {
 		return err
 	}
+	return c.backup(ctx, backupIn{To: to})
+}
+
+func (c Care) backup(ctx context.Context, in backupIn) error {
 	return c.link(ctx, func(l *Link) error {
-		_, err := backupCall.Call(ctx, l, backupIn{to})
+		_, err := backupCall.Call(ctx, l, in)
 		return err
 	})
 }

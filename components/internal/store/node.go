@@ -34,6 +34,7 @@ const (
 	racePause  = 5 * time.Millisecond
 	failPause  = 200 * time.Millisecond // doubled up to failMost
 	failMost   = 2 * time.Second
+	calm       = 10 * time.Second // after which a failure is not the one before again
 	helloLimit = time.Second
 )
 
@@ -96,13 +97,18 @@ func (n *node) close() {
 	<-n.ended
 }
 
-// run lives through one session after the other.
+// run lives through one session after the other, without a pause unless the files have failed again soon.
 func (n *node) run(ctx context.Context, s *session) {
-	for {
+	for pause := time.Duration(0); ; {
+		begun := time.Now()
 		select {
 		case <-ctx.Done():
 		case <-s.serving.Done():
+			pause = 0
 		case <-s.failed():
+			if time.Since(begun) > calm {
+				pause = 0
+			}
 		}
 		why := errLost
 		if ctx.Err() != nil {
@@ -111,20 +117,19 @@ func (n *node) run(ctx context.Context, s *session) {
 		s.finish(why)
 		n.set(nil, nil)
 		n.leave(s)
-		pause := failPause
 		for s = nil; s == nil; {
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
 			if ctx.Err() != nil {
 				n.set(nil, db.ErrClosed)
 				return
 			}
+			pause = min(max(2*pause, failPause), failMost)
 			var err error
 			if s, err = n.enter(ctx); err != nil {
 				n.set(nil, err)
-				select {
-				case <-ctx.Done():
-				case <-time.After(pause):
-				}
-				pause = min(2*pause, failMost)
 			}
 		}
 		n.set(s, nil)

@@ -157,7 +157,7 @@ func TestTokensGrowThoughABackupIsRestored(t *testing.T) {
 	m := newMachine()
 	d, _, stop := m.run(t, "disk")
 	last := take(t, d, "a", 24*time.Hour).Token
-	if err := m.files.Backup(t.Context(), "backup"); err != nil {
+	if err := m.files.Backup(t.Context(), "backup", false); err != nil {
 		t.Fatal(err)
 	}
 	for range 3000 {
@@ -192,7 +192,7 @@ func TestAHolderOfTheBackup(t *testing.T) {
 	m := newMachine()
 	d, _, stop := m.run(t, "disk")
 	token := take(t, d, "a", time.Hour).Token
-	if err := m.files.Backup(t.Context(), "backup"); err != nil {
+	if err := m.files.Backup(t.Context(), "backup", false); err != nil {
 		t.Fatal(err)
 	}
 	stop()

@@ -31,10 +31,45 @@ func addressOf(key []byte) (a address, ok bool) {
 	return address{string(parts[0]), string(parts[1]), string(parts[2])}, true
 }
 
-// place is that of a topic in the machine. Who reads or makes it has its turn meanwhile; who comes for another does not wait.
+// place is that of a topic in the machine. Who reads or makes it has its turn meanwhile; who comes for another does not wait. One
+// that no topic has got in a turn is left: topics that cannot be made, of whatever names, take no memory.
 type place struct {
 	turn  chan struct{}
 	topic atomic.Pointer[topic]
+	left  bool // with the turn: it is the topic's place no longer
+}
+
+// take fails only where another has the turn, so that each place has somebody who leaves it if it gets no topic.
+func (p *place) take(ctx context.Context) error {
+	select {
+	case p.turn <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case p.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// free ends a turn.
+func (m *machine) free(a address, p *place) {
+	if p.topic.Load() == nil {
+		m.leave(a, p)
+	}
+	<-p.turn
+}
+
+// leave has whoever comes next make another place, and whoever waits for a turn.
+func (m *machine) leave(a address, p *place) {
+	m.mu.Lock()
+	if m.places[a] == p {
+		delete(m.places, a)
+	}
+	m.mu.Unlock()
+	p.left = true
 }
 
 func (m *machine) place(a address) *place {
@@ -50,25 +85,41 @@ func (m *machine) place(a address) *place {
 
 // find finds a topic, or makes it.
 func (m *machine) find(ctx context.Context, a address, set *settings) (*topic, error) {
-	p := m.place(a)
-	if t := p.topic.Load(); t != nil {
-		return t, nil
+	for {
+		p := m.place(a)
+		if t := p.topic.Load(); t != nil && !t.retired.Load() {
+			return t, nil
+		}
+		if err := p.take(ctx); err != nil {
+			return nil, err
+		}
+		t, err := m.occupy(ctx, p, a, set)
+		m.free(a, p)
+		if err != nil {
+			return nil, m.tell(away(a.String(), err))
+		}
+		if t != nil {
+			return t, nil
+		}
 	}
-	select {
-	case p.turn <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	defer func() { <-p.turn }()
-	if t := p.topic.Load(); t != nil {
+}
+
+// occupy has the topic of a place there, whose turn is taken. It is nil where the topic has got another place.
+func (m *machine) occupy(ctx context.Context, p *place, a address, set *settings) (*topic, error) {
+	t := p.topic.Load()
+	switch {
+	case p.left:
+		return nil, nil
+	case t != nil && t.retired.Load():
+		return t, t.revive(ctx)
+	case t != nil:
 		return t, nil
 	}
 	t, err := m.readTopic(ctx, a, set)
-	if err != nil {
-		return nil, m.tell(away(a.String(), err))
+	if err == nil {
+		p.topic.Store(t)
 	}
-	p.topic.Store(t)
-	return t, nil
+	return t, err
 }
 
 // topic finds one that is kept as its component wants now, or makes it.

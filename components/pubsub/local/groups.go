@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
@@ -9,6 +10,15 @@ import (
 // join makes a member of the group that a session asks for, which it makes if it is new, and moves if the session asks for that. end
 // ends the session.
 func (m *machine) join(ctx context.Context, s *start, end context.CancelCauseFunc) (*member, error) {
+	for {
+		member, err := m.joinNow(ctx, s, end)
+		if !errors.Is(err, errRetired) {
+			return member, err
+		}
+	}
+}
+
+func (m *machine) joinNow(ctx context.Context, s *start, end context.CancelCauseFunc) (*member, error) {
 	t, err := m.topic(ctx, address{s.Component, s.Namespace, s.Topic}, &s.Settings)
 	if err != nil {
 		return nil, err
@@ -67,6 +77,9 @@ func (g *group) create(ctx context.Context, earliest bool) error {
 	t.mu.Unlock()
 	var r groupRecord
 	err := t.m.space.Update(ctx, g.durability, func(tx *db.Tx) error {
+		if t.retired.Load() {
+			return errRetired
+		}
 		r = groupRecord{ID: tx.NextID(), Low: t.assigned, Seen: tx.Now()}
 		if earliest {
 			r.Low = removed

@@ -3,6 +3,7 @@ package local
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,6 +21,15 @@ type row struct {
 }
 
 func (m *machine) publish(ctx context.Context, in publishIn) (publishOut, error) {
+	for {
+		out, err := m.publishNow(ctx, in)
+		if !errors.Is(err, errRetired) {
+			return out, err
+		}
+	}
+}
+
+func (m *machine) publishNow(ctx context.Context, in publishIn) (publishOut, error) {
 	rows := make([]row, len(in.Events))
 	for i := range in.Events {
 		p := &in.Events[i]
@@ -69,6 +79,11 @@ type laneOf struct {
 }
 
 func storeAll(tx *db.Tx, rows []row, results []published, idempotency time.Duration) error {
+	for i := range rows {
+		if rows[i].t.retired.Load() {
+			return errRetired // before anything of the others is assigned
+		}
+	}
 	var stored []*batch // of few topics, mostly of one
 	var failed map[laneOf]bool
 	now := tx.Now()

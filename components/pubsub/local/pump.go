@@ -2,6 +2,7 @@ package local
 
 import (
 	"errors"
+	"hash/maphash"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -82,7 +83,7 @@ func (g *group) handOut(now db.Time, reached uint64) (missing []*item, more bool
 			if it.entry == nil {
 				return g.withoutEvent(), false
 			}
-			m := g.whoTakes(it.entry.size)
+			m := g.whoTakes(it.entry)
 			if m == nil {
 				return nil, false
 			}
@@ -94,7 +95,7 @@ func (g *group) handOut(now db.Time, reached uint64) (missing []*item, more bool
 		if e == nil {
 			return nil, len(g.ahead) == 0 && g.read < reached && g.broken == nil
 		}
-		m := g.whoTakes(e.size)
+		m := g.whoTakes(e)
 		if m == nil {
 			return nil, false
 		}
@@ -161,16 +162,27 @@ func (g *group) anyRoom() bool {
 	return false
 }
 
-// whoTakes finds the next member in turn that has room for an event; nil if there is none.
-func (g *group) whoTakes(size int64) *member {
-	for range g.members {
-		g.turn = (g.turn + 1) % len(g.members)
-		if m := g.members[g.turn]; m.room.Messages > 0 && m.room.Bytes >= size {
+// whoTakes finds a member that has room for an event; nil if there is none. Events without a key go to the members in turn. Those with
+// one go to the same member while it has room, and nobody comes or goes: it may have in memory what the others need.
+func (g *group) whoTakes(e *entry) *member {
+	key, n := e.event.OrderingKey, len(g.members)
+	at := g.turn + 1
+	if key != "" {
+		at = int(maphash.String(seed, key) % uint64(n))
+	}
+	for i := range n {
+		turn := (at + i) % n
+		if m := g.members[turn]; m.room.Messages > 0 && m.room.Bytes >= e.size {
+			if key == "" {
+				g.turn = turn
+			}
 			return m
 		}
 	}
 	return nil
 }
+
+var seed = maphash.MakeSeed()
 
 // withoutEvent are items to come again soon whose events are not in memory; the next one is among them.
 func (g *group) withoutEvent() (missing []*item) {

@@ -32,8 +32,9 @@ func (m *machine) sweepAlways() {
 	}
 }
 
-// sweep removes the events that are not retained any more, groups that nobody comes for, and idempotency keys whose time is over. What goes wrong with one topic
-// leaves the others alone; the first of that is answered, but for what cannot be read, which was told.
+// sweep removes the events that are not retained any more, groups that nobody comes for, topics of which nothing is left, and
+// idempotency keys whose time is over. What goes wrong with one topic leaves the others alone; the first of that is answered, but for
+// what cannot be read, which was told.
 func (m *machine) sweep(ctx context.Context) (first error) {
 	keys, err := m.topicKeys()
 	if err != nil {
@@ -77,6 +78,9 @@ func (m *machine) sweepTopic(ctx context.Context, a address, groups bool) error 
 	}
 	if err == nil && groups {
 		err = t.abandon(ctx)
+	}
+	if err == nil && groups {
+		err = m.retire(ctx, a)
 	}
 	return away(a.String(), err)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
@@ -20,6 +21,8 @@ type topic struct {
 	key  []byte
 	id   uint64
 	join sync.Mutex // held while a group is read or made
+
+	retired atomic.Bool // its record is gone, or may be: nothing is written of it
 
 	// Of the goroutine that writes. They may be ahead of what is on the disk after a write that failed: sequences have gaps then.
 	assigned uint64
@@ -66,7 +69,9 @@ func (t *topic) keep(ctx context.Context) error {
 	record := encode(t.rec)
 	t.mu.Unlock()
 	return t.m.space.Update(ctx, db.OS, func(tx *db.Tx) error {
-		tx.Set(t.key, record)
+		if !t.retired.Load() {
+			tx.Set(t.key, record)
+		}
 		return nil
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -135,13 +136,20 @@ func (d *driver) exists(ctx context.Context, queue string) (bool, error) {
 		_, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
 		return err
 	})
-	if code(err) == amqp.NotFound { // which ends the channel
+	if code(err) == amqp.NotFound && !homeless(err) { // which ends the channel
 		return false, nil
 	}
 	if err == nil {
 		err = within(ctx, ch.Close)
 	}
 	return err == nil, d.link.said(ctx, err)
+}
+
+// homeless tells whether err is of a queue that is there, on a node of a cluster that is away: who took it for absent would make the group anew, which
+// forgets how far it is.
+func homeless(err error) bool {
+	var e *amqp.Error
+	return errors.As(err, &e) && e.Code == amqp.NotFound && strings.Contains(e.Reason, "home node")
 }
 
 // lock has a queue that only one connection can have. It goes with the channel's consumer, or the connection.

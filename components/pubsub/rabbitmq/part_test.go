@@ -78,3 +78,15 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// A queue whose node is away is not taken for one that is not there: its group would be made anew.
+func TestWhoseNodeIsAwayIsNotAbsent(t *testing.T) {
+	for reason, want := range map[string]bool{
+		"NOT_FOUND - home node 'rabbit@one' of durable queue 'q' in vhost '/' is down or inaccessible": true,
+		"NOT_FOUND - no queue 'q' in vhost '/'":                                                        false,
+	} {
+		if got := homeless(&amqp.Error{Code: amqp.NotFound, Reason: reason}); got != want {
+			t.Errorf("%s: %v", reason, got)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
@@ -13,10 +14,11 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/registry"
 )
 
-// found is a record that somebody has written.
+// found is a record that somebody has written: an entry as it is in etcd, which is read anew for each report, since to keep what was read of
+// each would take several times the memory.
 type found struct {
-	entry
-	address string
+	value string
+	since int64 // Since, or the revision that it was written in
 }
 
 // Watch keeps what there is below the service's list, and tells all of it whenever something has changed.
@@ -39,7 +41,7 @@ func (d *driver) Watch(ctx context.Context, s registry.Service, report func([]re
 			return nil
 		})
 		if err == nil {
-			err = report(records(s, all))
+			err = report(records(s, list, all))
 		}
 		return revision, err
 	}
@@ -51,7 +53,7 @@ func (d *driver) Watch(ctx context.Context, s registry.Service, report func([]re
 				d.take(all, list, e.Kv)
 			}
 		}
-		return report(records(s, all))
+		return report(records(s, list, all))
 	})
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -62,34 +64,36 @@ func (d *driver) Watch(ctx context.Context, s registry.Service, report func([]re
 // take takes in what was written. What is no record is left out: anybody may write there.
 func (d *driver) take(all map[string]found, list string, kv *mvccpb.KeyValue) {
 	key := string(kv.Key)
-	address, err := addressOf(key[len(list):])
-	f := found{address: address}
+	_, err := addressOf(key[len(list):])
+	var e entry
 	if err == nil {
-		err = json.Unmarshal(kv.Value, &f.entry)
+		err = json.Unmarshal(kv.Value, &e)
 	}
 	if err != nil {
 		delete(all, key)
 		d.log.Warn("what is no record is not listed", "op", "watch", "record", key, "err", err)
 		return
 	}
-	if f.Since == 0 {
-		f.Since = kv.ModRevision
-	}
-	all[key] = f
+	both := key + string(kv.Value) // one string for both: there may be very many
+	delete(all, key)               // or the key would be kept that is there
+	all[both[:len(key)]] = found{value: both[len(key):], since: cmp.Or(e.Since, kv.ModRevision)}
 }
 
 // records are those of a service: of those with one address the one that came last.
-func records(s registry.Service, all map[string]found) []registry.Record {
-	newest := map[string]found{}
-	for _, f := range all {
-		if f.Since > newest[f.address].Since {
-			newest[f.address] = f
+func records(s registry.Service, list string, all map[string]found) []registry.Record {
+	newest := make(map[string]found, len(all))
+	for key, f := range all {
+		address, _ := addressOf(key[len(list):]) // take has looked
+		if f.since > newest[address].since {
+			newest[address] = f
 		}
 	}
-	list := make([]registry.Record, 0, len(newest))
+	out := make([]registry.Record, 0, len(newest))
 	for _, address := range slices.Sorted(maps.Keys(newest)) {
-		f := newest[address]
-		list = append(list, registry.Record{Service: s, Address: address, Weight: f.Weight, Metadata: maps.Clone(f.Metadata)})
+		var e entry
+		if json.Unmarshal([]byte(newest[address].value), &e) == nil { // take has looked
+			out = append(out, registry.Record{Service: s, Address: address, Weight: e.Weight, Metadata: e.Metadata})
+		}
 	}
-	return list
+	return out
 }

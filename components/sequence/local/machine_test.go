@@ -107,7 +107,7 @@ func TestNoNumberIsGivenTwiceThoughABackupIsRestored(t *testing.T) {
 	}
 	d, files, stop := runIn(t, db.Options{Dir: "first", FS: fs, Clock: clock})
 	draw(d, "the first", "old")
-	if err := files.Backup(t.Context(), "backup"); err != nil {
+	if err := files.Backup(t.Context(), "backup", false); err != nil {
 		t.Fatal(err)
 	}
 	draw(d, "the first", "old", "new")

@@ -24,9 +24,13 @@ type machine struct {
 	sweeper sync.WaitGroup
 }
 
+func newMachine(space *db.Space, log *slog.Logger) *machine {
+	return &machine{space: space, log: log, salt: rand.Uint32(), hot: newHot()}
+}
+
 // openMachine has nothing to recover: all that it knows is in the store.
 func openMachine(ctx context.Context, space *db.Space, log *slog.Logger) (store.Machine, error) {
-	m := &machine{space: space, log: log, salt: rand.Uint32(), hot: newHot()}
+	m := newMachine(space, log)
 	m.sweeper.Go(func() { m.sweep(ctx) })
 	return m, nil
 }
@@ -86,7 +90,10 @@ func (m *machine) live(key, record []byte, value bool) (found, error) {
 	if err != nil {
 		return found{}, unreadable(key, err)
 	}
-	now := m.space.Now()
+	var now db.Time
+	if h.deadline != 0 { // to look at the clock costs as much as all the rest
+		now = m.space.Now()
+	}
 	if h.expired(now) {
 		return found{}, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func own(t *testing.T, fs vfs.FS, c *clocks) *owner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{space: d.Space("state"), log: slog.New(slog.NewTextHandler(t.Output(), nil)), salt: 7, hot: newHot()}
+	m := newMachine(d.Space("state"), slog.New(slog.NewTextHandler(t.Output(), nil)))
 	o := &owner{machine: m, driver: &driver{options: Options{Durability: "disk", Idempotency: time.Hour, Barriers: 2 * time.Hour, Fences: 3 * time.Hour}, name: "default/"}, clocks: c, fs: fs}
 	o.close = func() {
 		if err := d.Close(); err != nil {
@@ -263,9 +264,12 @@ func TestVersionsOfAnOlderCopyDoNotComeBack(t *testing.T) {
 	}
 	restored := own(t, vfs.NewMem(), o.clocks) // as far back as it goes
 	defer restored.close()
-	restored.salt = 8
 	again, err := restored.do(ops(setOf("k", 0)))
 	if err != nil || again.Versions[0] == r.Versions[0] {
 		t.Errorf("version %s again, %v", again.Versions, err)
+	}
+	before, _, _ := strings.Cut(r.Versions[0], "-")
+	if after, _, _ := strings.Cut(again.Versions[0], "-"); after != before {
+		t.Errorf("the numbers of the versions are %s and %s: the copy is not as far back as it was to be", before, after)
 	}
 }

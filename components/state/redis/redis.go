@@ -66,8 +66,9 @@ func (Options) Guarantees() string {
   there is a ` + "`maxmemory`, `maxmemory-policy noeviction`" + `; a server with other settings is refused, unless
   ` + "`allow_loss: true`" + ` says that it may forget what it has acknowledged when it crashes. It is looked at when the component
   starts: set all servers that may become primary alike.
-- With sentinels, and in a cluster with replicas, an acknowledged write is on a replica, too (WAIT), and ` + "`min-replicas-to-write 1`" + ` is
-  needed, so that a primary that is cut off stops. **A fail-over can still lose acknowledged writes**: when there are several replicas and one
+- With sentinels, and in a cluster with replicas, an acknowledged write is on a replica, too (WAIT; replicas that join a cluster later are noticed within
+  10 s), and ` + "`min-replicas-to-write 1`" + ` is needed, so that a primary that is cut off stops: give each primary two replicas, since one whose only replica
+  has taken over writes nothing before it has another. **A fail-over can still lose acknowledged writes**: when there are several replicas and one
   is chosen that has not got them (the most advanced one is preferred), or the replica itself crashes and returns without its disk. What
   others have read meanwhile may also go when it was not acknowledged yet.
 - Each transaction is one script: it happens whole or not at all, for readers, for the disk and for replicas, fences, barriers and

@@ -109,6 +109,31 @@ func (d *driver) read(ctx context.Context, key string) (gid string, r *record, c
 	return gid, r, c, p, err
 }
 
+var errNotStored = transaction.NotStored(errors.New("dtm has not stored it"))
+
+// took makes sure that DTM has stored what it was told of a transaction, whose state is another one then than before; "": it was not there. When its data
+// base takes no connection, DTM goes on with what it could not store, and answers that all is well.
+func (d *driver) took(ctx context.Context, gid, before string) error {
+	r, err := d.web.row(ctx, gid)
+	switch {
+	case err != nil:
+		return backend.Unknown(ctx, d.web.where(), err)
+	case r == nil || r.Status == before:
+		return errNotStored
+	}
+	return nil
+}
+
+// isStored makes sure, once, that DTM has stored a transaction that it was told of.
+func (d *driver) isStored(ctx context.Context, gid string, k *known) error {
+	if k.stored.Load() {
+		return nil
+	}
+	err := d.took(ctx, gid, "")
+	k.stored.Store(err == nil)
+	return err
+}
+
 // knows answers what is known of a transaction that branches are called of, from DTM if it has to.
 func (d *driver) knows(ctx context.Context, gid, key string) (*known, error) {
 	now := time.Now()
@@ -121,6 +146,7 @@ func (d *driver) knows(ctx context.Context, gid, key string) (*known, error) {
 			return nil, err
 		}
 		fresh := &known{key: key, kind: transaction.Kind(r.Row.Type), told: d.toldOf(key), policy: p, trace: c.Ours.trace()}
+		fresh.stored.Store(true)
 		if fresh.kind == transaction.Message && len(r.Ops) > 0 {
 			b, err := d.unseal(gid, r.Ops[0].Payload)
 			if err != nil {

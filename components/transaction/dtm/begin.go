@@ -11,6 +11,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/backend"
 	"github.com/outrigger-mesh/outrigger/components/transaction"
+	"github.com/outrigger-mesh/outrigger/internal/failpoint"
 )
 
 // Begin implements transaction.Driver.
@@ -44,8 +45,9 @@ func (d *driver) begin(ctx context.Context, key string, c *transaction.Content, 
 		defer end()
 	}
 	d.forget(gid)
-	d.remember(gid, &known{key: key, kind: c.Kind, told: d.toldOf(key), policy: c.Policy, trace: c.Trace, check: c.Check, own: true})
+	k := d.remember(gid, &known{key: key, kind: c.Kind, told: d.toldOf(key), policy: c.Policy, trace: c.Trace, check: c.Check, own: true})
 	began := time.Now()
+	failpoint.Hit("dtm.sends", "begin")
 	switch {
 	case c.Kind != transaction.Saga:
 		err = d.ask(ctx, write, func(ctx context.Context) error { _, err := d.dtm.Prepare(ctx, request); return err })
@@ -54,9 +56,13 @@ func (d *driver) begin(ctx context.Context, key string, c *transaction.Content, 
 	default:
 		err = d.ask(ctx, write, func(ctx context.Context) error { _, err := d.dtm.Submit(ctx, request); return err })
 	}
+	if err == nil && !wait && c.Kind != transaction.TCC { // to a TCC that is not there no branch is added
+		err = d.isStored(ctx, gid, k)
+	}
 	if err != nil {
 		return d.amiss(ctx, key, gid, err)
 	}
+	d.sayBegun(k)
 	info = transaction.Info{GID: key, Kind: c.Kind, State: begins[c.Kind], Began: began}
 	if wait {
 		info.State, info.Ended = transaction.Committed, time.Now()
@@ -154,9 +160,9 @@ func isUnsent(err error) bool {
 
 // ended forgets a transaction, and says how it ended.
 func (d *driver) ended(gid string, info *transaction.Info) {
-	if d.peek(gid) != nil {
+	if k := d.peek(gid); k != nil {
 		d.forget(gid)
-		d.say(info.GID, info.State, info.Failed)
+		d.sayOver(k, info)
 	}
 }
 
@@ -178,6 +184,7 @@ func (d *driver) Register(ctx context.Context, key string, b transaction.Branch)
 		data[cancelOp] = data[confirmOp]
 	}
 	in := &dtmgpb.DtmBranchRequest{Gid: gid, TransType: string(transaction.TCC), BranchID: b.ID, BusiPayload: sealed, Data: data}
+	failpoint.Hit("dtm.sends", "register")
 	why := d.ask(ctx, write, func(ctx context.Context) error { _, err := d.dtm.RegisterBranch(ctx, in); return err })
 	if why == nil || ctx.Err() != nil || isUnsent(why) {
 		if k := d.peek(gid); k != nil && why == nil {
@@ -230,6 +237,7 @@ func (d *driver) Tried(ctx context.Context, key, branch string) error {
 		return err
 	}
 	in := &dtmgpb.DtmBranchRequest{Gid: gid, TransType: "workflow", BranchID: branch, Data: map[string]string{"op": triedOp, "status": statusSucceed, "sync": "1"}}
+	failpoint.Hit("dtm.sends", "tried")
 	why := d.ask(ctx, write, func(ctx context.Context) error { _, err := d.dtm.RegisterBranch(ctx, in); return err })
 	if why == nil || ctx.Err() != nil || isUnsent(why) {
 		return why

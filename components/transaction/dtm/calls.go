@@ -5,9 +5,11 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components/transaction"
+	"github.com/outrigger-mesh/outrigger/internal/failpoint"
 )
 
 // known is what this process knows of a transaction that it began or was called for. DTM calls again what it knows no outcome of, at times by
@@ -20,6 +22,9 @@ type known struct {
 	trace  map[string]string
 	check  transaction.Target
 	own    bool // it was begun here
+	stored atomic.Bool
+	begun  sync.Once // that was logged
+	over   sync.Once // so was that
 
 	mu       sync.Mutex
 	refused  error // not nil: actions are not called any more
@@ -148,7 +153,9 @@ func (s *session) start(k *known, b *branch, id, op string, target *transaction.
 	in := &transaction.Call{GID: k.told, Kind: k.kind, Branch: id, Op: op, Attempt: b.attempts, Target: *target, Trace: k.trace}
 	s.work.Go(func() {
 		defer cancel()
+		failpoint.Hit("dtm.call", op)
 		err := s.make(ctx, in)
+		failpoint.Hit("dtm.answered", op)
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		b.call = nil

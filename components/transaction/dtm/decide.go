@@ -7,6 +7,7 @@ import (
 	"github.com/dtm-labs/client/dtmgrpc/dtmgpb"
 
 	"github.com/outrigger-mesh/outrigger/components/transaction"
+	"github.com/outrigger-mesh/outrigger/internal/failpoint"
 )
 
 // Decide implements transaction.Driver.
@@ -66,11 +67,14 @@ func (d *driver) commit(ctx context.Context, gid string, r *record, p transactio
 	in := &dtmgpb.DtmRequest{Gid: gid, TransType: r.Row.Type, CustomedData: r.Row.CustomData, QueryPrepared: r.Row.QueryPrepared,
 		TransOptions: d.transOptions(info.Kind, false, p, wait)}
 	submit := func(ctx context.Context) error { _, err := d.dtm.Submit(ctx, in); return err }
+	failpoint.Hit("dtm.sends", "commit")
 	var err error
 	if wait {
 		err = d.patient(ctx, gid, submit)
 	} else {
-		err = d.ask(ctx, write, submit)
+		if err = d.ask(ctx, write, submit); err == nil {
+			err = d.took(ctx, gid, statusPrepared)
+		}
 	}
 	if err != nil {
 		if info, err = d.amiss(ctx, info.GID, gid, err); err == nil {
@@ -117,6 +121,7 @@ func (d *driver) abort(ctx context.Context, gid string, info transaction.Info) (
 		return info, nil
 	case transaction.Prepared:
 		in := &dtmgpb.DtmRequest{Gid: gid, TransType: string(info.Kind), RollbackReason: "it was aborted"}
+		failpoint.Hit("dtm.sends", "abort")
 		if err := d.ask(ctx, write, func(ctx context.Context) error { _, err := d.dtm.Abort(ctx, in); return err }); err != nil {
 			if info, err = d.amiss(ctx, info.GID, gid, err); err == nil {
 				return d.settled(info, transaction.Abort, transaction.Aborting, transaction.Aborted)
@@ -126,12 +131,14 @@ func (d *driver) abort(ctx context.Context, gid string, info transaction.Info) (
 		if info.State, info.Reason = transaction.Aborting, in.RollbackReason; info.Kind == transaction.Message {
 			info.State, info.Branches = transaction.Aborted, nil
 		}
-		d.say(info.GID, info.State, "")
+		d.sayDecided(gid, &info)
 		return info, nil
 	case transaction.Running:
+		failpoint.Hit("dtm.sends", "mark")
 		if err := d.mark(ctx, gid+abortMark); err != nil {
 			return info, err
 		}
+		failpoint.Hit("dtm.marked", "")
 		if k := d.peek(gid); k != nil {
 			k.refuse()
 			k.again()
@@ -158,7 +165,7 @@ func (d *driver) giveUp(ctx context.Context, gid string, info transaction.Info) 
 		return info, err
 	}
 	info.State = transaction.GivenUp
-	d.say(info.GID, info.State, "")
+	d.sayDecided(gid, &info)
 	return info, nil
 }
 

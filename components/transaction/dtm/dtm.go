@@ -222,6 +222,27 @@ func (d *driver) Defaults() transaction.Policy {
 // seconds are those of a time that has passed for certain when DTM says so: one of its stores rounds when a transaction began.
 func seconds(t time.Duration) int64 { return int64(math.Ceil((t + time.Second/2).Seconds())) }
 
+// sayBegun is for who has begun it, once it is known that DTM keeps it: that may be when DTM first asks for a call.
+func (d *driver) sayBegun(k *known) {
+	if k.own {
+		k.begun.Do(func() { d.say(k.key, begins[k.kind], "") })
+	}
+}
+
+// sayOver is for who comes to know of the end first: DTM tells nobody.
+func (d *driver) sayOver(k *known, info *transaction.Info) {
+	k.over.Do(func() { d.say(info.GID, info.State, info.Failed) })
+}
+
+// sayDecided is for who has decided, and of an end the first to know.
+func (d *driver) sayDecided(gid string, info *transaction.Info) {
+	if k := d.peek(gid); k != nil && info.State.Final() {
+		d.sayOver(k, info)
+	} else {
+		d.say(info.GID, info.State, "")
+	}
+}
+
 // say logs a change of state, and nothing of what was sent or answered.
 func (d *driver) say(key string, s transaction.State, failed string) {
 	args := []any{"op", "drive", "gid", key, "state", s}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -258,6 +259,90 @@ func TestAPortThatIsTaken(t *testing.T) {
 	}
 	if err := d.(components.Checker).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "address already in use") {
 		t.Error(err)
+	}
+}
+
+// TestWhatDTMHasNotStored is not acknowledged, and nothing is called of it: DTM goes through what its data base has refused to keep, and does not say so.
+func TestWhatDTMHasNotStored(t *testing.T) {
+	r := newRig(t, well)
+	step := transaction.Branch{ID: "1", Do: transaction.Target{Service: "stock", Method: "do"}}
+	policy := transaction.Policy{Timeout: time.Minute, CallTimeout: time.Second, FirstPause: time.Second, LongPause: time.Second}
+	open := []string{"shop/orders/tcc", "shop/orders/letter"}
+	for i, c := range []transaction.Content{{Kind: transaction.TCC, Policy: policy}, {Kind: transaction.Message, Policy: policy, Check: step.Do, Branches: []transaction.Branch{step}}} {
+		if _, err := r.driver.Begin(r.Context(), open[i], c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begun := len(r.told)
+	r.fake.mu.Lock()
+	r.full = true
+	r.fake.mu.Unlock()
+	for _, gid := range open {
+		if info, err := r.driver.Decide(r.Context(), gid, transaction.Commit); !errors.Is(err, components.ErrUnavailable) {
+			t.Errorf("commit of %s: %+v, %v, want unavailable", gid, info, err)
+		}
+	}
+	begun += len(open)
+	for _, c := range []transaction.Content{
+		{Kind: transaction.Message, Policy: policy, Check: step.Do, Branches: []transaction.Branch{step}},
+		{Kind: transaction.Saga, Policy: policy, Branches: []transaction.Branch{step}},
+	} {
+		if _, err := r.driver.Begin(r.Context(), "shop/orders/"+string(c.Kind), c); !errors.Is(err, components.ErrUnavailable) {
+			t.Errorf("%s: %v, want unavailable", c.Kind, err)
+		}
+	}
+	waits := r.driver.(transaction.Awaiter)
+	if _, err := waits.BeginAndWait(r.Context(), "shop/orders/waits", transaction.Content{Kind: transaction.Saga, Policy: policy, Branches: []transaction.Branch{step}}); err != nil {
+		t.Fatal(err) // the fake has answered that it has ended
+	}
+	for _, q := range r.told[begun+1:] {
+		wantCode(t, q.Gid, r.step(q, 0, "action"), codes.FailedPrecondition)
+	}
+	r.want()
+}
+
+// TestStuck: what has to succeed is counted from its tenth attempt in vain on, and no longer once it is OK; an action is not.
+func TestStuck(t *testing.T) {
+	var away atomic.Bool
+	away.Store(true)
+	r := newRig(t, func(context.Context, *transaction.Call) error {
+		if away.Load() {
+			return errors.New("away")
+		}
+		return nil
+	})
+	c := transaction.Content{Kind: transaction.Saga, Policy: transaction.Policy{Timeout: time.Minute, CallTimeout: 10 * time.Second, FirstPause: time.Millisecond,
+		LongPause: time.Millisecond}, Branches: []transaction.Branch{{ID: "1", Do: transaction.Target{Service: "stock", Method: "do"}, Undo: transaction.Target{Service: "stock", Method: "undo"}}}}
+	if _, err := r.driver.Begin(r.Context(), "shop/orders/g", c); err != nil {
+		t.Fatal(err)
+	}
+	r.try("action", transaction.StuckAfter+1)
+	r.stuck(0)
+	r.try("compensate", transaction.StuckAfter-1)
+	r.stuck(0)
+	r.try("compensate", 1)
+	r.stuck(1)
+	away.Store(false)
+	r.try("compensate", 1)
+	r.stuck(0)
+}
+
+// try has DTM ask until a number of calls more were made.
+func (r *rig) try(op string, more int) {
+	r.Helper()
+	for want := len(r.said()) + more; len(r.said()) < want; {
+		_ = r.step(r.told[0], 0, op) // in a pause it makes none
+	}
+}
+
+func (r *rig) stuck(want float64) {
+	r.Helper()
+	all, err := r.meter.Gather()
+	if err != nil || len(all) != 1 || all[0].GetName() != "outrigger_transactions_stuck" {
+		r.Fatalf("the metrics are %v, %v", all, err)
+	}
+	if got := all[0].GetMetric()[0].GetGauge().GetValue(); got != want {
+		r.Errorf("%v transactions are stuck, want %v", got, want)
 	}
 }
 

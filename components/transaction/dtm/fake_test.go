@@ -4,16 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/dtm-labs/client/dtmgrpc/dtmgpb"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -33,12 +36,14 @@ type fake struct {
 
 	mu   sync.Mutex
 	told []*dtmgpb.DtmRequest
-	held chan struct{} // not nil: nothing is answered before it is closed
+	kept map[string]string // the states of what is stored
+	full bool              // nothing is stored any more, and that is not said
+	held chan struct{}     // not nil: nothing is answered before it is closed
 }
 
 func newFake(t *testing.T) *fake {
 	t.Helper()
-	f := &fake{}
+	f := &fake{kept: map[string]string{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -70,12 +75,23 @@ func (f *fake) Submit(_ context.Context, r *dtmgpb.DtmRequest) (*emptypb.Empty, 
 	f.wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.told = append(f.told, r)
+	f.keep(r, "submitted")
 	return &emptypb.Empty{}, nil
 }
 
-func (f *fake) Prepare(ctx context.Context, r *dtmgpb.DtmRequest) (*emptypb.Empty, error) {
-	return f.Submit(ctx, r)
+func (f *fake) Prepare(_ context.Context, r *dtmgpb.DtmRequest) (*emptypb.Empty, error) {
+	f.wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.keep(r, "prepared")
+	return &emptypb.Empty{}, nil
+}
+
+func (f *fake) keep(r *dtmgpb.DtmRequest, state string) {
+	f.told = append(f.told, r)
+	if !f.full {
+		f.kept[r.Gid] = state
+	}
 }
 
 func (f *fake) find(gid string) *dtmgpb.DtmRequest {
@@ -91,9 +107,13 @@ func (f *fake) find(gid string) *dtmgpb.DtmRequest {
 
 func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 	f.wait()
+	there := f.find(r.URL.Query().Get("gid"))
+	f.mu.Lock()
+	state := f.kept[there.GetGid()]
+	f.mu.Unlock()
 	answer := map[string]any{"version": "fake"}
-	if there := f.find(r.URL.Query().Get("gid")); there != nil {
-		row := map[string]any{"gid": there.Gid, "trans_type": there.TransType, "status": "submitted", "custom_data": there.CustomedData}
+	if state != "" {
+		row := map[string]any{"gid": there.Gid, "trans_type": there.TransType, "status": state, "custom_data": there.CustomedData}
 		answer["transaction"], answer["transactions"] = row, []any{row}
 	}
 	_ = json.NewEncoder(w).Encode(answer)
@@ -105,17 +125,44 @@ type rig struct {
 	*fake
 	driver transaction.Driver
 	listen string
+	meter  *prometheus.Registry
+	log    lines
 
 	mu    sync.Mutex
 	calls []transaction.Call
+}
+
+// lines is a log. Safe for concurrent use.
+type lines struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, line...)
+	return len(line), nil
+}
+
+// states are those that were logged of a transaction.
+func (l *lines) states(gid string) (all []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range regexp.MustCompile(`msg=transaction .*gid=`+gid+` state=(\w+)`).FindAllSubmatch(l.text, -1) {
+		all = append(all, string(m[1]))
+	}
+	return all
 }
 
 const application = "shop/orders/"
 
 func newRig(t *testing.T, answer func(ctx context.Context, c *transaction.Call) error) *rig {
 	t.Helper()
-	r := &rig{T: t, fake: newFake(t), listen: free(t)}
-	d, err := dtm.Open(t.Context(), env(t), r.options())
+	r := &rig{T: t, fake: newFake(t), listen: free(t), meter: prometheus.NewRegistry()}
+	of := env(t)
+	of.Meter, of.Logger = r.meter, slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), &r.log), nil))
+	d, err := dtm.Open(t.Context(), of, r.options())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,11 +126,15 @@ func about(r *record, o *op, b *transaction.Branch, state transaction.State) tra
 
 // Get implements transaction.Driver.
 func (d *driver) Get(ctx context.Context, key string) (transaction.Info, error) {
-	_, r, _, _, err := d.read(ctx, key)
+	gid, r, _, _, err := d.read(ctx, key)
 	if err != nil {
 		return transaction.Info{}, err
 	}
-	return d.info(ctx, key, r)
+	info, err := d.info(ctx, key, r)
+	if k := d.peek(gid); err == nil && info.State.Final() && k != nil { // who asks is the first to know
+		d.sayOver(k, &info)
+	}
+	return info, err
 }
 
 // Wait implements transaction.Driver: it asks DTM. While that is away it waits, too.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/transaction"
+	"github.com/outrigger-mesh/outrigger/internal/failpoint"
 )
 
 // session is the time in which the branches of an application are called.
@@ -116,7 +117,12 @@ func (s *session) serve(_ any, stream grpc.ServerStream) error {
 		return s.away(stream.Context())
 	}
 	defer s.work.Done()
-	err := s.branch(stream.Context(), gid, first("dtm-op"), body)
+	op := first("dtm-op")
+	failpoint.Hit("dtm.asked", operations[op])
+	err := s.branch(stream.Context(), gid, op, body)
+	if err == nil || transaction.HasFailed(err) {
+		failpoint.Hit("dtm.tells", operations[op])
+	}
 	switch {
 	case err == nil:
 		return stream.SendMsg([]byte{})
@@ -180,6 +186,12 @@ func (s *session) branch(ctx context.Context, gid, op string, body []byte) error
 	}
 	if target == nil || target.IsZero() {
 		return nil
+	}
+	if k.kind == transaction.Saga {
+		if err := s.d.isStored(ctx, gid, k); err != nil {
+			return err
+		}
+		s.d.sayBegun(k)
 	}
 	if err := s.wanted(ctx, gid, k, b.ID, ours); err != nil {
 		return err

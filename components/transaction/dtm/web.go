@@ -120,9 +120,17 @@ func (w *web) find(ctx context.Context, gid string) (*record, error) {
 
 // exists looks for no more than the transaction itself.
 func (w *web) exists(ctx context.Context, gid string) (bool, error) {
+	r, err := w.row(ctx, gid)
+	return r != nil, err
+}
+
+// row is the transaction itself; nil if there is none.
+func (w *web) row(ctx context.Context, gid string) (*row, error) {
 	var out struct{ Transactions []row }
-	err := w.do(ctx, http.MethodGet, "all", url.Values{"gid": {gid}}, nil, &out)
-	return len(out.Transactions) > 0, err
+	if err := w.do(ctx, http.MethodGet, "all", url.Values{"gid": {gid}}, nil, &out); err != nil || len(out.Transactions) == 0 {
+		return nil, err
+	}
+	return &out.Transactions[0], nil
 }
 
 const pageSize = 1000

@@ -226,7 +226,7 @@ func (m *machine) waits(key string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e := m.app(key).free[key]
-	return e != nil && e.moving == 0
+	return e != nil && m.moving[key] == 0
 }
 
 func (m *machine) fresh(key string) bool {

@@ -10,20 +10,25 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
 
+// opened is a machine on a store in memory, until the test ends.
+func opened(t *testing.T, clock db.Clock) (context.Context, *machine) {
+	t.Helper()
+	d, err := db.Open(db.Options{Dir: "store", FS: vfs.NewMem(), Clock: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	m, err := open(ctx, d.Space("transaction"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cancel(); m.Close(); d.Close() })
+	return ctx, m.(*machine)
+}
+
 // TestListGoesOn past what cannot be read.
 func TestListGoesOn(t *testing.T) {
-	d, err := db.Open(db.Options{Dir: "store", FS: vfs.NewMem()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	opened, err := open(ctx, d.Space("transaction"), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := opened.(*machine)
-	defer func() { cancel(); m.Close() }()
+	ctx, m := opened(t, db.Clock{})
 	for _, gid := range []string{"1", "2", "3"} {
 		if _, err := m.begin(ctx, beginIn{Key: "default/a/b/" + gid, Content: chain().content, Durability: db.OS}); err != nil {
 			t.Fatal(err)

@@ -96,9 +96,8 @@ type driver struct {
 }
 
 var (
-	_ components.Closer   = (*driver)(nil)
-	_ components.Checker  = (*driver)(nil)
-	_ transaction.Counter = (*driver)(nil)
+	_ components.Closer  = (*driver)(nil)
+	_ components.Checker = (*driver)(nil)
 )
 
 // Open joins the store. It must be closed.
@@ -125,8 +124,12 @@ func (d *driver) Defaults() transaction.Policy {
 func (d *driver) durability() db.Durability { return db.Durability(d.options.Durability) }
 
 func (d *driver) Begin(ctx context.Context, key string, c transaction.Content) (transaction.Info, error) {
-	return beginCall.Call(ctx, d.Link, beginIn{Key: d.name + key, Content: content{Content: c, Retention: d.options.Retention},
+	out, err := beginCall.Call(ctx, d.Link, beginIn{Key: d.name + key, Content: content{Content: c, Retention: d.options.Retention},
 		Durability: d.durability(), Session: d.session.Load(), Max: d.options.MaxUnfinished})
+	if err == nil && out.New {
+		d.say(d.name+key, out.State, "")
+	}
+	return out.Info, err
 }
 
 func (d *driver) Register(ctx context.Context, key string, b transaction.Branch) error {
@@ -155,11 +158,6 @@ func (d *driver) Get(ctx context.Context, key string) (transaction.Info, error) 
 func (d *driver) List(ctx context.Context, q transaction.Query) ([]transaction.Info, bool, error) {
 	out, err := listCall.Call(ctx, d.Link, listIn{Prefix: d.name + q.Application, After: q.After, Limit: q.Limit, States: q.States, OlderThan: q.OlderThan})
 	return out.All, out.More, err
-}
-
-func (d *driver) Count(ctx context.Context, application string) (map[transaction.State]int64, time.Time, error) {
-	out, err := countCall.Call(ctx, d.Link, getIn{Key: d.name + application})
-	return out.States, out.Oldest, err
 }
 
 // Wait waits anew when the store has another owner.

@@ -28,6 +28,7 @@ type machine struct {
 
 	mu       sync.Mutex
 	all      map[string]*entry   // those that have not ended, by key
+	moving   map[string]int      // updates under way that give them to somebody, by key
 	apps     map[string]*app     // by C/NAMESPACE/APP/
 	sessions map[uint64]*session // by their names
 	named    uint64              // sessions that there were
@@ -46,7 +47,6 @@ type entry struct {
 	attempts int
 	keep     time.Duration // how long it is kept when it has ended; of one that was given to a session
 	fresh    bool          // nobody has driven it yet
-	moving   int           // updates under way that give it to somebody
 	ended    chan struct{} // closed when it has
 }
 
@@ -59,7 +59,7 @@ type app struct {
 type tally struct{ states map[transaction.State]int64 }
 
 func open(ctx context.Context, space *db.Space, log *slog.Logger) (store.Machine, error) {
-	m := &machine{ctx: ctx, space: space, log: log, wake: make(chan struct{}, 1), all: map[string]*entry{}, apps: map[string]*app{},
+	m := &machine{ctx: ctx, space: space, log: log, wake: make(chan struct{}, 1), all: map[string]*entry{}, moving: map[string]int{}, apps: map[string]*app{},
 		sessions: map[uint64]*session{}, counts: map[string]*tally{}, open: map[string]int{}}
 	if err := m.recover(); err != nil {
 		return nil, err
@@ -179,19 +179,16 @@ func (m *machine) give(w *db.Tx, t *tx, write bool, wanted uint64) error {
 	}
 	epoch, given := w.NextID(), false
 	m.mu.Lock()
-	was := m.all[t.key]
-	if was != nil {
-		was.epoch = 0 // what its session writes in the same commit is of before
-		was.moving++
+	if was := m.all[t.key]; was != nil {
+		was.epoch = 0 // what its session writes from now on is of before
 	}
+	m.moving[t.key]++
 	m.mu.Unlock()
 	w.Then(func() {
 		given = true
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if was != nil {
-			was.moving--
-		}
+		m.moved(t.key)
 		before := m.all[t.key]
 		var had *session
 		if before != nil {
@@ -202,6 +199,10 @@ func (m *machine) give(w *db.Tx, t *tx, write bool, wanted uint64) error {
 			if had != nil {
 				had.push(work{Key: t.key, Run: t.run})
 			}
+			return
+		}
+		if m.moving[t.key] > 0 { // by then it is otherwise, and what a session made of this would be written over that
+			e.fresh = e.fresh || before == nil
 			return
 		}
 		to := m.sessions[wanted]
@@ -228,14 +229,18 @@ func (m *machine) give(w *db.Tx, t *tx, write bool, wanted uint64) error {
 		if given {
 			return
 		}
-		if was != nil {
-			was.moving--
-		}
-		if e := m.all[t.key]; e != nil && e.epoch == 0 { // it is as it was
+		m.moved(t.key)
+		if e := m.all[t.key]; e != nil && e.epoch == 0 && m.moving[t.key] == 0 { // it is as it was
 			m.free(e)
 		}
 	})
 	return nil
+}
+
+func (m *machine) moved(key string) {
+	if m.moving[key]--; m.moving[key] == 0 {
+		delete(m.moving, key)
+	}
 }
 
 // put writes the records of a transaction. What is final is found again when it is to be forgotten.
@@ -254,7 +259,7 @@ func (m *machine) putRun(w *db.Tx, key string, r *run, keep time.Duration) error
 	return put(w, runKey(key), r)
 }
 
-func (m *machine) begin(ctx context.Context, in beginIn) (out transaction.Info, err error) {
+func (m *machine) begin(ctx context.Context, in beginIn) (out beginOut, err error) {
 	err = m.space.Update(ctx, in.Durability, func(w *db.Tx) error {
 		there, ok, err := find(w, in.Key)
 		switch {
@@ -263,7 +268,7 @@ func (m *machine) begin(ctx context.Context, in beginIn) (out transaction.Info, 
 		case ok && !there.Same(&in.Content.Content):
 			return transaction.Exists()
 		case ok:
-			out = there.info(w.Now(), true)
+			out = beginOut{Info: there.info(w.Now(), true)}
 			return nil
 		}
 		m.mu.Lock()
@@ -273,7 +278,7 @@ func (m *machine) begin(ctx context.Context, in beginIn) (out transaction.Info, 
 			return transaction.TooMany(in.Max)
 		}
 		t := begin(in.Key, in.Content, w.Now(), m.space.Wall().UTC())
-		out = t.info(w.Now(), true)
+		out = beginOut{t.info(w.Now(), true), true}
 		return m.give(w, t, true, in.Session)
 	})
 	failpoint.Hit("local.owner", "begin")

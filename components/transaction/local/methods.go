@@ -11,7 +11,7 @@ import (
 // What driver and machine say to each other. Keys are C/NAMESPACE/APP/GID. All but listing may be repeated: what is decided already is no
 // error, and what a session wrote twice is the same.
 var (
-	beginCall    = store.Unary[beginIn, transaction.Info]{Name: "transaction/begin", Safe: true}
+	beginCall    = store.Unary[beginIn, beginOut]{Name: "transaction/begin", Safe: true}
 	registerCall = store.Unary[registerIn, struct{}]{Name: "transaction/register", Safe: true}
 	decideCall   = store.Unary[decideIn, decideOut]{Name: "transaction/decide", Safe: true}
 	getCall      = store.Unary[getIn, transaction.Info]{Name: "transaction/get", Safe: true}
@@ -28,6 +28,12 @@ type beginIn struct {
 	Durability db.Durability
 	Session    uint64 // that is to drive it, if it is there
 	Max        int    // of the component's transactions that have not ended
+}
+
+// beginOut is the state, and whether it is begun by that; on the wire it is one map.
+type beginOut struct {
+	transaction.Info
+	New bool
 }
 
 // registerIn adds a branch; without one it says that the try of that id was OK.

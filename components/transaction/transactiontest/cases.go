@@ -204,6 +204,7 @@ func call(s *suite) {
 	g := s.gid()
 	s.begin(g, s.saga(step("1")))
 	s.ends(g, transaction.Committed)
+	s.traced()
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	c, want := s.log.calls[0], target("do 1")

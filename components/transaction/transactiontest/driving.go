@@ -133,6 +133,7 @@ func leaves(s *suite) {
 	for _, g := range gids {
 		s.ends(g, transaction.Committed)
 	}
+	s.traced()
 }
 
 // one at a time drives a transaction, however many there are.

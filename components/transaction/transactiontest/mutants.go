@@ -126,6 +126,7 @@ func Mutants() []componenttest.Mutant[transaction.Driver] {
 				c.Branches[i].Do.Data = nil
 			}
 		})},
+		{Name: "the trace is lost", Break: content(func(c *transaction.Content) { c.Trace = nil })},
 		{Name: "another transaction of that gid is taken for the same", Break: func(d driver) driver {
 			return &hooks{Driver: d, begin: func(ctx context.Context, key string, c transaction.Content) (transaction.Info, error) {
 				info, err := d.Begin(ctx, key, c)

@@ -169,7 +169,21 @@ func step(id string, after ...string) transaction.Branch {
 }
 
 func (s *suite) saga(branches ...transaction.Branch) transaction.Content {
-	return transaction.Content{Kind: transaction.Saga, Policy: s.Policy, Branches: branches}
+	return transaction.Content{Kind: transaction.Saga, Policy: s.Policy, Branches: branches, Trace: map[string]string{traceparent: began}}
+}
+
+const traceparent, began = "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+// traced: each call of a saga that was made belongs to the trace of who began it.
+func (s *suite) traced() {
+	s.Helper()
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	for i := range s.log.calls {
+		if c := &s.log.calls[i]; c.Kind == transaction.Saga && c.Trace[traceparent] != began {
+			s.Errorf("%s %s of %s, attempt %d, belongs to the trace %q", c.Op, c.Branch, c.GID, c.Attempt, c.Trace)
+		}
+	}
 }
 
 func (s *suite) begin(gid string, c transaction.Content) transaction.Info {

@@ -13,7 +13,9 @@ import (
 // Each configuration is without fault, as the command says that users have.
 func TestConfigurations(t *testing.T) {
 	outrigger := filepath.Join(t.TempDir(), "outrigger")
-	if out, err := exec.Command("go", "build", "-o", outrigger, "github.com/outrigger-mesh/outrigger/cmd/outrigger").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-trimpath", "-o", outrigger, "github.com/outrigger-mesh/outrigger/cmd/outrigger")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	names, err := fs.Glob(configs.FS, "*.yaml")

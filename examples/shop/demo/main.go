@@ -66,6 +66,7 @@ const module = "github.com/outrigger-mesh/outrigger"
 func build(ctx context.Context, out io.Writer, bin string) error {
 	fmt.Fprintln(out, "Building the sidecar (outrigger) and the applications (shop)")
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", bin+string(filepath.Separator), module+"/cmd/outrigger", module+"/examples/shop")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return err

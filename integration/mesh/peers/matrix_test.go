@@ -100,6 +100,7 @@ func matrix(t *testing.T) {
 	b := newBoard(t)
 	t.Run("sofarpc", func(t *testing.T) { b.t = t; sofarpc(t, b, dir) })
 	t.Run("dubbo3", func(t *testing.T) { b.t = t; dubbo(t, b, dir, "dubbo3") })
+	t.Run("springzk", func(t *testing.T) { b.t = t; springByZookeeper(t, b, dir) })
 	t.Run("nacos", func(t *testing.T) { nacos(t, dir) })
 	t.Run("dubbo27", func(t *testing.T) { b.t = t; dubbo(t, b, dir, "dubbo27") })
 }
@@ -141,6 +142,7 @@ func sofarpc(t *testing.T, b *board, dir string) {
 	time.Sleep(time.Second)
 	through.ends("mesh -> mesh")
 	beside.ends("direct -> mesh")
+	invocations(t, consumer, next, fmt.Sprint("q", meshed))
 
 	// A sidecar that is killed announces again what it was asked for once, and nobody else is asked.
 	theirs.Kill()
@@ -158,7 +160,53 @@ func sofarpc(t *testing.T, b *board, dir string) {
 	// An application that has gone is not announced.
 	next.quit()
 	b.shows(folder)
+	// An instance that is dropped with all others is asked for a while more (mesh.hold), and says itself that it does not serve this.
+	if said := consumer.do("callback callback gone"); !refused(said, "framework ") {
+		t.Errorf("a callback of a provider that is gone: %s", said)
+	}
+	if said, err := consumer.try("future future gone"); err == nil || !refused(err.Error(), "") {
+		t.Errorf("a future of a provider that is gone: %s, %v", said, err)
+	}
 	_ = ours
+}
+
+// refused tells whether a sidecar says that nobody serves what was called.
+func refused(said, prefix string) bool {
+	return strings.HasPrefix(said, prefix) && (strings.Contains(said, "NO_INSTANCE") || strings.Contains(said, "no instance") || strings.Contains(said, "SERVICE_NOT_HERE"))
+}
+
+// invocations: the other ways in which SOFARPC calls, through both sidecars. who is what the provider answers.
+func invocations(t *testing.T, consumer, provider *jvm, who string) {
+	t.Helper()
+	for _, kind := range []string{"future", "callback", "oneway"} {
+		consumer.do("invoke %s", kind)
+		consumer.do("refer %s mesh://127.0.0.2:13330", kind)
+	}
+	for i := range 20 {
+		for _, kind := range []string{"future", "callback"} {
+			if said := consumer.do("%s %[1]s %d", kind, i); said != fmt.Sprint(who, ":", i) {
+				t.Errorf("%s: %s", kind, said)
+			}
+		}
+		if said := consumer.do("call oneway once-%d", i); said != "null" {
+			t.Errorf("a one-way call was answered: %s", said)
+		}
+	}
+	if said := consumer.do("callback callback fail"); said != "application no fail" {
+		t.Errorf("a callback of a call that throws: %s", said)
+	}
+	if said, err := consumer.try("future future fail"); err == nil || !strings.Contains(err.Error(), "no fail") {
+		t.Errorf("a future of a call that throws: %s, %v", said, err)
+	}
+	for i := range 20 {
+		harness.Eventually(t, 30*time.Second, func() error {
+			if n := provider.do("heard once-%d", i); n != "1" {
+				return fmt.Errorf("one-way call %d came %s times", i, n)
+			}
+			return nil
+		})
+	}
+	fmt.Printf("matrix: %-62s calls %6d failed 0\n", consumer.name+": mesh -> mesh, future, callback and one-way", 3*20)
 }
 
 func port(address string) string {

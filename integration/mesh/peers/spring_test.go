@@ -2,8 +2,6 @@ package peers_test
 
 import (
 	"fmt"
-	"io"
-	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -91,16 +89,7 @@ func spring(t *testing.T, s *servers.Server, dir string) {
 // requests is how many requests of HTTP a sidecar has sent out.
 func requests(t *testing.T, s *harness.Sidecar) (n int) {
 	t.Helper()
-	resp, err := http.Get("http://" + s.Admin + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(s.Page("/metrics")) {
 		if strings.HasPrefix(line, "outrigger_mesh_request_seconds_count") && strings.Contains(line, `protocol="http"`) {
 			_, value, _ := strings.Cut(line, "} ")
 			one, err := strconv.Atoi(strings.TrimSpace(value))

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	nethttp "net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 const subscribePath = "/outrigger.pubsub.v1.PubSub/Subscribe"
@@ -127,6 +129,7 @@ func TestConversationsThatGoWrong(t *testing.T) {
 		"a misspelt field": {`{"kredit": {"messages": 1}}`, "invalid_argument", "MALFORMED_REQUEST"},
 		"one that is cut":  {`{"credit": {"messages"`, "invalid_argument", "MALFORMED_REQUEST"},
 		"too large":        {`{"ack": {"deliveryIds": ["` + strings.Repeat("x", 5<<20) + `"]}}`, "resource_exhausted", "MESSAGE_TOO_LARGE"},
+		"too much text":    {strings.Repeat(" ", 9<<20), "resource_exhausted", "MESSAGE_TOO_LARGE"},
 		"a second start":   {begin, "invalid_argument", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -186,5 +189,67 @@ func publishPlain(t *testing.T, s *sidecar, id string) {
 	defer resp.Body.Close()
 	if text, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != nethttp.StatusOK {
 		t.Fatalf("%s: %s, %v", resp.Status, text, err)
+	}
+}
+
+// TestStreamsThatAreRefusedAreToldAtOnce: their clients wait for the answer before they end the body.
+func TestStreamsThatAreRefusedAreToldAtOnce(t *testing.T) {
+	s := start(t)
+	for name, c := range map[string]struct {
+		path, header, value string
+		code                int
+	}{
+		"no such path":    {"/none", "Content-Type", "application/json", nethttp.StatusNotFound},
+		"a browser's":     {subscribePath, "Origin", "http://elsewhere.example", nethttp.StatusForbidden},
+		"another content": {subscribePath, "Content-Type", "text/plain", nethttp.StatusUnsupportedMediaType},
+		"compressed":      {subscribePath, "Content-Encoding", "gzip", nethttp.StatusUnsupportedMediaType},
+		"no time":         {subscribePath, "Connect-Timeout-Ms", "soon", nethttp.StatusBadRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body, in := io.Pipe() // nothing comes of it
+			defer in.Close()
+			r, err := nethttp.NewRequestWithContext(within(t), nethttp.MethodPost, "http://"+s.http+c.path, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Content-Type", "application/json")
+			r.Header.Set(c.header, c.value)
+			client, begun := &nethttp.Client{Transport: &nethttp.Transport{}}, time.Now() // one that says it closes is answered anyway
+			resp, err := client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if took := time.Since(begun); resp.StatusCode != c.code || took > 4*time.Second { // the server reads on for 5 s
+				t.Errorf("%s after %v", resp.Status, took)
+			}
+		})
+	}
+}
+
+// TestTheRestOfAStreamIsNoRequest: its time is over, and what its client has begun to send comes then.
+func TestTheRestOfAStreamIsNoRequest(t *testing.T) {
+	s := start(t)
+	nc, err := (&net.Dialer{}).DialContext(within(t), "tcp", s.http)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	first := `{"start": {"topic": "t"}}`
+	fmt.Fprintf(nc, "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nConnect-Timeout-Ms: 200\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n",
+		subscribePath, len(first), first)
+	in := bufio.NewReader(nc)
+	resp, err := nethttp.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(nc, "1000\r\n") // a chunk of so many bytes is to come
+	if text, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(text), "deadline_exceeded") {
+		t.Fatal(err, string(text))
+	}
+	fmt.Fprint(nc, "POST /none HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n")
+	if resp, err := nethttp.ReadResponse(in, nil); err == nil {
+		t.Error("what the stream had still to say was answered: ", resp.Status)
 	}
 }

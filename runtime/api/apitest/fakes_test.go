@@ -89,7 +89,7 @@ func (n *naming) find(s mesh.Service) (instances []mesh.Instance, changed <-chan
 			is.Protocol = ""
 		}
 		if is == s {
-			instances = append(instances, mesh.Instance{Address: "127.0.0.1:7080", Weight: p.Weight, Zone: p.Zone, Labels: p.Labels})
+			instances = append(instances, mesh.Instance{Address: "127.0.0.1:7080", Weight: p.Weight, Zone: p.Zone, Labels: mesh.LabelsOf(p.Labels)})
 		}
 	}
 	return instances, n.changed

@@ -90,7 +90,7 @@ func TestLockBadInput(t *testing.T) {
 	})
 }
 
-// bidi runs a test through every front-end that has streams both ways.
+// bidi runs a test through every front-end that its clients here have streams both ways of; over HTTP with JSON: duplex_test.go.
 func bidi(t *testing.T, test func(t *testing.T, c lockv1.LockClient), options ...option) {
 	for _, f := range fronts() {
 		if !f.json {
@@ -103,10 +103,11 @@ func bidi(t *testing.T, test func(t *testing.T, c lockv1.LockClient), options ..
 
 func TestHold(t *testing.T) {
 	bidi(t, func(t *testing.T, c lockv1.LockClient) {
+		const lease = 1200 * time.Millisecond
 		ctx := within(t)
-		s := hold(t, ctx, c, holdOf("l", 400*time.Millisecond, false))
+		s := hold(t, ctx, c, holdOf("l", lease, false))
 		held := must[*lockv1.HoldResponse](t)(s.Recv()).GetHeld()
-		if d := held.GetLease().AsDuration(); held.GetToken() == 0 || d <= 0 || d > 400*time.Millisecond {
+		if d := held.GetLease().AsDuration(); held.GetToken() == 0 || d <= 0 || d > lease {
 			t.Fatal(held)
 		}
 		_, err := hold(t, ctx, c, holdOf("l", 0, false)).Recv()
@@ -117,7 +118,7 @@ func TestHold(t *testing.T) {
 		refused(t, "hold of nothing", err, codes.InvalidArgument, "INVALID_ARGUMENT")
 		waits := hold(t, ctx, c, holdOf("l", time.Minute, true))
 		for range 4 {
-			time.Sleep(150 * time.Millisecond)
+			time.Sleep(lease * 3 / 8)
 			if err := s.Send(&lockv1.HoldRequest{Message: &lockv1.HoldRequest_Heartbeat_{Heartbeat: &lockv1.HoldRequest_Heartbeat{}}}); err != nil {
 				t.Fatal(err)
 			}

@@ -25,7 +25,7 @@ type subscription struct {
 	t *testing.T
 }
 
-// subscribe is over gRPC always: JSON has no streams both ways.
+// subscribe is over gRPC always; duplex_test.go has what streams both ways are over HTTP with JSON.
 func subscribe(t *testing.T, s *sidecar, f front, start *pubsubv1.SubscribeRequest_Start) *subscription {
 	t.Helper()
 	var cc grpc.ClientConnInterface = dial(t, "passthrough:///"+s.grpc)

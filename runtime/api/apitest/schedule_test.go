@@ -185,7 +185,7 @@ func (s *shift) ack(id string) {
 func TestScheduleWatch(t *testing.T) {
 	draining, drain := context.WithCancel(context.Background())
 	defer drain()
-	for _, f := range fronts()[:3] { // JSON has no stream both ways
+	for _, f := range fronts()[:3] { // over HTTP with JSON: duplex_test.go
 		t.Run(f.name, func(t *testing.T) {
 			var drainHere context.CancelFunc
 			s := start(t, append(f.options, func(o *server.Options) {

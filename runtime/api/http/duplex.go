@@ -33,21 +33,22 @@ import (
 func (h *Handler) duplex(w nethttp.ResponseWriter, r *nethttp.Request, m protoreflect.MethodDescriptor) {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
 		err := fmt.Errorf("%w: content-encoding %.20q is not served for a stream: send none", components.ErrInvalid, encoding)
-		writeError(w, nethttp.StatusUnsupportedMediaType, components.WithReason(err, ReasonContentType))
+		refuseUnread(w, r, nethttp.StatusUnsupportedMediaType, components.WithReason(err, ReasonContentType))
 		return
 	}
 	if limit := r.Header.Get("Connect-Timeout-Ms"); limit != "" {
 		if _, err := strconv.ParseUint(limit, 10, 31); err != nil {
-			writeError(w, 0, api.Malformed(fmt.Sprintf("connect-timeout-ms is %.20q, not a number of milliseconds", limit)))
+			refuseUnread(w, r, 0, api.Malformed(fmt.Sprintf("connect-timeout-ms is %.20q, not a number of milliseconds", limit)))
 			return
 		}
 		r.Header.Set("Grpc-Timeout", limit+"m")
 	}
 	wait := nethttp.NewResponseController(w)
 	if err := wait.EnableFullDuplex(); err != nil {
-		writeError(w, 0, err)
+		refuseUnread(w, r, 0, err)
 		return
 	}
+	endsHere(w) // the method may end before the body does
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	r = r.WithContext(ctx)
@@ -93,12 +94,13 @@ func (q *requests) Read(p []byte) (int, error) {
 }
 
 func (q *requests) next() error {
-	q.from.left = q.max + 1
+	longest := api.TextLimit(q.max)
+	q.from.left = longest + 1
 	var text json.RawMessage
 	err := q.json.Decode(&text)
 	switch {
-	case errors.Is(err, errTooLarge) || len(text) > q.max:
-		return api.TooLarge("http-api", "message", q.max)
+	case errors.Is(err, errTooLarge) || len(text) > longest:
+		return api.TextTooLarge("http-api", "message", q.max)
 	case err == io.EOF: // between two texts
 		return io.EOF
 	case err != nil:
@@ -108,7 +110,7 @@ func (q *requests) next() error {
 	if err := protojson.Unmarshal(text, message); err != nil {
 		return api.Malformed(err.Error())
 	}
-	frame := make([]byte, envelopeSize, envelopeSize+proto.Size(message))
+	frame := make([]byte, envelopeSize, envelopeSize+proto.Size(message)) // grpc-go refuses one that is too large
 	if frame, err = (proto.MarshalOptions{}).MarshalAppend(frame, message); err != nil {
 		return api.Malformed(err.Error())
 	}

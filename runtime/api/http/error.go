@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	nethttp "net/http"
 	"strings"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 
@@ -47,6 +48,19 @@ func writeError(w nethttp.ResponseWriter, code int, err error) {
 	}
 	writeJSON(w, code, text)
 }
+
+// refuseUnread answers err to a request whose body was not read. One without a length may be a stream that its client ends when it has
+// been answered: the server would wait for that, unless the connection ends with the answer.
+func refuseUnread(w nethttp.ResponseWriter, r *nethttp.Request, code int, err error) {
+	if r.ContentLength < 0 {
+		endsHere(w)
+		nethttp.NewResponseController(w).SetReadDeadline(time.Now().Add(unreadTime))
+	}
+	writeError(w, code, err)
+}
+
+// endsHere makes an answer the last one of its connection: what its client has still to send of the body is no request.
+func endsHere(w nethttp.ResponseWriter) { w.Header().Set("Connection", "close") }
 
 func writeJSON(w nethttp.ResponseWriter, code int, text []byte) {
 	header := w.Header()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	nethttp "net/http"
 	"sync"
@@ -29,7 +30,7 @@ type Options struct {
 	GRPC       *grpc.Server // all its services are registered
 	Access     *access.Policy
 	Caller     components.Caller // for whom the calls are
-	MaxMessage int               // bytes of a body
+	MaxMessage int               // bytes of a message; its JSON may have twice as many
 	Budget     *api.Budget       // of bodies that are read; the requests in them count again, since they take memory again
 	Logger     *slog.Logger
 }
@@ -61,7 +62,7 @@ func New(o Options) (*Handler, error) {
 	}
 	var err error
 	h.transcoder, err = vanguardgrpc.NewTranscoder(o.GRPC, vanguard.WithCodec(newCodec),
-		vanguard.WithDefaultServiceOptions(vanguard.WithMaxMessageBufferBytes(uint32(o.MaxMessage))))
+		vanguard.WithDefaultServiceOptions(vanguard.WithMaxMessageBufferBytes(uint32(min(api.TextLimit(o.MaxMessage), math.MaxUint32)))))
 	return h, err
 }
 

@@ -37,12 +37,12 @@ func (h *Handler) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 	}
 	ctx, err := h.admit(r)
 	if err != nil {
-		writeError(w, 0, err)
+		refuseUnread(w, r, 0, err)
 		return
 	}
 	method, contentType, code, err := h.understand(r)
 	if err != nil {
-		writeError(w, code, err)
+		refuseUnread(w, r, code, err)
 		return
 	}
 	r = r.WithContext(ctx)
@@ -53,7 +53,7 @@ func (h *Handler) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 	}
 	wait := nethttp.NewResponseController(w)
 	wait.SetReadDeadline(time.Now().Add(bodyTime)) // a connection that has no deadlines has none to keep
-	body, leave, code, err := h.body(r)
+	body, leave, code, err := h.body(r, h.bodyLimit(contentType))
 	wait.SetReadDeadline(time.Time{})
 	defer leave()
 	if err == nil && contentType == typeJSON && len(bytes.TrimSpace(body)) == 0 { // the transcoder would take it for no message at all

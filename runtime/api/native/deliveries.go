@@ -14,6 +14,7 @@ import (
 	commonv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/common/v1"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 )
 
 // deliveries is what an application has asked for with its start, and how the service tells of it.
@@ -108,10 +109,18 @@ func deliver[Q, S, A, D any, R request[Q, S], M startMessage[S]](stream grpc.Bid
 	}
 	go func() { end(hear[Q, S, A, D, R](stream, d.share)) }()
 	err = d.tell(stream)
-	if errors.Is(context.Cause(ctx), io.EOF) {
+	switch heard := context.Cause(ctx); {
+	case errors.Is(heard, io.EOF):
 		return nil // the application will say no more, and what it has not settled goes back
+	case isStatus(heard):
+		return heard // the end of the stream itself, which is no failure of the component
 	}
 	return err
+}
+
+func isStatus(err error) bool {
+	_, ok := err.(interface{ GRPCStatus() *status.Status })
+	return ok
 }
 
 var errNoStart = fmt.Errorf("%w: the first message of a stream is its start", components.ErrInvalid)

@@ -126,7 +126,7 @@ func checkService(s mesh.Service) error {
 func instances(all []mesh.Instance) []*pb.Instance {
 	out := make([]*pb.Instance, len(all))
 	for i, in := range all {
-		out[i] = &pb.Instance{Address: in.Address, Weight: int32(in.Weight), Zone: in.Zone, Labels: in.Labels}
+		out[i] = &pb.Instance{Address: in.Address, Weight: int32(in.Weight), Zone: in.Zone, Labels: in.Labels.Map()}
 	}
 	return out
 }

@@ -39,7 +39,7 @@ func (s *transactionServer) RunSaga(ctx context.Context, in *pb.RunSagaRequest) 
 		}
 		if !in.GetConcurrent() {
 			if len(b.After) > 0 {
-				return nil, c.Named(fmt.Errorf("%w: step %q: after is for concurrent sagas; the steps of others come one after the other", components.ErrInvalid, b.ID))
+				return nil, c.Named(transaction.Invalid("step %q: after is for concurrent sagas; the steps of others come one after the other", b.ID))
 			}
 			if i > 0 {
 				b.After = []string{saga.Branches[i-1].ID}

@@ -61,7 +61,7 @@ var (
 
 // answer appends a whole answer to the write buffer if windows and buffer have room for it. c.mu is held.
 func (c *conn) answer(k *Call, win int64, resp []byte, st *Status) bool {
-	if c.closed {
+	if c.deaf() {
 		return true
 	}
 	if st != nil {

@@ -71,6 +71,7 @@ type conn struct {
 	mu                        sync.Mutex
 	out, spare                []byte
 	writing, closed, draining bool
+	flooded                   bool // more than writeLimit has gathered: it is being dropped
 	idleWrites                int
 	said                      chan struct{} // closed when all is written; nil: nobody waits
 	soon                      bool          // a blocking handler is about to flush

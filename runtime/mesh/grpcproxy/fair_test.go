@@ -51,6 +51,7 @@ func TestStalledReaders(t *testing.T) {
 		greedy(t, e.addr, 1)
 	}
 	e.outcome(func(o Outcome) bool { return o.Flag == FlagLimited && o.Err.Reason == ReasonSlowReader })
+	eventually(t, "half of the credit is free", func() bool { return e.r.Stats().Held <= 1<<20 }) // until then whoever owes much is ended, slow or not
 	e.others(5)
 }
 

@@ -209,7 +209,7 @@ func (s *stream) headers(i int, fields []Field, end bool, b *batch) {
 		return
 	}
 	h.c.mu.Lock()
-	if !h.c.closed {
+	if !h.c.deaf() {
 		h.c.putHeaders(h.id, fields, end)
 	}
 	h.c.mu.Unlock()

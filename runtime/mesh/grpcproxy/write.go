@@ -12,23 +12,26 @@ var errUnread = errors.New("the client does not read its answers")
 
 func (c *conn) send(b *batch, f func([]byte) []byte) {
 	c.mu.Lock()
-	if !c.closed {
+	if !c.deaf() {
 		c.out = f(c.out)
+		c.flooded = len(c.out) > writeLimit
 	}
-	flood := len(c.out) > writeLimit
 	c.mu.Unlock()
-	if flood {
-		c.nc.Close()
-	}
 	b.touch(c)
 }
 
-// flush writes what has gathered, unless another goroutine is at it, which then takes this along. A client that has that one wait
-// while ever more gathers is dropped, as in send; what gathers for an upstream is held down by its streams.
+// deaf tells that nothing more is to be written to c: it is closed, or a client that has a writer wait while ever more gathers,
+// whom the next flush drops. What gathers for an upstream is held down by its streams. c.mu is held.
+func (c *conn) deaf() bool {
+	c.flooded = c.flooded || c.writing && c.up == nil && len(c.out) > writeLimit
+	return c.flooded || c.closed
+}
+
+// flush writes what has gathered, unless another goroutine is at it, which then takes this along.
 func (c *conn) flush(b *batch) {
 	c.mu.Lock()
-	if c.writing || c.closed {
-		flood := c.up == nil && !c.closed && len(c.out) > writeLimit
+	if c.deaf() || c.writing {
+		flood := c.flooded && !c.closed
 		c.mu.Unlock()
 		if flood {
 			c.nc.Close()

@@ -88,16 +88,22 @@ func TestAgainSendsTheBodyAgain(t *testing.T) {
 	}
 }
 
-// Again is asked about statuses, too; what it lets pass goes to the client.
+// Again is asked about statuses that tell of a failure, too; what it lets pass goes to the client.
 func TestAgainByStatus(t *testing.T) {
-	bad := canned(t, "HTTP/1.1 503 Service Unavailable\r\nX-Why: busy\r\nContent-Length: 3\r\n\r\nbad", false)
+	for _, status := range []int{404, 503} {
+		againByStatus(t, status)
+	}
+}
+
+func againByStatus(t *testing.T, failure int) {
+	bad := canned(t, fmt.Sprintf("HTTP/1.1 %d Such\r\nX-Why: busy\r\nContent-Length: 3\r\n\r\nbad", failure), false)
 	good := canned(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false)
 	var may atomic.Bool
 	g := newRig(t, bad, func(r *Relay) {
 		ups := []*Upstream{r.NewUpstream("bad", dialer(bad)), r.NewUpstream("good", dialer(good))}
 		r.Route = func(h *Head) (*Upstream, error) { return ups[h.Attempt], nil }
 		r.Again = func(h *Head, f *Failure) bool {
-			if f.Flag != FlagStatus || f.Status != 503 || string(f.Response.Get("x-why")) != "busy" || !f.Sent {
+			if f.Flag != FlagStatus || f.Status != failure || string(f.Response.Get("x-why")) != "busy" || !f.Sent {
 				t.Errorf("asked about %+v", f)
 			}
 			return may.Load()
@@ -106,7 +112,7 @@ func TestAgainByStatus(t *testing.T) {
 	for _, again := range []bool{true, false} {
 		may.Store(again)
 		status, body := post(t, g.addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-		if want := map[bool]string{true: "200 ok", false: "503 bad"}[again]; fmt.Sprint(status, " ", body) != want {
+		if want := map[bool]string{true: "200 ok", false: fmt.Sprint(failure, " bad")}[again]; fmt.Sprint(status, " ", body) != want {
 			t.Errorf("again %v: %d %s", again, status, body)
 		}
 	}

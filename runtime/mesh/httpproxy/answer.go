@@ -15,7 +15,7 @@ func (c *conn) answer(uc *upConn, pumping bool) (keep bool, f *Failure) {
 	if f != nil {
 		return false, f
 	}
-	if c.r.Again != nil && (res.status >= 500 || res.status == 429) && !pumping {
+	if c.r.Again != nil && res.status >= 400 && !pumping {
 		f := &Failure{Flag: FlagStatus, Sent: true, Status: res.status, Response: res}
 		if c.again(f) {
 			f.again = true

@@ -87,7 +87,9 @@ func (r *Relay) init() {
 		upkeep.Default(&r.QuietTimeout, time.Hour)
 		r.conns, r.empty = map[*conn]struct{}{}, make(chan struct{}, 1)
 		r.clock.Store(now())
+		r.mu.Lock() // it may fire before it is known here, on a busy machine
 		r.sweeper = time.AfterFunc(sweep, r.sweepAll)
+		r.mu.Unlock()
 	})
 }
 

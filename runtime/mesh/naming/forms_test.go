@@ -145,7 +145,7 @@ func TestWhatASidecarWritesASidecarReads(t *testing.T) {
 			if !ok {
 				t.Fatalf("%s has no place for %v", driver, s)
 			}
-			in := mesh.Instance{Address: "10.0.0.1:7080", Weight: 50, Zone: "a&b=c", Labels: map[string]string{"v": "2%20+ é"}, Protocol: s.Protocol}
+			in := mesh.Instance{Address: "10.0.0.1:7080", Weight: 50, Zone: "a&b=c", Labels: mesh.LabelsOf(map[string]string{"v": "2%20+ é"}), Protocol: s.Protocol}
 			p := naming.Provider{Service: s, App: "orders", Port: 12200, Instance: in}
 			r := form.Record(at, p)
 			if err := r.Check(); err != nil {

@@ -31,7 +31,7 @@ func Mark(p Provider) map[string]string {
 			md[key] = value
 		}
 	}
-	for name, value := range p.Instance.Labels {
+	for name, value := range p.Instance.Labels.All() {
 		md[keyLabel+name] = value
 	}
 	return md
@@ -52,12 +52,17 @@ func Marked(md map[string]string) (s mesh.Service, ok bool) {
 
 // Read makes an entry of a record with that metadata. It is direct if no sidecar has written it.
 func Read(address string, weight int, md map[string]string) Entry {
-	e := Entry{Instance: mesh.Instance{Address: address, Weight: weight, Zone: md[keyZone], Identity: md[keyIdentity], Protocol: md[keyProtocol], Labels: map[string]string{}}}
+	e := Entry{Instance: mesh.Instance{Address: address, Weight: weight, Zone: md[keyZone], Identity: md[keyIdentity], Protocol: md[keyProtocol]}}
+	var labels map[string]string
 	for key, value := range md {
 		if name, ok := strings.CutPrefix(key, keyLabel); ok {
-			e.Labels[name] = value
+			if labels == nil {
+				labels = make(map[string]string, len(md))
+			}
+			labels[name] = value
 		}
 	}
+	e.Labels = mesh.LabelsOf(labels)
 	if host, _, err := net.SplitHostPort(address); err == nil && md[keyPort] != "" {
 		e.App = net.JoinHostPort(host, md[keyPort])
 	}

@@ -104,6 +104,11 @@ func (n Names) Watch(ctx context.Context, s mesh.Service, report func([]mesh.Ins
 		return err
 	}
 	spots := n.spots(front.Driver(), s)
+	if len(spots) == 1 { // as most have: nothing more is kept, nor run, for each of thousands of services
+		return front.Watch(ctx, spots[0].at, func(records []registry.Record) error {
+			return report(merge(spots[0].form.Entries(s, records)))
+		})
+	}
 	var mu sync.Mutex
 	lists := make([][]Entry, len(spots)) // nil: not read yet
 	group, ctx := errgroup.WithContext(ctx)
@@ -133,11 +138,21 @@ func merge(all []Entry) []mesh.Instance {
 		}
 	}
 	out := make([]mesh.Instance, 0, len(all))
+	texts := map[string]string{} // what many instances have is in memory once
+	once := func(s string) string {
+		if there, ok := texts[s]; ok {
+			return there
+		}
+		texts[s] = s
+		return s
+	}
 	for _, direct := range [...]bool{false, true} {
 		for _, e := range all {
 			if e.Direct == direct && !seen[e.Address] {
 				seen[e.Address] = true
-				out = append(out, e.Instance)
+				in := e.Instance
+				in.Zone, in.Identity, in.Protocol, in.Labels = once(in.Zone), once(in.Identity), once(in.Protocol), mesh.Labels(once(string(in.Labels)))
+				out = append(out, in)
 			}
 		}
 	}

@@ -76,8 +76,9 @@ type call struct {
 
 // attempt is one that was begun, known by where the relay says it went.
 type attempt struct {
-	up *grpcproxy.Upstream
-	to mesh.Attempt
+	up   *grpcproxy.Upstream
+	to   mesh.Attempt
+	lost bool // the instance's sidecar said that its application has broken off
 }
 
 func (c *call) began(up *grpcproxy.Upstream, to mesh.Attempt) {
@@ -86,7 +87,7 @@ func (c *call) began(up *grpcproxy.Upstream, to mesh.Attempt) {
 	if c.open == nil {
 		c.open = c.first[:0]
 	}
-	c.open = append(c.open, attempt{up, to})
+	c.open = append(c.open, attempt{up: up, to: to})
 }
 
 // ended reports the oldest attempt at up that is open, if there is one: the relay may tell of an attempt's end when the next one
@@ -98,10 +99,22 @@ func (c *call) ended(up *grpcproxy.Upstream, o mesh.Outcome) {
 		c.mu.Unlock()
 		return
 	}
-	to := c.open[i].to
+	ended := c.open[i]
 	c.open = slices.Delete(c.open, i, i+1)
 	c.mu.Unlock()
-	to.Report(o)
+	if ended.lost && o == mesh.Answered {
+		o = mesh.Failed
+	}
+	ended.to.Report(o)
+}
+
+// lost keeps of the attempt that began last that its application has broken off.
+func (c *call) lost() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.open); n > 0 {
+		c.open[n-1].lost = true
+	}
 }
 
 // clean takes out what only sidecars may say, save the header named keep.

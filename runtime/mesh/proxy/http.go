@@ -41,7 +41,8 @@ type httpCall struct {
 	admitted bool         // the gate must hear of the end
 	self     bool         // the application calls itself, which is counted
 	through  bool         // it goes where it says, past the mesh
-	dead     bool         // the instance's sidecar says that its application cannot be reached
+	dead     bool         // the instance's sidecar says that its application cannot be reached, or does not serve this
+	lost     bool         // or that it has broken off, or answered what is no HTTP
 	room     [96]byte     // of the values of headers
 }
 
@@ -212,9 +213,14 @@ var httpKinds = map[string]mesh.FailureKind{httpproxy.FlagConnectFailed: mesh.Co
 	httpproxy.FlagReset: mesh.Reset, httpproxy.FlagTimeout: mesh.Timeout, httpproxy.FlagStatus: mesh.Status, httpproxy.FlagProtocol: mesh.Closed,
 	httpproxy.FlagLimited: mesh.Refused}
 
-// appDead tells whether an answer is that of a sidecar whose application cannot be reached: nothing of the request was sent to it.
-func appDead(h *httpproxy.Head) bool {
-	return string(h.Get(HeaderOrigin)) == "sidecar" && string(h.Get(HeaderReason)) == httpproxy.ReasonConnect
+// judge reads from an answer what its sidecar says of the instance's application: that it cannot be reached or does not serve what it is called
+// for, when nothing of the request was sent to it, or that it has not answered to the end.
+func (c *httpCall) judge(h *httpproxy.Head) {
+	c.dead, c.lost = false, false
+	if c.to != nil && !c.to.Instance().Direct && string(h.Get(HeaderOrigin)) == "sidecar" {
+		reason := string(h.Get(HeaderReason))
+		c.dead, c.lost = reason == httpproxy.ReasonConnect || reason == string(mesh.ReasonNotForThisApp), reason == httpproxy.ReasonLost || reason == httpproxy.ReasonAnswer
+	}
 }
 
 func newHTTPCall(direction, source string) *httpCall {

@@ -83,3 +83,5 @@ func (i *HTTPInbound) done(o *httpproxy.Outcome) {
 	}
 	c.finish(o, i.Monitor)
 }
+
+func (i *HTTPInbound) sweep() { i.apps.sweep() }

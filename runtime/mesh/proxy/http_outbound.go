@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
@@ -75,7 +74,7 @@ func (o *HTTPOutbound) route(h *httpproxy.Head) (*httpproxy.Upstream, error) {
 	if err != nil {
 		return nil, httpError(err)
 	}
-	c.to, c.dead = to, false
+	c.to, c.dead, c.lost = to, false, false
 	in := to.Instance()
 	c.Upstream, h.PerTry = in.Address, c.plan.PerTry()
 	o.address(c, h, in)
@@ -193,19 +192,7 @@ func (o *HTTPOutbound) straight(c *httpCall, h *httpproxy.Head) (*httpproxy.Upst
 	return o.upstreams.get(place{"http", c.Upstream, "", true}), nil
 }
 
-// Sweep closes the connections to addresses that have not been called for a while, until ctx ends.
-func (o *HTTPOutbound) Sweep(ctx context.Context) {
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		o.upstreams.sweep()
-	}
-}
+func (o *HTTPOutbound) sweep() { o.upstreams.sweep() }
 
 // again asks the engine for another attempt.
 func (o *HTTPOutbound) again(h *httpproxy.Head, f *httpproxy.Failure) bool {
@@ -215,7 +202,7 @@ func (o *HTTPOutbound) again(h *httpproxy.Head, f *httpproxy.Failure) bool {
 	}
 	m := mesh.Failure{Kind: httpKinds[f.Flag], Sent: f.Sent}
 	if f.Response != nil {
-		if c.dead = !c.to.Instance().Direct && appDead(f.Response); c.dead {
+		if c.judge(f.Response); c.dead {
 			m.Kind, m.Sent = mesh.Connect, false
 		} else {
 			m.Status = strconv.Itoa(f.Status)
@@ -234,9 +221,9 @@ func (o *HTTPOutbound) attempted(h *httpproxy.Head, _ *httpproxy.Upstream, f *ht
 	switch {
 	case f.Flag == httpproxy.FlagLimited:
 		c.report(mesh.Unknown)
-	case f.Flag == httpproxy.FlagConnectFailed:
+	case f.Flag == httpproxy.FlagConnectFailed, f.Flag == httpproxy.FlagStatus && c.dead:
 		c.report(mesh.Unreachable)
-	case f.Flag == httpproxy.FlagStatus && !c.dead, f.Flag == httpproxy.FlagTimeout && f.Begun:
+	case f.Flag == httpproxy.FlagStatus && !c.lost, f.Flag == httpproxy.FlagTimeout && f.Begun:
 		c.report(mesh.Answered)
 	default:
 		c.report(mesh.Failed)
@@ -254,7 +241,7 @@ func (o *HTTPOutbound) response(request *httpproxy.Head, status int, h *httpprox
 		switch string(h.Get(HeaderOrigin)) {
 		case "sidecar", "peer":
 			origin, reason = valuePeer, slices.Clone(h.Get(HeaderReason))
-			c.dead = appDead(h)
+			c.judge(h)
 		}
 	}
 	h.DelPrefix(headerPrefix)
@@ -278,6 +265,8 @@ func (o *HTTPOutbound) done(out *httpproxy.Outcome) {
 	}
 	switch {
 	case c.dead:
+		c.report(mesh.Unreachable)
+	case c.lost:
 		c.report(mesh.Failed)
 	case out.Status != 0 && !out.Local:
 		c.report(mesh.Answered)

@@ -247,7 +247,7 @@ func TestHTTPGoesElsewhereFromADeadApplication(t *testing.T) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if want := []string{dead + " failed", good + " answered"}; fmt.Sprint(e.reports) != fmt.Sprint(want) {
+	if want := []string{dead + " unreachable", good + " answered"}; fmt.Sprint(e.reports) != fmt.Sprint(want) {
 		t.Errorf("%v, want %v", e.reports, want)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -24,14 +23,17 @@ type Inbound struct {
 	// Port is where the application serves a service, named without its namespace; false if it does not.
 	Port func(service string) (port int, ok bool)
 
-	relay *grpcproxy.Relay
-	mu    sync.RWMutex
-	apps  map[int]*grpcproxy.Upstream
+	apps pool[int, *grpcproxy.Upstream] // by port
 }
 
 // Bind makes r the relay of this inbound side. What local takes first (true) is served by the sidecar itself.
 func (i *Inbound) Bind(r *grpcproxy.Relay, local func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error, bool)) {
-	i.relay, i.apps = r, map[int]*grpcproxy.Upstream{}
+	i.apps.make = func(port int) *grpcproxy.Upstream {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		return r.NewUpstream(address, connsEach, func(ctx context.Context) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		})
+	}
 	r.MaxAttempts = 1 // there is one application
 	r.Route = func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
 		if up, err, taken := local(h); taken {
@@ -64,7 +66,7 @@ func (i *Inbound) route(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
 	}
 	c.admitted = true
 	h.Set(HeaderHops, strconv.Itoa(hops))
-	up := i.app(port)
+	up := i.apps.get(port)
 	c.Upstream = up.Name
 	return up, nil
 }
@@ -95,26 +97,6 @@ func (i *Inbound) admit(s mesh.Service, r *mesh.Request) (port int, err error) {
 	return port, i.Gate.Admit(r)
 }
 
-// app is the connection to a port of the application.
-func (i *Inbound) app(port int) *grpcproxy.Upstream {
-	i.mu.RLock()
-	up := i.apps[port]
-	i.mu.RUnlock()
-	if up != nil {
-		return up
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if up = i.apps[port]; up == nil {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		up = i.relay.NewUpstream(address, connsEach, func(ctx context.Context) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
-		})
-		i.apps[port] = up
-	}
-	return up
-}
-
 // response takes out what only sidecars may say, and says that the application has spoken. The sidecar's own services speak
 // for themselves.
 func (i *Inbound) response(h *grpcproxy.Headers, trailers bool) {
@@ -136,3 +118,5 @@ func (i *Inbound) done(o *grpcproxy.Outcome) {
 	}
 	c.finish(o, i.Monitor)
 }
+
+func (i *Inbound) sweep() { i.apps.sweep() }

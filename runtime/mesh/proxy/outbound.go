@@ -176,19 +176,7 @@ func (o *Outbound) ask(c *call, h *grpcproxy.Headers) error {
 	return nil
 }
 
-// Sweep closes the connections to addresses that have not been called for a while, until ctx ends.
-func (o *Outbound) Sweep(ctx context.Context) {
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		o.upstreams.sweep()
-	}
-}
+func (o *Outbound) sweep() { o.upstreams.sweep() }
 
 // attempted reports an attempt that failed. Of one that did not, done knows more, unless its answer is followed by another attempt.
 func (o *Outbound) attempted(tag any, up *grpcproxy.Upstream, flag string, err error) {
@@ -271,10 +259,24 @@ func (o *Outbound) Activity() (underWay, total int64) {
 	return o.begun.Load() - ended, ended + o.own.Load()
 }
 
-// unreached tells whether an answer is that of a sidecar whose application cannot be reached: nothing of the request was sent to it.
+// unreached tells whether an answer is that of a sidecar whose application cannot be reached, or does not serve what it is called for (any more):
+// nothing of the request was sent to it. Of one whose application has broken off it keeps that.
 func unreached(h *grpcproxy.Headers) bool {
 	c, ok := h.Tag.(*call)
-	return ok && !c.direct && h.Get("grpc-status") == "14" && h.Get(HeaderOrigin) == "sidecar" && h.ErrorReason() == grpcproxy.ReasonConnectFailed
+	if !ok || c.direct || h.Get(HeaderOrigin) != "sidecar" {
+		return false
+	}
+	switch h.Get("grpc-status") {
+	case "14":
+		reason := h.ErrorReason()
+		if reason == grpcproxy.ReasonConnectionLost {
+			c.lost()
+		}
+		return reason == grpcproxy.ReasonConnectFailed
+	case "5":
+		return h.ErrorReason() == string(mesh.ReasonNotForThisApp)
+	}
+	return false
 }
 
 // response says whose answer it is: a sidecar's own answer was the peer's.
@@ -283,8 +285,10 @@ func response(h *grpcproxy.Headers, trailers bool) {
 		clean(h, "")
 		return
 	}
-	if c, ok := h.Tag.(*call); ok && !trailers {
-		c.dead = unreached(h)
+	if c, ok := h.Tag.(*call); ok {
+		if gone := unreached(h); !trailers { // else something was sent to it
+			c.dead = gone
+		}
 	}
 	clean(h, HeaderOrigin)
 	switch h.Get(HeaderOrigin) {

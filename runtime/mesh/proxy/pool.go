@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 )
@@ -78,4 +80,25 @@ func (p *pool[K, U]) sweep() {
 		}
 		return true
 	})
+}
+
+// Side is one of the sides that calls leave or come in by.
+type Side interface{ sweep() }
+
+var _ = []Side{&Outbound{}, &HTTPOutbound{}, &RPCOutbound{}, &Inbound{}, &HTTPInbound{}, &RPCInbound{}}
+
+// Sweep closes the connections to addresses, and to ports of the application, that have not been called for a while, until ctx ends.
+func Sweep(ctx context.Context, sides ...Side) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, s := range sides {
+			s.sweep()
+		}
+	}
 }

@@ -89,15 +89,18 @@ func rpcError(err error) *rpcproxy.Error {
 	return &rpcproxy.Error{Flag: flag, Code: e.Code, Reason: components.Reason(e.Reason), Message: e.Message}
 }
 
+// notHere tells whether a peer's sidecar says that its application does not serve what it is called for (any more).
+func notHere(e *rpcproxy.Error) bool { return e.Reason == mesh.ReasonNotForThisApp && !e.Sent }
+
 // rpcFailure is how an attempt failed, for the plan.
 func rpcFailure(e *rpcproxy.Error, status string) mesh.Failure {
 	f := mesh.Failure{Sent: e.Sent, Status: status}
-	switch e.Flag {
-	case rpcproxy.FlagConnectFailed:
+	switch {
+	case e.Flag == rpcproxy.FlagConnectFailed, notHere(e):
 		f.Kind = mesh.Connect
-	case rpcproxy.FlagTimeout:
+	case e.Flag == rpcproxy.FlagTimeout:
 		f.Kind = mesh.Timeout
-	case rpcproxy.FlagClosed:
+	case e.Flag == rpcproxy.FlagClosed:
 		f.Kind = mesh.Closed
 	default: // an answer, which says that it was not handled
 		if f.Kind = mesh.Refused; status != "" {
@@ -109,12 +112,12 @@ func rpcFailure(e *rpcproxy.Error, status string) mesh.Failure {
 
 // rpcBlame tells what a failed attempt says of the instance.
 func rpcBlame(e *rpcproxy.Error) mesh.Outcome {
-	switch e.Flag {
-	case rpcproxy.FlagConnectFailed:
+	switch {
+	case e.Flag == rpcproxy.FlagConnectFailed, notHere(e):
 		return mesh.Unreachable
-	case rpcproxy.FlagClosed, rpcproxy.FlagTimeout:
+	case e.Flag == rpcproxy.FlagClosed, e.Flag == rpcproxy.FlagTimeout:
 		return mesh.Failed
-	case rpcproxy.FlagRefused:
+	case e.Flag == rpcproxy.FlagRefused:
 		return mesh.Answered
 	}
 	return mesh.Unknown

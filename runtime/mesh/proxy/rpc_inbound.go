@@ -84,3 +84,5 @@ func (i *RPCInbound) done(o *rpcproxy.Outcome) {
 	}
 	c.finish(o, i.Monitor)
 }
+
+func (i *RPCInbound) sweep() { i.apps.sweep() }

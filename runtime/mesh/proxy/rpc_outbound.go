@@ -6,7 +6,6 @@ import (
 	"net"
 	"strconv"
 	"sync/atomic"
-	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
@@ -175,16 +174,4 @@ func (o *RPCOutbound) Activity() (underWay, total int64) {
 	return o.begun.Load() - ended, ended
 }
 
-// Sweep closes the connections to addresses that have not been called for a while, until ctx ends.
-func (o *RPCOutbound) Sweep(ctx context.Context) {
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			o.upstreams.sweep()
-		}
-	}
-}
+func (o *RPCOutbound) sweep() { o.upstreams.sweep() }

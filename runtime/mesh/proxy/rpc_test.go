@@ -136,7 +136,7 @@ func TestRPCErrors(t *testing.T) {
 			{"timeout", "never", "", "TIMEOUT: shop/peer.Hello: deadline exceeded after", 4, "timeout", "failed", nil},
 			{"circle", "echo", "", "TOO_MANY_HOPS: ", 9, "no-route", "unknown", func(b *rpcBed) { b.gate.MaxHops = 0 }},
 			{"full", "echo", "", "APP_BUSY: ", 8, "no-route", "unknown", func(b *rpcBed) { b.gate.Concurrency = 0 }},
-			{"another's service", "echo", "", "SERVICE_NOT_HERE: ", 5, "no-route", "unknown", func(b *rpcBed) { b.named = "shop/other" }},
+			{"another's service", "echo", "", "SERVICE_NOT_HERE: ", 5, "no-route", "unreachable", func(b *rpcBed) { b.named = "shop/other" }},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				b := newRPCBed(t, d, c.app)

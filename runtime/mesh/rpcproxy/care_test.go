@@ -2,6 +2,7 @@ package rpcproxy_test
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -171,4 +172,38 @@ func TestUpstreamThatLeavesGetsNoMoreCalls(t *testing.T) {
 	if f, err := w.Next(); err != nil || f.ID != 2 || !strings.Contains(d.Body(f.Bytes), "slow") {
 		t.Errorf("answered %q, %v", f.Bytes, err)
 	}
+}
+
+// A server that asks its client is told that nobody is there, and the calls of the connection go on; of one-way requests it is told nothing.
+func TestRequestsOfServersAreRefused(t *testing.T) {
+	t.Log("feature: bolt dubbo, a request of a server to its client is refused with a text")
+	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		r := start(t, d, &rpcproxy.Relay{}, ln.Addr().String())
+		w := r.dial()
+		w.Write(d.Request(1, false, patience, "echo", "x"))
+		nc, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(patience))
+		s := &rpctest.Wire{Conn: nc, Dialect: d}
+		asked, err := s.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Write(d.Request(41, true, patience, "told", "x"))
+		if f := s.Call(t, 42, patience, "back", "x"); !strings.Contains(string(f.Bytes), "requests of servers are not passed on by a sidecar") {
+			t.Errorf("answered %q", f.Bytes)
+		}
+		s.Write(d.Response(asked, "done"))
+		if f, err := w.Next(); err != nil || f.ID != 1 || !strings.Contains(d.Body(f.Bytes), "done") {
+			t.Errorf("the client is answered %q, %v", f.Bytes, err)
+		}
+	})
 }

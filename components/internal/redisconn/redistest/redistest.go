@@ -31,7 +31,7 @@ func Options(t testing.TB, kind string) redisconn.Options {
 		o.TLS = backend.TLS{Enabled: true, CA: Variable(t, kind, "CA")}
 	case "redis-sentinel":
 		o.Mode, o.Master, o.Addresses = redisconn.Sentinel, Primary, addresses(t, kind, "AT_SENTINEL")
-	case "redis-cluster":
+	case "redis-cluster", "redis-cluster-replicas":
 		o.Mode = redisconn.Cluster
 	}
 	if kind == "redis-tls" || kind == "redis-sentinel" {

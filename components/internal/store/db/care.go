@@ -53,15 +53,19 @@ func (d *DB) Compact(ctx context.Context) error {
 }
 
 // Backup writes what is there now to a folder that is empty or absent, as a store that can be opened. Others go on meanwhile. One that
-// was not finished is refused by whoever reads it.
-func (d *DB) Backup(ctx context.Context, to string) error {
+// was not finished is refused by whoever reads it. With links the tables are the store's own: that needs no room, and what becomes of them there becomes of
+// them here.
+func (d *DB) Backup(ctx context.Context, to string, links bool) error {
 	if d.opts.full { // its files are in memory
 		return d.full(true)
 	}
-	return d.ask(ctx, func() error { return d.backup(to) })
+	return d.ask(ctx, func() error { return d.backup(to, links) })
 }
 
-func (d *DB) backup(to string) error {
+func (d *DB) backup(to string, links bool) error {
+	d.backups.Lock() // one at a time
+	defer d.backups.Unlock()
+	d.tables.links.Store(links)
 	files := d.files
 	if err := vacate(files, to); err != nil { // the engine makes it
 		return err

@@ -5,7 +5,7 @@
 // Reading does not wait for that: a View shows what was on the disk when it was taken.
 //
 // A commit goes into the journal first, which is this package's own, and then into the tables of an engine, Pebble, which brings it
-// to their files by and by. The folder has a file "format", the journal's *.journal and newest.*, and the engine's.
+// to their files by and by. The folder has a file "format", the journal's *.journal and newest, and the engine's.
 package db
 
 import (
@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -57,6 +58,7 @@ type DB struct {
 	opts     Options
 	files    *fence // what the DB changes, it changes through it
 	tables   *tableFS
+	backups  sync.Mutex
 	pebble   *pebble.DB
 	journal  *journal
 	clock    *steady
@@ -76,7 +78,8 @@ type DB struct {
 	broken  error           // why it has
 	stale   chan struct{}   // closed when it has, and when there is room again
 	again   func()          // closes stale
-	fail    func(error)
+	giveUp  func(why error, sound bool)
+	sound   bool // the engine is, though the DB has failed; read once failed is closed
 	writing sync.WaitGroup
 	engaged sync.WaitGroup // calls of the engine, and what waits for it
 	mu      sync.Mutex     // of flushed, and orders what joins engaged before shut
@@ -129,9 +132,11 @@ func newDB(o Options) *DB {
 	d.stale = make(chan struct{})
 	d.again = sync.OnceFunc(func() { close(d.stale) })
 	var once sync.Once
-	d.fail = func(why error) {
+	d.giveUp = func(why error, sound bool) {
 		once.Do(func() {
-			d.files.close()
+			if d.sound = sound; !sound {
+				d.files.close()
+			}
 			d.broken = components.WithReason(fmt.Errorf("%w: the store has failed: %w", components.ErrUnavailable, why), ReasonFailed)
 			if d.tables.patient.Load() {
 				o.Logger.Error("the store has failed and has to be opened again", "err", why)
@@ -141,9 +146,12 @@ func newDB(o Options) *DB {
 			d.again()
 		})
 	}
-	d.tables = &tableFS{FS: d.files, ended: d.ended.Done()}
+	d.tables = &tableFS{FS: d.files, ended: d.ended.Done(), outputs: outputs{behind: newBehind()}}
 	return d
 }
+
+// fail is told that the engine can be used no more.
+func (d *DB) fail(why error) { d.giveUp(why, false) }
 
 func (d *DB) open() error {
 	o := d.opts
@@ -161,18 +169,21 @@ func (d *DB) open() error {
 	if d.pebble, err = o.openEngine(d.tables, d.fail, false); err != nil {
 		return err
 	}
-	if err := d.ask(context.Background(), func() error { return d.recover(found.payloads) }); err != nil {
+	d.tables.outputs.behind.bytes.Store(d.pebble.Metrics().Levels[0].TablesSize)
+	err = d.ask(context.Background(), func() error { return d.recover(found.payloads) })
+	if err == nil && len(found.payloads) > 0 && !o.full { // not all of it need have been synced, and whoever reads takes it for safe
+		err = d.ask(context.Background(), d.pebble.Flush)
+	}
+	if err != nil {
 		return errors.Join(err, d.guard(d.pebble.Close))
 	}
-	d.journal = &journal{fs: d.files, dir: o.Dir, next: found.next, last: found.last, flush: func() error { return d.ask(context.Background(), d.pebble.Flush) }}
+	d.journal = &journal{fs: d.files, dir: o.Dir, next: found.next, last: found.last, synced: found.last, notes: notes{fs: d.files, dir: o.Dir},
+		flush: func() error { return d.ask(context.Background(), d.pebble.Flush) }}
 	if n := len(found.numbers); n > 0 {
-		d.journal.number, d.journal.noted, d.journal.old = found.numbers[n-1], found.noted, found.numbers[:n-1]
-	}
-	if len(found.payloads) == 0 {
-		d.journal.synced = d.journal.last
+		d.journal.number, d.journal.old = found.numbers[n-1], found.numbers[:n-1]
 	}
 	d.tables.patient.Store(true)
-	d.publish()
+	d.publish(d.now())
 	d.writing.Go(d.write)
 	go d.forsake()
 	if err := d.raise(); err != nil {
@@ -268,9 +279,34 @@ func (d *DB) shut() (err error) {
 	if !failed && err == nil {
 		err = d.guard(func() error { return errors.Join(d.journal.close(), d.pebble.Close()) })
 	}
+	if failed && d.sound {
+		d.leave()
+	}
 	d.files.close()
 	d.files.wait()
 	return err
+}
+
+// leaveTime is how long an engine may take to be closed that is sound, though the DB has failed.
+const leaveTime = 10 * time.Second
+
+// leave lets go of what a DB has that has failed, but for its engine.
+func (d *DB) leave() {
+	answer := make(chan error, 1)
+	go contain(func() error {
+		d.writing.Wait()
+		d.engaged.Wait()
+		return errors.Join(d.journal.release(), d.journal.notes.close(), d.pebble.Close())
+	}, answer)
+	limit := time.NewTimer(leaveTime)
+	defer limit.Stop()
+	select {
+	case err := <-answer:
+		if err != nil {
+			d.opts.Logger.Debug("what has failed did not close well", "err", err)
+		}
+	case <-limit.C: // what is left of it is lost to the process
+	}
 }
 
 // Failed closes when the store has to be opened again: it can do nothing more, or no longer has to be only read.

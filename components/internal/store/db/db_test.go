@@ -121,7 +121,7 @@ func TestKeyThatIsNotThereIsNotRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := d.Backup(ctx, "backup"); err != nil { // brings them to the disk
+	if err := d.Backup(ctx, "backup", false); err != nil { // brings them to the disk
 		t.Fatal(err)
 	}
 	v := d.Space("test").View()

@@ -128,8 +128,16 @@ func (f *tightFile) fails() error {
 	return nil
 }
 
-func (f *tightFile) Sync() error     { return errors.Join(f.fails(), f.File.Sync()) }
-func (f *tightFile) SyncData() error { return errors.Join(f.fails(), f.File.SyncData()) }
+// synced leaves what was to be synced as it is where that fails.
+func (f *tightFile) synced(sync func() error) error {
+	if err := f.fails(); err != nil {
+		return err
+	}
+	return sync()
+}
+
+func (f *tightFile) Sync() error     { return f.synced(f.File.Sync) }
+func (f *tightFile) SyncData() error { return f.synced(f.File.SyncData) }
 
 func isFull(err error) bool {
 	d := (*components.Detail)(nil)
@@ -276,37 +284,6 @@ func TestWaitForRoomEnds(t *testing.T) {
 	thereAre(t, fs, acked)
 }
 
-func TestSyncThatFails(t *testing.T) {
-	fs := newTight()
-	d := open(t, fs)
-	defer d.Close()
-	if err := set(d, "before", "1"); err != nil {
-		t.Fatal(err)
-	}
-	fs.breaks(".journal")
-	var detail *components.Detail
-	if err := set(d, "during", "1"); !errors.As(err, &detail) || detail.Reason != db.ReasonOutcomeUnknown {
-		t.Errorf("a write that was not synced: %v", err)
-	}
-	if err := set(d, "during", "2"); !errors.Is(err, components.ErrUnavailable) {
-		t.Errorf("the next one: %v", err)
-	}
-	fs.breaks("")
-	if err := set(d, "after", "1"); err != nil {
-		t.Errorf("when the disk works again: %v", err)
-	}
-	want := contents(t, d)
-	d.Close()
-	again, err := reopen(fs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer again.Close()
-	if got := contents(t, again); !maps.Equal(got, want) || got["after"] != "1" {
-		t.Errorf("after a restart there is %v, before it was %v", got, want)
-	}
-}
-
 // Where the engine would end the process, or try again for ever, the store says that it has failed and can be opened again.
 func TestEngineThatGivesUp(t *testing.T) {
 	for _, what := range []string{"MANIFEST", ".sst"} {
@@ -364,7 +341,7 @@ func TestFailedStoreIsFenced(t *testing.T) {
 				held = fs.holds(compaction)
 			}
 			for i := range 2 { // tables that overlap
-				if err := errors.Join(set(d, "a", fmt.Sprint(i)), set(d, "z", fmt.Sprint(i)), d.Backup(ctx, fmt.Sprint("backup-", i))); err != nil {
+				if err := errors.Join(set(d, "a", fmt.Sprint(i)), set(d, "z", fmt.Sprint(i)), d.Backup(ctx, fmt.Sprint("backup-", i), false)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -372,7 +349,7 @@ func TestFailedStoreIsFenced(t *testing.T) {
 				t.Fatal(err)
 			}
 			if tc.match == compaction {
-				if err := d.Backup(ctx, "backup"); err != nil {
+				if err := d.Backup(ctx, "backup", false); err != nil {
 					t.Fatal(err)
 				}
 			} else {
@@ -386,7 +363,7 @@ func TestFailedStoreIsFenced(t *testing.T) {
 				}
 			}
 			fs.breaks("MANIFEST")
-			if err := d.Backup(ctx, "none"); !errors.Is(err, components.ErrUnavailable) {
+			if err := d.Backup(ctx, "none", false); !errors.Is(err, components.ErrUnavailable) {
 				t.Errorf("it has not failed: %v", err)
 			}
 			await(t, "it has not failed", d.Failed())
@@ -418,5 +395,35 @@ func TestFailedStoreIsFenced(t *testing.T) {
 				t.Errorf("there is %v", got)
 			}
 		})
+	}
+}
+
+// What a sync that failed was for may still be read where the system keeps it, and be gone after a loss of power: so it is on the disk before
+// anybody sees it.
+func TestWhatIsSeenAfterASyncThatFailedIsSafe(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	fs := newTight()
+	fs.FS = mem
+	d := open(t, fs)
+	if err := set(d, "before", "1"); err != nil {
+		t.Fatal(err)
+	}
+	fs.breaks(".journal")
+	if err := set(d, "during", "1"); !unknown(err) {
+		t.Errorf("a write that was not synced: %v", err)
+	}
+	await(t, "it has not failed", d.Failed())
+	d.Close()
+	again := open(t, fs)
+	seen := contents(t, again)
+	after := mem.CrashClone(vfs.CrashCloneCfg{})
+	again.Close()
+	last, err := reopen(after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer last.Close()
+	if got := contents(t, last); got["before"] != "1" || !maps.Equal(got, seen) {
+		t.Errorf("%v was seen, and after a loss of power there is %v", seen, got)
 	}
 }

@@ -17,9 +17,10 @@ import (
 func (o Options) engine(files *tableFS, log logger, readOnly bool) *pebble.Options {
 	e := &pebble.Options{FS: files, FormatMajorVersion: engine, DisableWAL: true, ReadOnly: readOnly, DisableAutomaticCompactions: o.full, Logger: log,
 		EventListener: &pebble.EventListener{BackgroundError: log.failedInBackground, DataCorruption: log.corrupted,
-			CompactionEnd: files.outputs.compacted},
+			CompactionEnd: files.outputs.compacted, FlushEnd: files.outputs.behind.flushed},
 		MemTableSize: 8 << 20, MemTableStopWritesThreshold: 4, CacheSize: 8 << 20, MaxOpenFiles: 256,
-		L0CompactionThreshold: 4, L0StopWritesThreshold: 12, LBaseMaxBytes: 32 << 20,
+		L0CompactionThreshold: 4, L0StopWritesThreshold: 1 << 20, // see behind
+		LBaseMaxBytes:              32 << 20,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 }}
 	last := len(e.Levels) - 1
 	for i := range e.Levels {

@@ -239,6 +239,53 @@ func TestMissingFileIsFoundOrHarmless(t *testing.T) {
 	}
 }
 
+const recordHead = 24 // bytes of a record of the journal without a payload
+
+func newestSegment(image map[string][]byte) (newest string) {
+	for file := range image {
+		if strings.HasSuffix(file, ".journal") {
+			newest = max(newest, file)
+		}
+	}
+	return newest
+}
+
+// The end of the newest segment is that of what was acknowledged, and no later one says what it had.
+func TestNewestSegmentThatIsCutShortIsFound(t *testing.T) {
+	for name, orderly := range map[string]bool{"killed": false, "closed": true} {
+		t.Run(name, func(t *testing.T) {
+			image, want := written(t, orderly)
+			newest := newestSegment(image)
+			for _, size := range places(40, len(image[newest])) {
+				cut := maps.Clone(image)
+				cut[newest] = image[newest][:size]
+				if !checkDamaged(t, fmt.Sprintf("%s cut to %d of %d bytes", newest, size, len(image[newest])), cut, want) {
+					t.Errorf("a store is opened whose newest segment has %d of %d bytes", size, len(image[newest]))
+				}
+			}
+		})
+	}
+}
+
+// So is one whose last records are all zeros, as what is not written yet is.
+func TestNewestSegmentThatIsEmptiedIsFound(t *testing.T) {
+	for name, orderly := range map[string]bool{"killed": false, "closed": true} {
+		t.Run(name, func(t *testing.T) {
+			image, want := written(t, orderly)
+			newest := newestSegment(image)
+			end := len(bytes.TrimRight(image[newest], "\x00")) - recordHead // before the seal, which nobody was told of
+			for _, at := range places(40, end) {
+				emptied := maps.Clone(image)
+				emptied[newest] = slices.Clone(image[newest])
+				clear(emptied[newest][at:])
+				if !checkDamaged(t, fmt.Sprintf("%s has zeros from byte %d on", newest, at), emptied, want) {
+					t.Errorf("a store is opened whose newest segment has zeros from byte %d on, of %d", at, end)
+				}
+			}
+		})
+	}
+}
+
 func TestNewerFormatIsRefusedUntouched(t *testing.T) {
 	image, _ := written(t, true)
 	image["format"] = []byte("outrigger store, format 2\n")

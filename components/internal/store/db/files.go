@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -24,6 +25,7 @@ type tableFS struct {
 	ended   <-chan struct{} // nothing waits any longer
 	patient atomic.Bool     // false while the DB is being opened: nothing waits yet
 	waiting atomic.Int32    // writes that wait for room
+	links   atomic.Bool     // the backup under way is made of links
 	outputs outputs
 }
 
@@ -110,8 +112,27 @@ func (t *tableFS) Rename(from, to string) error {
 	return t.patiently(func() error { return t.FS.Rename(from, to) })
 }
 
+// Link makes a copy in another folder, unless links are wanted there: in a backup they would be damaged with what it is to replace.
 func (t *tableFS) Link(from, to string) error {
-	return t.patiently(func() error { return t.FS.Link(from, to) })
+	if t.links.Load() || t.FS.PathDir(to) == t.dir {
+		return t.patiently(func() error { return t.FS.Link(from, to) })
+	}
+	if err := vfs.Copy(t.FS, from, to); err != nil {
+		return uncopied{err}
+	}
+	return nil
+}
+
+// uncopied is an error after which the engine does not copy by itself: that would wait for room, for as long as there is none.
+type uncopied struct{ error }
+
+func (u uncopied) Is(target error) bool {
+	return target == fs.ErrPermission || errors.Is(u.error, target)
+}
+
+// MkdirAll makes folders that are their user's alone, as the store's are.
+func (t *tableFS) MkdirAll(dir string, mode fs.FileMode) error {
+	return t.patiently(func() error { return t.FS.MkdirAll(dir, mode&0o700) })
 }
 
 func (t *tableFS) Unwrap() vfs.FS { return t.FS }

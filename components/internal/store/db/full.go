@@ -84,10 +84,14 @@ func (d *DB) full(deletes bool) error {
 		limit = d.keep()
 		free += d.tables.outputs.written.Load() // it is what is kept for it
 	}
-	if (!known || free >= limit) && d.tables.waiting.Load() == 0 && !d.opts.full {
+	stuck := !deletes && d.tables.outputs.behind.stuck()
+	if (!known || free >= limit) && d.tables.waiting.Load() == 0 && !stuck && !d.opts.full {
 		return nil
 	}
 	d.makeRoom()
+	if stuck && free >= limit {
+		return fullError(fmt.Errorf("%d MiB are free where %s is, and compactions of it need more", free>>20, d.opts.Dir))
+	}
 	return fullError(fmt.Errorf("%d MiB are free where %s is, and %d MiB are kept in reserve", free>>20, d.opts.Dir, limit>>20))
 }
 

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -24,22 +22,19 @@ type journal struct {
 	fs     vfs.FS
 	dir    string
 	number uint64   // of the segment
-	file   vfs.File // nil: the segment cannot be used any more, or there is none yet
+	file   vfs.File // nil: nothing more is written to the segment, or there is none yet
 	size   int64
-	filled int64  // up to here the file has blocks: to sync what is written over them changes nothing else
-	next   uint64 // sequence number
-	last   uint64 // the last that was a commit
-	synced uint64 // up to here all is on the disk
-	noted  uint64 // the segment that a file's name says there is; 0: there is no such file
+	filled int64      // up to here the file has blocks: to sync what is written over them changes nothing else
+	next   uint64     // sequence number
+	last   uint64     // the last that was a commit
+	synced uint64     // up to here all is on the disk
+	hands  []vfs.File // of the segment, one for each sync that may be under way: the system tells each once what failed
+	notes  notes
 	old    []uint64
 	spare  []uint64 // segments that may be written over
 	buffer []byte
 	flush  func() error // puts all that was committed into the tables
 }
-
-// noteName begins the name of an empty file that ends with the number of the newest segment, or of one before it: a later one that is gone as a
-// whole would not be missed.
-const noteName = "newest."
 
 // draft is what the name of a segment that is being begun ends with.
 const draft = ".new"
@@ -50,26 +45,37 @@ func (j *journal) path(number uint64) string { return j.fs.PathJoin(j.dir, segme
 
 // ready makes sure that there is a segment with room; the next commit has then the number next.
 func (j *journal) ready() error {
-	if j.file != nil && j.size < segmentBytes {
+	if !j.ends() {
 		return nil
 	}
 	return j.rotate()
 }
 
-// commit writes a payload, and syncs it if it is to be on the disk. After an error nothing more is written to the segment.
-func (j *journal) commit(payload []byte, disk bool) error {
-	seq := j.next
+// ends tells whether the next commit needs a new segment, which is begun when nothing of this one is on its way to the disk any more.
+func (j *journal) ends() bool { return j.file == nil || j.size >= segmentBytes }
+
+// commit writes a payload. After an error nothing more is written to the segment. The mark is what of the journal is to be on the disk for it.
+func (j *journal) commit(payload []byte) (mark, error) {
 	if err := j.append(payload); err != nil {
-		return err
+		return mark{}, err
 	}
-	if disk {
-		if err := j.sync(); err != nil {
-			j.next = seq // the segment that follows makes what was written void
-			return err
-		}
-	}
-	j.last = seq
-	return nil
+	j.last = j.next - 1
+	return j.mark(), nil
+}
+
+// mark is a place in the newest segment.
+type mark struct {
+	segment uint64
+	synced  uint64 // the number of the last record before it
+	size    int64  // of the file
+}
+
+func (j *journal) mark() mark { return mark{j.number, j.next - 1, j.filled} }
+
+// reached takes note that all up to a mark is on the disk.
+func (j *journal) reached(m mark) {
+	j.synced = m.synced
+	j.notes.write(m)
 }
 
 // seal writes that all so far is on the disk, so that damage to the last commit is told from an end.
@@ -88,7 +94,7 @@ func (j *journal) append(payload []byte) error {
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	if _, err := j.file.Write(j.buffer); err != nil {
-		j.abandon()
+		j.file = nil
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	j.size += int64(len(j.buffer))
@@ -113,11 +119,12 @@ func (j *journal) fill(n int64) error {
 }
 
 func (j *journal) sync() error {
+	m := j.mark()
 	if err := j.file.SyncData(); err != nil {
-		j.abandon() // what was written may be gone: the system keeps it no longer
+		j.file = nil // what was written may be gone: the system keeps it no longer
 		return &unsynced{err}
 	}
-	j.synced = j.next - 1
+	j.reached(m)
 	return nil
 }
 
@@ -126,10 +133,13 @@ type unsynced struct{ error }
 
 func (u *unsynced) Unwrap() error { return u.error }
 
-// abandon ends the use of a segment.
-func (j *journal) abandon() {
-	_ = j.file.Close() // it has failed already
-	j.file = nil
+// release lets go of the segment.
+func (j *journal) release() (err error) {
+	for _, f := range j.hands {
+		err = errors.Join(err, f.Close())
+	}
+	j.file, j.hands = nil, nil
+	return err
 }
 
 // rotate begins a segment. What it needs of the old ones is on the disk when it has.
@@ -145,10 +155,7 @@ func (j *journal) rotate() error {
 	if err != nil {
 		return fmt.Errorf("begin a segment of the journal: %w", err)
 	}
-	j.note(number)
-	if j.file != nil {
-		j.abandon()
-	}
+	_ = j.release() // what is needed of it is on the disk
 	if j.number > 0 {
 		j.old = append(j.old, j.number)
 	}
@@ -156,33 +163,13 @@ func (j *journal) rotate() error {
 	if info, err := f.Stat(); err == nil { // it may have been a segment before
 		j.filled = max(j.filled, info.Size())
 	}
+	j.hands = []vfs.File{f}
+	if twin, err := j.fs.OpenReadWrite(j.path(number), "journal"); err == nil {
+		j.hands = append(j.hands, twin)
+	}
 	j.next++
+	j.notes.write(mark{number, j.synced, int64(len(head))})
 	return nil
-}
-
-// note says that there is a segment of the number, when that is on the disk. It need not be on the disk itself: an older one does no harm.
-func (j *journal) note(number uint64) {
-	name := func(n uint64) string { return j.fs.PathJoin(j.dir, fmt.Sprintf("%s%012d", noteName, n)) }
-	if j.noted == 0 || j.fs.Rename(name(j.noted), name(number)) != nil {
-		f, err := j.fs.Create(name(number), "journal")
-		if err != nil {
-			return // the one before is left
-		}
-		_ = f.Close() // nothing was written
-	}
-	j.noted = number
-}
-
-// noted is the newest segment that the folder is said to have; 0 if nothing is said.
-func noted(fs vfs.FS, dir string) (newest uint64, err error) {
-	names, err := fs.List(dir)
-	for _, name := range names {
-		text, ok := strings.CutPrefix(name, noteName)
-		if n, err := strconv.ParseUint(text, 10, 64); ok && err == nil {
-			newest = max(newest, n)
-		}
-	}
-	return newest, err
 }
 
 // settle makes sure that what is not yet on the disk gets there before the next segment says so.
@@ -245,6 +232,7 @@ func (j *journal) obsolete(numbers []uint64) {
 
 // close leaves the journal with everything in it on the disk.
 func (j *journal) close() error {
+	defer func() { _ = errors.Join(j.release(), j.notes.close()) }() // all that matters is on the disk, or the error says that it is not
 	if j.file == nil {
 		return nil
 	}
@@ -254,17 +242,13 @@ func (j *journal) close() error {
 	if err := j.sync(); err != nil {
 		return err
 	}
-	if j.seal(); j.file == nil {
-		return nil // it failed, and is only missed when the last commit is damaged
-	}
-	err := j.file.Close()
-	j.file = nil
-	return err
+	j.seal() // if it fails it is only missed when the last commit is damaged
+	return nil
 }
 
 // beginJournal makes the journal that goes on after the commit of the number applied: a store always has one.
 func beginJournal(files vfs.FS, dir string, applied uint64) error {
-	j := &journal{fs: files, dir: dir, next: applied + 1, last: applied, synced: applied}
+	j := &journal{fs: files, dir: dir, next: applied + 1, last: applied, synced: applied, notes: notes{fs: files, dir: dir}}
 	if err := j.rotate(); err != nil {
 		return err
 	}

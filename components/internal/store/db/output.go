@@ -22,6 +22,7 @@ type outputs struct {
 	written atomic.Int64            // by the one that goes on
 	lacked  atomic.Int64            // what the last one had written when there was too little; 0: it came to its end
 	urgent  atomic.Pointer[urgency] // what makes room, or is to
+	behind  behind
 }
 
 // urgency has a few compactions begin at once though there was too little room for the last: the engine may choose others before the
@@ -36,6 +37,7 @@ var errNoRoom = fmt.Errorf("there is too little room for a compaction: %w", sysc
 
 // compacted is told of every compaction that has ended.
 func (o *outputs) compacted(c pebble.CompactionInfo) {
+	o.behind.compacted(c)
 	written := o.written.Swap(0)
 	switch {
 	case noRoom(c.Err):
@@ -58,6 +60,8 @@ func (t *tableFS) begin() error {
 		}
 		urgent.end(errNoRoom)
 	}
+	o.behind.starve(true)
+	defer o.behind.starve(false)
 	pause := time.NewTicker(roomPause)
 	defer pause.Stop()
 	for {

@@ -77,7 +77,7 @@ func (c counter) next(key string, n uint64) (last, id uint64) {
 
 func (c counter) backup(to string) {
 	c.t.Helper()
-	if err := c.Backup(c.t.Context(), to); err != nil {
+	if err := c.Backup(c.t.Context(), to, false); err != nil {
 		c.t.Fatal(err)
 	}
 }

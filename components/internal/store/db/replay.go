@@ -80,7 +80,6 @@ func needed(fs vfs.FS, dir string, numbers []uint64, applied uint64) (all []segm
 // replayed is what was found in the journal.
 type replayed struct {
 	numbers    []uint64 // of all segments
-	noted      uint64   // see noted
 	next, last uint64
 	payloads   [][]byte // of the commits after the tables
 }
@@ -91,21 +90,27 @@ func replay(fs vfs.FS, dir string, applied uint64) (out replayed, err error) {
 	if out.numbers, err = segments(fs, dir); err != nil {
 		return out, err
 	}
-	if out.noted, err = noted(fs, dir); err != nil {
+	noted, _, err := readNotes(fs, dir)
+	if err != nil {
 		return out, err
 	}
-	if n := len(out.numbers); n > 0 && out.noted > out.numbers[n-1] {
-		return out, &Damage{File: fs.PathJoin(dir, segmentName(out.noted)), Offset: -1, Err: errGone}
+	if n := len(out.numbers); n > 0 && noted.segment > out.numbers[n-1] {
+		return out, &Damage{File: fs.PathJoin(dir, segmentName(noted.segment)), Offset: -1, Err: errGone}
 	}
 	all, err := needed(fs, dir, out.numbers, applied)
 	if err != nil {
 		return out, err
+	}
+	if last := all[len(all)-1]; last.number == noted.segment && int64(len(last.data)) < noted.size {
+		return out, &Damage{File: last.path, Offset: int64(len(last.data)), Err: fmt.Errorf("it ends here, and had %d bytes", noted.size)}
 	}
 	for i := range all {
 		end := ^uint64(0) // what comes after that does not count
 		must := uint64(0) // what has to be there
 		if i+1 < len(all) {
 			end, must = all[i+1].base, all[i+1].before
+		} else if all[i].number == noted.segment {
+			must = noted.synced
 		}
 		if err := out.read(&all[i], end, must, applied); err != nil {
 			return out, err

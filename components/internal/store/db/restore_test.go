@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -100,7 +102,7 @@ func backedUp(t *testing.T) (*vfs.MemFS, map[string]string) {
 			t.Fatal(err)
 		}
 	}
-	if err := d.Backup(ctx, "backup"); err != nil {
+	if err := d.Backup(ctx, "backup", false); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Close(); err != nil {
@@ -159,6 +161,63 @@ func TestRestoreIsAllOrNothing(t *testing.T) {
 	}
 }
 
+// A backup shares nothing with the store: damage to that is what it is for. Copies that are made of links do.
+func TestBackupIsNotDamagedWithTheStore(t *testing.T) {
+	for _, links := range []bool{false, true} {
+		files := vfs.NewMem()
+		d := open(t, files)
+		if err := set(d, "k", "v"); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Backup(ctx, "backup", links); err != nil {
+			t.Fatal(err)
+		}
+		names, err := files.List("backup")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tables := 0
+		for _, name := range names {
+			if !strings.HasSuffix(name, ".sst") {
+				continue
+			}
+			f, err := files.OpenReadWrite("store/"+name, "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteAt([]byte("damaged!"), 0); err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			tables++
+		}
+		_ = d.Close() // it is damaged
+		if err := db.Restore(files, "backup", "to"); tables == 0 || errors.Is(err, components.ErrDamaged) != links || err != nil && !links {
+			t.Errorf("after damage to %d tables of the store, links %v: %v", tables, links, err)
+		}
+	}
+}
+
+// What is in a backup is for nobody else's eyes, as the store's folder is not.
+func TestBackupIsItsOwnersAlone(t *testing.T) {
+	dir := t.TempDir()
+	d, err := db.Open(db.Options{Dir: filepath.Join(dir, "store"), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := set(d, "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	backup := filepath.Join(dir, "backup")
+	if err := d.Backup(ctx, backup, false); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(backup); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
 func TestDamagedBackupIsNotRestored(t *testing.T) {
 	image, _ := backedUp(t)
 	names, err := image.List("backup")
@@ -166,7 +225,7 @@ func TestDamagedBackupIsNotRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		if name == "copy" || strings.HasPrefix(name, "OPTIONS") || strings.HasPrefix(name, "newest.") || strings.HasSuffix(name, ".log") {
+		if name == "copy" || strings.HasPrefix(name, "OPTIONS") || name == "newest" || strings.HasSuffix(name, ".log") {
 			continue // nothing of what was written is in it
 		}
 		fs := image.CrashClone(vfs.CrashCloneCfg{})

@@ -284,7 +284,7 @@ func TestFullDiskIsRead(t *testing.T) {
 		return nil
 	})
 	for what, err := range map[string]error{"a write": set(full, "a", "1"), "a deletion": remove, "a check": full.Check(),
-		"a compaction": full.Compact(ctx), "a backup": full.Backup(ctx, "backup")} {
+		"a compaction": full.Compact(ctx), "a backup": full.Backup(ctx, "backup", false)} {
 		if !isFull(err) {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -90,28 +89,6 @@ func (u *update) takeBack() bool {
 	return false
 }
 
-// write is the one goroutine that writes.
-func (d *DB) write() {
-	defer close(d.drained)
-	for d.ended.Err() == nil {
-		select {
-		case u := <-d.queue:
-			d.commit(u)
-		case <-d.ended.Done():
-		}
-	}
-	for {
-		select {
-		case u := <-d.queue:
-			if u.err = d.over(); u.later == nil { // else forsake answers
-				close(u.done)
-			}
-		default:
-			return
-		}
-	}
-}
-
 // begins tells whether an update may begin. The time is looked at, too: after a process was frozen, the timers of what has
 // become too late meanwhile may not have run yet.
 func (u *update) begins() error {
@@ -125,62 +102,6 @@ func (u *update) begins() error {
 		return context.DeadlineExceeded
 	}
 	return nil
-}
-
-// commit runs the updates that wait, beginning with first, and commits them together.
-func (d *DB) commit(first *update) {
-	b := d.pebble.NewIndexedBatch()
-	defer b.Close()
-	var group, later []*update
-	disk := false
-	for u := first; ; {
-		d.run(u, b)
-		group = append(group, u)
-		disk = disk || u.dur != OS && u.err == nil
-		if len(group) == maxBatch || b.Len() >= maxBatchBytes {
-			break
-		}
-		select {
-		case u = <-d.queue:
-			continue
-		default:
-		}
-		break
-	}
-	var err error
-	if b.Count() > 0 {
-		if err = d.apply(b, disk); err == nil {
-			d.stats.count(len(group))
-		}
-	}
-	for _, u := range group {
-		if u.err == nil {
-			u.err = err
-		}
-		if u.err == nil {
-			for _, then := range u.then {
-				then()
-			}
-		}
-		for _, last := range u.last {
-			last()
-		}
-		if u.later != nil {
-			later = append(later, u)
-		} else {
-			close(u.done)
-		}
-	}
-	if later = d.laters.take(later); len(later) > 0 {
-		d.writing.Go(func() {
-			for _, u := range later {
-				u.later(u.err)
-			}
-		})
-	}
-	if disk && err == nil && len(d.queue) == 0 {
-		d.journal.seal()
-	}
 }
 
 // run runs one update if it may begin; what it wrote joins the batch if it succeeds.
@@ -218,34 +139,6 @@ func (d *DB) decide(u *update, b *pebble.Batch) error {
 	return nil
 }
 
-func (d *DB) apply(b *pebble.Batch, disk bool) error {
-	j := d.journal
-	d.mu.Lock()
-	j.obsolete(d.flushed)
-	d.flushed = nil
-	d.mu.Unlock()
-	if err := j.ready(); err != nil {
-		return d.refused(err)
-	}
-	reserved, err := d.reserveIDs(b)
-	if err = errors.Join(err, b.Set(keySequence, binary.BigEndian.AppendUint64(nil, j.next), nil), d.noteTime(b)); err != nil {
-		return err
-	}
-	if err := j.commit(b.Repr(), disk || reserved != d.reserved); err != nil {
-		return d.refused(err)
-	}
-	d.reserved = reserved
-	if err := d.enter(b); err != nil {
-		return err
-	}
-	d.publish()
-	if len(j.old) > 0 {
-		d.tidy(j.old)
-		j.old = nil
-	}
-	return nil
-}
-
 // enter brings what is in the journal into the tables. Where the engine cannot, the store has to be opened again.
 func (d *DB) enter(b *pebble.Batch) (err error) {
 	defer func() {
@@ -261,7 +154,7 @@ func (d *DB) enter(b *pebble.Batch) (err error) {
 }
 
 // refused is what callers are told of what the journal did not take.
-func (d *DB) refused(err error) error {
+func refused(err error) error {
 	var maybe *unsynced
 	switch {
 	case errors.As(err, &maybe):

@@ -14,9 +14,15 @@ type snapshot struct {
 	refs atomic.Int64
 }
 
-func (d *DB) publish() {
+// now is what the tables have.
+func (d *DB) now() *snapshot {
 	s := &snapshot{Snapshot: d.pebble.NewSnapshot()}
 	s.refs.Store(1)
+	return s
+}
+
+// publish shows s to views from now on.
+func (d *DB) publish(s *snapshot) {
 	if old := d.view.Swap(s); old != nil {
 		old.release()
 	}

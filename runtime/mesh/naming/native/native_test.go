@@ -17,12 +17,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	full = mesh.Service{Namespace: "shop", Name: "peer.Hello:1.0", Group: "g", Version: "2", Protocol: "grpc"}
-	here = mesh.Instance{Address: "10.0.0.1:7080", Weight: 7, Zone: "z", Labels: map[string]string{"canary": "yes", "outrigger.zone": "mine", "": "x"}}
+	here = mesh.Instance{Address: "10.0.0.1:7080", Weight: 7, Zone: "z", Labels: mesh.LabelsOf(map[string]string{"canary": "yes", "outrigger.zone": "mine", "": "x"})}
 )
 
 func TestWhatIsWrittenIsRead(t *testing.T) {
 	for _, s := range []mesh.Service{full, {Namespace: "shop", Name: "stock"}} {
-		for _, in := range []mesh.Instance{here, {Address: "10.0.0.1:7080", Labels: map[string]string{}}} {
+		for _, in := range []mesh.Instance{here, {Address: "10.0.0.1:7080"}} {
 			at, _ := native.Form{}.Place("etcd", s)
 			r := native.Form{}.Record(at, naming.Provider{Service: s, Instance: in})
 			if err := r.Check(); err != nil {
@@ -67,7 +67,7 @@ func FuzzEntries(f *testing.F) {
 	f.Add("label.label.", "", "outrigger.version", "2")
 	f.Fuzz(func(t *testing.T, k1, v1, k2, v2 string) {
 		in := (native.Form{}).Entries(mesh.Service{Namespace: "shop", Name: "stock"}, []registry.Record{{Address: "a:1", Metadata: map[string]string{k1: v1, k2: v2}}})
-		if len(in) != 1 || in[0].Address != "a:1" || len(in[0].Labels) > 2 {
+		if len(in) != 1 || in[0].Address != "a:1" || len(in[0].Labels.Map()) > 2 {
 			t.Fatalf("read as %+v", in)
 		}
 	})

@@ -1,12 +1,21 @@
 package peer;
 
+import com.alipay.sofa.rpc.api.future.SofaResponseFuture;
 import com.alipay.sofa.rpc.config.ApplicationConfig;
 import com.alipay.sofa.rpc.config.ConsumerConfig;
 import com.alipay.sofa.rpc.config.ProviderConfig;
 import com.alipay.sofa.rpc.config.RegistryConfig;
 import com.alipay.sofa.rpc.config.ServerConfig;
+import com.alipay.sofa.rpc.context.RpcInvokeContext;
+import com.alipay.sofa.rpc.core.exception.SofaRpcException;
+import com.alipay.sofa.rpc.core.invoke.SofaResponseCallback;
+import com.alipay.sofa.rpc.core.request.RequestBase;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 
 /** SOFARPC as it comes: a registry is an address, zookeeper://HOST:PORT or mesh://HOST:PORT, nacos://HOST:PORT, or none. */
 public final class Main extends Lines {
@@ -14,6 +23,9 @@ public final class Main extends Lines {
     private final Map<String, ProviderConfig<Hello>> providers = new HashMap<>();
     private final Map<String, ConsumerConfig<Hello>> consumers = new HashMap<>();
     private final Map<String, Hello> services = new HashMap<>();
+    private final Map<String, AtomicInteger> heard = new ConcurrentHashMap<>(); // calls of this process's providers, by argument
+
+    private String invokeType; // of references; null: as the framework has it
 
     private Main(String who) {
         this.who = who;
@@ -34,14 +46,51 @@ public final class Main extends Lines {
         return services.get(name);
     }
 
+    /** answer counts the call; an argument that begins with "slow" takes 2 s, one that begins with "fail" throws. */
+    private String answer(int port, String n) {
+        heard.computeIfAbsent(n, k -> new AtomicInteger()).incrementAndGet();
+        if (n.startsWith("fail")) throw new IllegalStateException("no " + n);
+        if (n.startsWith("slow")) {
+            try {
+                Thread.sleep(2000);
+            } catch (InterruptedException e) {
+                throw new IllegalStateException(e);
+            }
+        }
+        return who + port + ":" + n;
+    }
+
+    /** called makes a call whose answer goes to a callback, and waits for that. */
+    private static String called(Hello service, String n) throws Exception {
+        CompletableFuture<String> answer = new CompletableFuture<>();
+        RpcInvokeContext.getContext().setResponseCallback(new SofaResponseCallback<String>() {
+            @Override
+            public void onAppResponse(Object value, String method, RequestBase request) {
+                answer.complete((String) value);
+            }
+
+            @Override
+            public void onAppException(Throwable e, String method, RequestBase request) {
+                answer.complete("application " + e.getMessage());
+            }
+
+            @Override
+            public void onSofaException(SofaRpcException e, String method, RequestBase request) {
+                answer.complete("framework " + e.getMessage());
+            }
+        });
+        service.hello(n);
+        return answer.get(10, TimeUnit.SECONDS);
+    }
+
     @Override
-    String act(String[] words) {
+    String act(String[] words) throws Exception {
         ApplicationConfig app = new ApplicationConfig().setAppName("sofa-" + who);
         switch (words[0]) {
             case "export": { // NAME REGISTRY PORT
                 int port = Integer.parseInt(words[3]);
                 ServerConfig server = new ServerConfig().setProtocol("bolt").setHost("127.0.0.1").setPort(port).setDaemon(false);
-                ProviderConfig<Hello> p = new ProviderConfig<Hello>().setApplication(app).setInterfaceId(Hello.class.getName()).setRef(n -> who + port + ":" + n)
+                ProviderConfig<Hello> p = new ProviderConfig<Hello>().setApplication(app).setInterfaceId(Hello.class.getName()).setRef(n -> answer(port, n))
                         .setServer(server).setRepeatedExportLimit(-1);
                 if (registry(words[2]) == null) p.setRegister(false);
                 else p.setRegistry(registry(words[2]));
@@ -57,10 +106,21 @@ public final class Main extends Lines {
                         .setRepeatedReferLimit(-1).setTimeout(5000).setAddressWait(10000);
                 if (words.length > 3) c.setDirectUrl(words[3]).setSubscribe(false);
                 else c.setRegistry(registry(words[2]));
+                if (invokeType != null) c.setInvokeType(invokeType);
                 services.put(words[1], c.refer());
                 consumers.put(words[1], c);
                 return "";
             }
+            case "invoke": // TYPE: how references that are made from now on call: sync, oneway, future, callback
+                invokeType = words[1];
+                return "";
+            case "future": // NAME ARGUMENT: a call of a reference whose type that is
+                services.get(words[1]).hello(words[2]);
+                return (String) SofaResponseFuture.getResponse(10000, true);
+            case "callback": // NAME ARGUMENT
+                return called(services.get(words[1]), words[2]);
+            case "heard": // ARGUMENT: how many calls have come with it
+                return String.valueOf(heard.getOrDefault(words[1], new AtomicInteger()).get());
             case "entries": // NAME: how many providers the reference has
                 return String.valueOf(consumers.get(words[1]).getConsumerBootstrap().getCluster().getAddressHolder().getAllProviderSize());
             default:

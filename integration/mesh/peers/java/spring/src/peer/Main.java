@@ -18,7 +18,7 @@ import org.springframework.web.bind.annotation.GetMapping;
 import org.springframework.web.bind.annotation.PathVariable;
 import org.springframework.web.bind.annotation.RestController;
 
-/** Spring Boot with Spring Cloud's Nacos discovery and OpenFeign as they come: each provider and each reference is an application of its own, with its settings. */
+/** Spring Boot with Spring Cloud's discovery, by Nacos or ZooKeeper, and OpenFeign as they come: each provider and each reference is an application of its own, with its settings. */
 public final class Main extends Lines {
     private final String who;
     private final Map<String, ConfigurableApplicationContext> applications = new ConcurrentHashMap<>();
@@ -76,8 +76,9 @@ public final class Main extends Lines {
                 if (words.length > 2) System.setProperty(words[1], words[2]);
                 else System.clearProperty(words[1]);
                 return "";
-            case "export": // NAME NACOS PORT [SETTING=VALUE]...
+            case "export": // NAME REGISTRY PORT [SETTING=VALUE]...
                 settings.addAll(List.of("spring.application.name=stock", "spring.cloud.nacos.discovery.server-addr=" + words[2], "spring.cloud.nacos.discovery.ip=127.0.0.1",
+                        "spring.cloud.zookeeper.connect-string=" + words[2], "spring.cloud.zookeeper.discovery.instance-host=127.0.0.1",
                         "server.address=127.0.0.1", "server.port=" + words[3], "server.tomcat.threads.max=8", "who=" + who + words[3]));
                 settings.addAll(Arrays.asList(words).subList(4, words.length));
                 applications.put(words[1], start(Provider.class, WebApplicationType.SERVLET, settings));
@@ -85,8 +86,9 @@ public final class Main extends Lines {
             case "unexport": // NAME
                 applications.remove(words[1]).close();
                 return "";
-            case "refer": { // NAME NACOS [SETTING=VALUE]...
+            case "refer": { // NAME REGISTRY [SETTING=VALUE]...
                 settings.addAll(List.of("spring.application.name=orders", "spring.cloud.nacos.discovery.server-addr=" + words[2], "spring.cloud.nacos.discovery.register-enabled=false",
+                        "spring.cloud.zookeeper.connect-string=" + words[2], "spring.cloud.zookeeper.discovery.register=false",
                         "spring.cloud.loadbalancer.cache.enabled=false"));
                 settings.addAll(Arrays.asList(words).subList(3, words.length));
                 ConfigurableApplicationContext app = start(Consumer.class, WebApplicationType.NONE, settings);
