@@ -107,6 +107,8 @@ func (s *sidecar) startChild(context.Context) error {
 	if len(s.opts.Command) == 0 {
 		return nil
 	}
+	s.starting.Lock() // a signal that comes as soon as the process is there finds it
+	defer s.starting.Unlock()
 	c, err := startChild(s.opts.Command, []string{
 		"OUTRIGGER_GRPC_ADDR=" + s.sockets.grpc.Addr().String(),
 		"OUTRIGGER_HTTP_ADDR=" + s.sockets.http.Addr().String(),

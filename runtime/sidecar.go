@@ -68,6 +68,7 @@ type sidecar struct {
 
 	child     atomic.Pointer[child]
 	childDone chan error
+	starting  sync.Mutex // held while the child is started
 
 	assembled chan struct{}             // closed when the parts are there that all goroutines use
 	broken    chan error                // why one of the listeners accepts no more

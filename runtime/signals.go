@@ -56,7 +56,9 @@ func (s *sidecar) endBy(sig os.Signal) {
 
 // passOn passes a signal to the application that the sidecar has started; false if there is none.
 func (s *sidecar) passOn(sig os.Signal) bool {
+	s.starting.Lock()
 	c := s.child.Load()
+	s.starting.Unlock()
 	if c == nil || c.hasEnded() {
 		return false
 	}
