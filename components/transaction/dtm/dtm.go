@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/dtm-labs/client/dtmgrpc/dtmgpb"
-	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
@@ -169,26 +168,9 @@ func Open(ctx context.Context, env components.Env, o Options) (transaction.Drive
 		return nil, errors.Join(err, d.Close(ctx))
 	}
 	if env.Meter != nil {
-		env.Meter.MustRegister(meter{d})
+		env.Meter.MustRegister(&meter{d: d})
 	}
 	return d, nil
-}
-
-// meter shows what hangs of the transactions that DTM calls this process for.
-type meter struct{ d *driver }
-
-// Describe implements prometheus.Collector.
-func (m meter) Describe(out chan<- *prometheus.Desc) { out <- transaction.Stuck }
-
-// Collect implements prometheus.Collector.
-func (m meter) Collect(out chan<- prometheus.Metric) {
-	n := 0
-	for _, k := range m.d.knownNow() {
-		if k.stuck() {
-			n++
-		}
-	}
-	out <- prometheus.MustNewConstMetric(transaction.Stuck, prometheus.GaugeValue, float64(n))
 }
 
 // Close implements components.Closer.

@@ -337,12 +337,8 @@ func (r *rig) try(op string, more int) {
 
 func (r *rig) stuck(want float64) {
 	r.Helper()
-	all, err := r.meter.Gather()
-	if err != nil || len(all) != 1 || all[0].GetName() != "outrigger_transactions_stuck" {
-		r.Fatalf("the metrics are %v, %v", all, err)
-	}
-	if got := all[0].GetMetric()[0].GetGauge().GetValue(); got != want {
-		r.Errorf("%v transactions are stuck, want %v", got, want)
+	if got, told := metrics(r.T, r.meter)["outrigger_transactions_stuck"]; got != want || !told {
+		r.Errorf("%v transactions are stuck, %t, want %v", got, told, want)
 	}
 }
 

@@ -34,11 +34,12 @@ type fake struct {
 	web  *httptest.Server
 	addr string
 
-	mu   sync.Mutex
-	told []*dtmgpb.DtmRequest
-	kept map[string]string // the states of what is stored
-	full bool              // nothing is stored any more, and that is not said
-	held chan struct{}     // not nil: nothing is answered before it is closed
+	mu    sync.Mutex
+	told  []*dtmgpb.DtmRequest
+	kept  map[string]string // the states of what is stored
+	lists int               // how often a list of a state was asked for
+	full  bool              // nothing is stored any more, and that is not said
+	held  chan struct{}     // not nil: nothing is answered before it is closed
 }
 
 func newFake(t *testing.T) *fake {
@@ -113,10 +114,31 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 	f.mu.Unlock()
 	answer := map[string]any{"version": "fake"}
 	if state != "" {
-		row := map[string]any{"gid": there.Gid, "trans_type": there.TransType, "status": state, "custom_data": there.CustomedData}
+		row := row(there, state)
 		answer["transaction"], answer["transactions"] = row, []any{row}
 	}
+	if status := r.URL.Query().Get("status"); status != "" {
+		answer["transactions"] = f.list(status)
+	}
 	_ = json.NewEncoder(w).Encode(answer)
+}
+
+func row(r *dtmgpb.DtmRequest, state string) map[string]any {
+	return map[string]any{"gid": r.Gid, "trans_type": r.TransType, "status": state, "custom_data": r.CustomedData, "create_time": time.Now().Add(-time.Minute)}
+}
+
+// list is what there is of a state. Each time that it is asked for is counted.
+func (f *fake) list(state string) []any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lists++
+	all := []any{}
+	for _, r := range f.told {
+		if f.kept[r.Gid] == state {
+			all = append(all, row(r, state))
+		}
+	}
+	return all
 }
 
 // rig is a driver at a fake, that drives.

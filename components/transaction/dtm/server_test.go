@@ -6,15 +6,19 @@ import (
 	"context"
 	"crypto/rand"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
 	"github.com/outrigger-mesh/outrigger/components/transaction"
 	"github.com/outrigger-mesh/outrigger/components/transaction/dtm"
 	"github.com/outrigger-mesh/outrigger/components/transaction/transactiontest"
@@ -45,7 +49,12 @@ func options(t testing.TB, server string) dtm.Options {
 
 func open(t testing.TB, o dtm.Options) transaction.Driver {
 	t.Helper()
-	env := components.Env{ID: components.ID{Capability: "transaction", Name: "default", Driver: "dtm"}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	return openMetered(t, o, nil)
+}
+
+func openMetered(t testing.TB, o dtm.Options, meter prometheus.Registerer) transaction.Driver {
+	t.Helper()
+	env := components.Env{Meter: meter, ID: components.ID{Capability: "transaction", Name: "default", Driver: "dtm"}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	d, err := dtm.Open(context.WithoutCancel(t.Context()), env, o)
 	if err != nil {
 		t.Fatal(err)
@@ -74,6 +83,44 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			transactiontest.Run(t, func(t *testing.T) transactiontest.Backend { return balanced(t, server) })
+		})
+	}
+}
+
+// TestCountsOfServers: what is open is counted, and when it has ended it is not any more.
+func TestCountsOfServers(t *testing.T) {
+	for name, server := range map[string]string{"bolt": "OUTRIGGER_DTM", "postgres": "OUTRIGGER_DTM_POSTGRES"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o, meter := options(t, server), prometheus.NewRegistry()
+			o.Listen = free(t)
+			d := openMetered(t, o, meter)
+			ctx, stop := context.WithCancel(context.Background())
+			var over sync.WaitGroup
+			over.Go(func() { _ = d.Drive(ctx, application, well) })
+			defer func() { stop(); over.Wait(); componenttest.Close(t, d) }()
+			counts := func(prepared float64, older bool) {
+				t.Helper()
+				componenttest.Eventually(t, 20*time.Second, func() error {
+					got := metrics(t, meter)
+					age := got["outrigger_transaction_oldest_seconds"]
+					if n, told := got["PREPARED"]; n != prepared || !told || (age > 0 && age < 60) != older {
+						return fmt.Errorf("counted are %v", got)
+					}
+					return nil
+				})
+			}
+			counts(0, false)
+			key := application + "g"
+			c := transaction.Content{Kind: transaction.TCC, Policy: transaction.Policy{Timeout: time.Minute, CallTimeout: time.Second, FirstPause: time.Second, LongPause: time.Second}}
+			if _, err := d.Begin(t.Context(), key, c); err != nil {
+				t.Fatal(err)
+			}
+			counts(1, true)
+			if _, err := d.Decide(t.Context(), key, transaction.Abort); err != nil {
+				t.Fatal(err)
+			}
+			counts(0, false)
 		})
 	}
 }

@@ -54,10 +54,10 @@ func (m *machine) list(ctx context.Context, in listIn) (out listOut, err error) 
 	return out, v.Err()
 }
 
-func (m *machine) count(_ context.Context, in getIn) (countOut, error) {
+func (m *machine) count(_ context.Context, in getIn) (transaction.Counts, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := countOut{States: map[transaction.State]int64{}}
+	out := transaction.Counts{States: map[transaction.State]int64{}}
 	if t := m.counts[in.Key]; t != nil {
 		for s, n := range t.states {
 			out.States[s] = n
@@ -67,9 +67,7 @@ func (m *machine) count(_ context.Context, in getIn) (countOut, error) {
 		if application(key) != in.Key {
 			continue
 		}
-		if out.Oldest.IsZero() || e.began.Before(out.Oldest) {
-			out.Oldest = e.began
-		}
+		out.Older(e.began)
 		if e.attempts >= transaction.StuckAfter && e.state != transaction.Running && e.state != transaction.Prepared {
 			out.Stuck++
 		}

@@ -193,19 +193,8 @@ func (d *driver) say(key string, s transaction.State, failed string) {
 // meter shows how many transactions there are of the application that the driver drives.
 type meter struct{ d *driver }
 
-var (
-	statesDesc = prometheus.NewDesc("outrigger_transactions", "Transactions of the application by state; those that have ended until they are forgotten.", []string{"state"}, nil)
-	oldestDesc = prometheus.NewDesc("outrigger_transaction_oldest_seconds", "How long ago the oldest transaction began that has not ended; 0: there is none.", nil, nil)
-)
-
-const meterTime = 2 * time.Second
-
 // Describe implements prometheus.Collector.
-func (m meter) Describe(out chan<- *prometheus.Desc) {
-	out <- statesDesc
-	out <- oldestDesc
-	out <- transaction.Stuck
-}
+func (m meter) Describe(out chan<- *prometheus.Desc) { transaction.Describe(out) }
 
 // Collect implements prometheus.Collector.
 func (m meter) Collect(out chan<- prometheus.Metric) {
@@ -213,19 +202,12 @@ func (m meter) Collect(out chan<- prometheus.Metric) {
 	if app == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), meterTime)
+	ctx, cancel := context.WithTimeout(context.Background(), transaction.CountTime)
 	defer cancel()
 	c, err := countCall.Call(ctx, m.d.Link, getIn{Key: m.d.name + *app})
 	if err != nil {
 		return
 	}
-	for _, s := range transaction.States {
-		out <- prometheus.MustNewConstMetric(statesDesc, prometheus.GaugeValue, float64(c.States[s]), string(s))
-	}
-	age := time.Duration(0)
-	if !c.Oldest.IsZero() {
-		age = time.Since(c.Oldest)
-	}
-	out <- prometheus.MustNewConstMetric(oldestDesc, prometheus.GaugeValue, max(age, 0).Seconds())
-	out <- prometheus.MustNewConstMetric(transaction.Stuck, prometheus.GaugeValue, float64(c.Stuck))
+	c.Collect(out, transaction.States)
+	c.CollectStuck(out)
 }

@@ -16,7 +16,7 @@ var (
 	decideCall   = store.Unary[decideIn, decideOut]{Name: "transaction/decide", Safe: true}
 	getCall      = store.Unary[getIn, transaction.Info]{Name: "transaction/get", Safe: true}
 	listCall     = store.Unary[listIn, listOut]{Name: "transaction/list", Safe: true}
-	countCall    = store.Unary[getIn, countOut]{Name: "transaction/count", Safe: true}
+	countCall    = store.Unary[getIn, transaction.Counts]{Name: "transaction/count", Safe: true}
 	writeCall    = store.Unary[writeIn, struct{}]{Name: "transaction/write", Safe: true}
 	waitCall     = store.Bidi[getIn, transaction.Info]{Name: "transaction/wait"}
 	driveCall    = store.Bidi[driveIn, driveOut]{Name: "transaction/drive"}
@@ -67,12 +67,6 @@ type listIn struct {
 type listOut struct {
 	All  []transaction.Info
 	More bool
-}
-
-type countOut struct {
-	States map[transaction.State]int64
-	Oldest time.Time
-	Stuck  int64
 }
 
 // writeIn is what a session writes of a transaction that it drives.
