@@ -89,6 +89,7 @@ var targets = []target{
 	{part: "state", what: "state get, CPU against cache get, c=16", value: against("state-get", 16), most: 1.3},
 	{part: "state", what: "state get, CPU against cache get, c=64", value: against("state-get", 64), most: 1.3},
 	{part: "state", what: "state set (disk) against fsync/s x batch, c=64", value: plain("state-set-share-c64"), least: 0.7, time: true},
+	{part: "state", what: "state set (disk), calls a second against those that wait for no sync (os), c=64", value: ratio("state-set-disk", "state-set-os", 64, opsOf), least: 0.7},
 	{part: "slow-disk", what: "slow disk: state set against fsync/s x batch, c=64", value: plain("state-set-slow-share-c64"), least: 0.7, firm: true},
 	{part: "slow-disk", what: "slow disk: sagas of 2 steps against fsync/s x batch, c=16", value: plain("tx-slow-share-c16"), least: 0.5},
 	{part: "slow-disk", what: "slow disk: sagas by DTM against DTM's client, a second, c=1", value: ratio("tx-dtm-slow", "tx-dtm-direct-slow", 1, opsOf), least: 0.85, peer: true},

@@ -43,6 +43,7 @@ func state(o options) ([]row, error) {
 		{name: "cache-get", target: s.grpc, call: "get", pids: []int{s.pid()}},
 		{name: "state-get", target: s.grpc, call: "state-get", pids: []int{s.pid()}, against: "cache-get"},
 		{name: "state-set-os", target: s.grpc, call: "state-set-os", pids: []int{s.pid()}},
+		{name: "state-set-disk", target: s.grpc, call: "state-set", pids: []int{s.pid()}, against: "state-set-os"},
 	})
 	if err != nil {
 		return nil, err
