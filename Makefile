@@ -74,7 +74,8 @@ bench-gate: build ## a short bench, daprd built first, that fails when a target 
 	$(GO) run ./integration/bench -rounds 3 -length 1s -gate 2 -o /dev/null
 
 fuzz: ## run each fuzz target for FUZZTIME (10s); ONLY=REGEXP: those whose folder and name fit it
-	@git grep -oE '^func Fuzz[A-Za-z0-9]*' -- '*_test.go' | sed 's,/[^/]*:func , ,' | grep -E '$(or $(ONLY),.)' | while read -r p f; do \
+	@all=$$(git grep -oE '^func Fuzz[A-Za-z0-9]*' -- '*_test.go' | sed 's,/[^/]*:func , ,' | grep -E '$(or $(ONLY),.)') || { echo "no fuzz target fits $(ONLY)"; exit 1; }; \
+	echo "$$all" | while read -r p f; do \
 	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),10s) "./$$p" || exit 1; done
 
 gen: ## make generated files anew

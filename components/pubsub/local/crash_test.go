@@ -233,6 +233,9 @@ func TestRetentionByBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if first > 1000 { // a record takes more than 100 bytes
+			if first > 1900 { // and none takes 640
+				t.Errorf("the oldest event is %d: less is kept than was asked for", first)
+			}
 			break
 		}
 		if time.Now().After(end) {
