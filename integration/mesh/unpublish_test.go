@@ -31,11 +31,7 @@ func TestUnpublishedIsLeft(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			policies := "mesh: {hold: 5m}\n"
-			if w.protocol == "grpc" { // of whose calls what was sent is kept only if they may be repeated
-				policies = "mesh: {hold: 5m, routes: [{service: " + askedService + ", idempotent: true}]}\n"
-			}
-			r.consumer = harness.Start(t, harness.Options{App: "consumer", DataDir: t.TempDir(), Config: r.registry() + policies})
+			r.consumer = harness.Start(t, harness.Options{App: "consumer", DataDir: t.TempDir(), Config: r.registry() + "mesh: {hold: 5m}\n"})
 			call := r.caller()
 			harness.Eventually(t, 30*time.Second, func() error {
 				if err := call("fine"); err != nil || instancesOf(r.consumer) != 2 {

@@ -3,6 +3,7 @@ package grpcproxy
 import (
 	"slices"
 	"strconv"
+	"sync"
 )
 
 // Failed is an attempt that Again is asked about.
@@ -30,12 +31,36 @@ func (s *stream) mayAgain(f Failed) bool {
 	return s.r.Again(s.out.Tag, f)
 }
 
+const (
+	pooledData   = 16 << 10 // more is left to the garbage collector
+	pooledFields = 64
+)
+
+var keeps = sync.Pool{New: func() any { return &keep{} }}
+
+// keepRequest begins to keep a request, up to most bytes of its messages. s.mu is held.
+func (s *stream) keepRequest(fields []Field, most int) {
+	k := keeps.Get().(*keep)
+	k.fields, k.data, k.most = append(k.fields[:0], fields...), k.data[:0], most
+	s.keep = k
+}
+
+// forget gives up what was kept. s.mu is held.
+func (s *stream) forget() {
+	k := s.keep
+	if s.keep = nil; k == nil || cap(k.data) > pooledData || cap(k.fields) > pooledFields {
+		return
+	}
+	clear(k.fields)
+	keeps.Put(k)
+}
+
 // kept adds to what is sent once more if need be; too much is not. s.mu is held.
 func (s *stream) kept(p []byte) {
 	switch k := s.keep; {
 	case k == nil:
 	case len(k.data)+len(p) > k.most:
-		s.keep = nil
+		s.forget()
 	default:
 		k.data = append(k.data, p...)
 	}

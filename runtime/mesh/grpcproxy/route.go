@@ -24,7 +24,7 @@ func (s *stream) route(h *Headers, b *batch) {
 		}
 		up, err := s.r.Route(h)
 		if s.out.Tag = h.Tag; err == nil && h.Replay > 0 && s.out.Attempts == 1 {
-			s.keep = &keep{fields: slices.Clone(h.Fields), most: h.Replay}
+			s.keepRequest(h.Fields, h.Replay)
 			s.kept(s.h[1].pend[s.h[1].off:]) // came while the route was awaited
 		}
 		if err == nil {

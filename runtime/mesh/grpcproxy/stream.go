@@ -189,7 +189,8 @@ func (s *stream) response(h *Headers, end, over bool, b *batch) {
 	}
 	trailers := s.began
 	if v := h.kind(kindStatus); trailers || v[0] != '1' {
-		s.began, s.keep = true, nil
+		s.began = true
+		s.forget()
 	}
 	if s.r.Response != nil {
 		s.r.Response(h, trailers)
@@ -223,6 +224,7 @@ func (s *stream) settle(b *batch) {
 	if d.done && !s.finished.Load() {
 		s.finished.Store(true)
 		s.head, s.waitsFor = nil, nil
+		s.forget()
 		s.unpark()
 		s.kill(0, codeNo, b) // the request need not go on
 		s.kill(1, codeCancel, b)

@@ -69,7 +69,7 @@ func newInbound(t *testing.T, port int, app proxy.Callee) *inbound {
 	i := &inbound{gate: &gate{}, monitor: &monitor{}}
 	server := fastgrpc.New(fastgrpc.Options{})
 	in := &proxy.Inbound{Gate: i.gate, Monitor: i.monitor, App: components.Caller{Namespace: "shop", App: "stock"}, Port: func(service string) (int, bool) {
-		return port, service == "stock" || service == "prices"
+		return port, port != 0 && (service == "stock" || service == "prices")
 	}}
 	invocationv1.RegisterInvocationServer(server, &proxy.InvokeServer{Inbound: in, App: app})
 	in.Bind(server.Relay, func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error, bool) {
@@ -345,3 +345,32 @@ func (s *trailers) Method() string                  { return "/outrigger.invocat
 func (s *trailers) SetHeader(metadata.MD) error     { return nil }
 func (s *trailers) SendHeader(metadata.MD) error    { return nil }
 func (s *trailers) SetTrailer(md metadata.MD) error { s.md = metadata.Join(s.md, md); return nil }
+
+// An application that is dead behind its sidecar, or does not serve this any more, has got nothing: a call that nobody calls safe to repeat
+// goes to another instance, and arrives there once; unless it is too large to be kept.
+func TestGRPCGoesElsewhereFromADeadApplication(t *testing.T) {
+	t.Log("feature: grpc, a call that was sent to nobody goes to another instance")
+	var dead int
+	fmt.Sscanf(deadPort(t), "127.0.0.1:%d", &dead)
+	a := startApp(t)
+	good := newInbound(t, a.port(), nil).conn.Target()[len("passthrough:///"):]
+	for what, port := range map[string]int{"dead": dead, "taken back": 0} {
+		t.Run(what, func(t *testing.T) {
+			first := newInbound(t, port, nil)
+			o := newOutbound(t, first.conn.Target()[len("passthrough:///"):], good)
+			call := func(size int) error {
+				return o.conn.Invoke(within(t, 10*time.Second, toStock, "stock"), "/shop.v1.Stock/Check", &healthpb.HealthCheckRequest{Service: strings.Repeat("x", size)}, &healthpb.HealthCheckResponse{})
+			}
+			if err := call(10 << 10); err != nil || len(a.seen) != 1 {
+				t.Fatalf("it arrived %d times: %v", len(a.seen), err)
+			}
+			<-a.seen
+			if err := call(20 << 10); err == nil || len(a.seen) != 0 {
+				t.Fatalf("what is too large to be kept arrived %d times: %v", len(a.seen), err)
+			}
+			if all := o.monitor.all(t, 2); all[0].Attempts != 2 || all[0].Upstream != good || all[1].Attempts != 1 {
+				t.Errorf("%+v", all)
+			}
+		})
+	}
+}

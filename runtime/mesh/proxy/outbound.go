@@ -34,7 +34,8 @@ type Outbound struct {
 const (
 	connsEach   = 4        // connections to one instance, made as needed
 	maxAttempts = 10       // of a request; its plan allows fewer
-	mostReplay  = 64 << 10 // bytes of a request that is kept to be sent once more
+	mostReplay  = 64 << 10 // bytes of a request that is kept to be sent once more, if that does no harm
+	mostUnheard = 16 << 10 // of others, which are sent again only if nobody has handled anything of them
 )
 
 // Bind makes r the relay of this outbound side: its hooks are set, save OnConn, and r serves nothing else but what
@@ -166,7 +167,7 @@ func (o *Outbound) ask(c *call, h *grpcproxy.Headers) error {
 	if err != nil {
 		return err
 	}
-	if mesh.Repeatable(plan) {
+	if h.Replay = mostUnheard; mesh.Repeatable(plan) {
 		h.Replay = mostReplay
 	}
 	c.plan, c.Rule = plan, plan.Rule()
