@@ -3,6 +3,8 @@ package peers_test
 import (
 	"fmt"
 	"net/url"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -97,6 +99,7 @@ func TestMesh(t *testing.T) {
 
 func matrix(t *testing.T) {
 	dir := stock().Prepare(t)
+	versions(t, dir)
 	b := newBoard(t)
 	t.Run("sofarpc", func(t *testing.T) { b.t = t; sofarpc(t, b, dir) })
 	t.Run("dubbo3", func(t *testing.T) { b.t = t; dubbo(t, b, dir, "dubbo3") })
@@ -105,11 +108,33 @@ func matrix(t *testing.T) {
 	t.Run("dubbo27", func(t *testing.T) { b.t = t; dubbo(t, b, dir, "dubbo27") })
 }
 
+// versions prints which libraries the peers are made of, as their files say.
+func versions(t *testing.T, dir string) {
+	for _, f := range frameworks {
+		jars, err := filepath.Glob(filepath.Join(dir, f, "target", "dependency", "*.jar"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, jar := range jars {
+			if name := strings.TrimSuffix(filepath.Base(jar), ".jar"); library.MatchString(name) {
+				all = append(all, name)
+			}
+		}
+		if all == nil {
+			t.Errorf("%s has no library of its framework", f)
+		}
+		fmt.Printf("matrix: %s is %s\n", f, strings.Join(all, ", "))
+	}
+}
+
+var library = regexp.MustCompile(`^(sofa-rpc-all|dubbo|spring-boot|spring-cloud-openfeign-core|spring-cloud-alibaba-commons|nacos-client|zookeeper)-[0-9]`)
+
 // sofarpc: the registry mesh on either side; the sidecar's port of calls is the one that SOFARPC does not let be changed.
 func sofarpc(t *testing.T, b *board, dir string) {
 	const folder = "/sofa-rpc/peer.Hello/providers"
-	peers := started(t, dir, "sofa", "p", "q", "c")
-	provider, next, consumer := peers[0], peers[1], peers[2]
+	peers := started(t, dir, "sofa", "p", "q", "c", "r")
+	provider, next, consumer, last := peers[0], peers[1], peers[2], peers[3]
 	direct, meshed := harness.FreePort(t), harness.FreePort(t)
 	provider.do("export direct zookeeper://%s %d", b.addr, direct)
 	at := fmt.Sprint("127.0.0.1:", direct)
@@ -156,6 +181,32 @@ func sofarpc(t *testing.T, b *board, dir string) {
 	}
 	fmt.Printf("matrix: sofarpc: kill -9 of the provider's sidecar: called again %s after it was started anew\n", time.Since(began).Round(time.Millisecond))
 	b.shows(folder, again.Inbound)
+
+	// And back, while both kinds of consumers call: a provider comes that has no sidecar, and the other one's sidecar ends. It comes again.
+	back := harness.FreePort(t)
+	through, beside = begin(consumer, "mesh"), begin(consumer, "direct")
+	last.do("export direct zookeeper://%s %d", b.addr, back)
+	b.shows(folder, again.Inbound, fmt.Sprint("127.0.0.1:", back))
+	harness.Eventually(t, 30*time.Second, func() error { // SOFARPC has connected to it, or it would be left with nobody
+		if said := consumer.do("call direct x"); said != fmt.Sprint("r", back, ":x") {
+			return fmt.Errorf("answered by %s", said)
+		}
+		return nil
+	})
+	if code := again.Stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	b.shows(folder, fmt.Sprint("127.0.0.1:", back))
+	through.ends("mesh -> direct, a provider has come that has no sidecar, the sidecar has gone")
+	beside.ends("direct -> direct, a provider has come that has no sidecar, the sidecar has gone")
+	for _, reference := range []string{"mesh", "direct"} {
+		consumer.calls(reference, fmt.Sprint("r", back))
+	}
+	again = harness.Start(t, again.Options)
+	b.shows(folder, again.Inbound, fmt.Sprint("127.0.0.1:", back))
+	last.quit()
+	b.shows(folder, again.Inbound)
+	consumer.calls("mesh", fmt.Sprint("q", meshed))
 
 	// An application that has gone is not announced.
 	next.quit()
@@ -217,8 +268,8 @@ func port(address string) string {
 // dubbo: 3.3 registers its sidecar's port by a setting, for 2.7 the sidecar registers; a url leads a consumer to its own.
 func dubbo(t *testing.T, b *board, dir, framework string) {
 	const folder = "/dubbo/peer.Hello/providers"
-	peers := started(t, dir, framework, "p", "q", "c")
-	provider, next, consumer := peers[0], peers[1], peers[2]
+	peers := started(t, dir, framework, "p", "q", "c", "r")
+	provider, next, consumer, last := peers[0], peers[1], peers[2], peers[3]
 	for _, p := range peers {
 		p.do("set dubbo.application.register-mode interface")
 	}
@@ -254,6 +305,19 @@ func dubbo(t *testing.T, b *board, dir, framework string) {
 	time.Sleep(time.Second)
 	through.ends("mesh -> mesh")
 	beside.ends("direct -> mesh")
+
+	// And back: a provider comes that has no sidecar while both kinds of consumers call, then the other one goes.
+	back := harness.FreePort(t)
+	through, beside = begin(consumer, "mesh"), begin(consumer, "direct")
+	last.do("export direct zookeeper://%s %d", b.addr, back)
+	b.shows(folder, theirs.Inbound, fmt.Sprint("127.0.0.1:", back))
+	through.ends("mesh -> mesh, and a provider comes that has no sidecar")
+	beside.ends("direct -> mesh, and a provider comes that has no sidecar")
 	next.quit()
+	b.shows(folder, fmt.Sprint("127.0.0.1:", back))
+	for _, reference := range []string{"mesh", "direct"} {
+		consumer.calls(reference, fmt.Sprint("r", back))
+	}
+	last.quit()
 	b.shows(folder)
 }

@@ -48,6 +48,8 @@ type conn struct {
 	head        Headers
 	block       []byte // a header block that CONTINUATION goes on with
 	blockID     uint32
+	blockAt     int64 // when that began
+	partAt      int64 // when the frame began that is not whole; 0: none is
 	blockEnd    bool
 	selfish     bool // the last HEADERS depend on themselves
 	frags       int
@@ -67,6 +69,7 @@ type conn struct {
 	owed             atomic.Int64 // what waits in streams for it, of a downstream connection
 	lastRead         atomic.Int64 // when anything came
 	lastHeard        atomic.Int64 // when HEADERS or DATA came
+	unended          atomic.Int64 // when the frame, or the list of headers, began that is not whole; 0: none is
 
 	mu                        sync.Mutex
 	out, spare                []byte

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -185,5 +186,55 @@ func TestManyGiveUpAtOnce(t *testing.T) {
 	}
 	if n := e.r.Stats().Faults; n != 0 {
 		t.Fatalf("%d connections were closed for it", n)
+	}
+}
+
+// A client that dribbles a frame, or a list of headers, loses its connection after a while; one that sends whole frames slowly does not.
+func TestSlowFrames(t *testing.T) {
+	t.Log("feature: grpc, what is broken, garbage or too slow costs its own connection alone")
+	half := append(appendFrame(nil, 1000, fHeaders, flagEndHeaders, 1), 0x82)
+	for name, c := range map[string]struct {
+		begin, more []byte
+		stays       bool
+	}{
+		"half a frame":          {half, nil, false},
+		"a frame that dribbles": {half, []byte{0x82}, false},
+		"headers without end":   {append(appendFrame(nil, 1, fHeaders, 0, 1), 0x82), nil, false},
+		"headers that dribble":  {append(appendFrame(nil, 1, fHeaders, 0, 1), 0x82), append(appendFrame(nil, 1, fContinuation, 0, 1), 0x82), false},
+		"whole frames":          {nil, append(appendFrame(nil, 8, fPing, 1, 0), make([]byte, 8)...), true},
+		"nothing":               {nil, nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t, func(r *Relay) { r.FrameTimeout = 100 * time.Millisecond })
+			c1 := rawClient(t, e.addr)
+			c1.write(c.begin)
+			c1.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+			if c.stays {
+				c1.nc.SetReadDeadline(time.Now().Add(time.Second))
+			}
+			ended := make(chan struct{})
+			defer close(ended)
+			go func() {
+				for tick := time.NewTicker(40 * time.Millisecond); ; {
+					select {
+					case <-ended:
+						return
+					case <-tick.C:
+						c1.write(c.more)
+					}
+				}
+			}()
+			var err error
+			for err == nil {
+				var typ byte
+				if typ, _, _, err = c1.read(); err == nil && typ == fGoAway {
+					t.Error("it was sent away for another reason")
+				}
+			}
+			if stayed := errors.Is(err, os.ErrDeadlineExceeded); stayed != c.stays {
+				t.Errorf("it ended with %v", err)
+			}
+		})
 	}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func (c *conn) readFrames(b *batch) error {
-	full := c.rw == len(c.in)
+	full, whole := c.rw == len(c.in), false
 	if !c.begun {
 		have := c.in[:c.rw]
 		if len(have) < len(preface) {
@@ -39,7 +39,9 @@ func (c *conn) readFrames(b *batch) error {
 			return err
 		}
 		c.rp += frameHeader + n
+		whole = true
 	}
+	c.keepTime(whole, b)
 	if len(c.fresh) > 0 {
 		c.promoteAll(b)
 	}
@@ -53,6 +55,25 @@ func (c *conn) readFrames(b *batch) error {
 		c.in = append(make([]byte, 0, readBuffer), c.in[:c.rw]...)[:readBuffer]
 	}
 	return nil
+}
+
+// keepTime keeps since when a client owes the rest of something. whole says that a frame has ended.
+func (c *conn) keepTime(whole bool, b *batch) {
+	since := c.blockAt
+	switch {
+	case c.blockID != 0:
+		c.partAt = 0
+	case c.rp == c.rw:
+		c.partAt, since = 0, 0
+	default:
+		if whole || c.partAt == 0 {
+			c.partAt = b.now
+		}
+		since = c.partAt
+	}
+	if since != c.unended.Load() {
+		c.unended.Store(since)
+	}
 }
 
 // idle counts frames that carry nothing.
@@ -141,6 +162,7 @@ func (c *conn) frame(typ, flags byte, id uint32, p []byte, b *batch) error {
 			return c.headers(id, flags&flagEnd != 0, p, b)
 		}
 		c.block, c.blockID, c.blockEnd, c.frags = append(c.block[:0], p...), id, flags&flagEnd != 0, 0
+		c.blockAt = b.now
 	case fContinuation:
 		if c.blockID == 0 {
 			return connError{codeProtocol, "CONTINUATION of nothing"}

@@ -86,6 +86,8 @@ type Relay struct {
 	// MinPing is how often a client may PING while nothing is sent to it: 1 s. Who does so three times too often is
 	// sent away with ENHANCE_YOUR_CALM and "too_many_pings".
 	MinPing time.Duration
+	// FrameTimeout is how long a client may take for a frame, or a list of headers, that it has begun: 1 minute.
+	FrameTimeout time.Duration
 	// IdleTimeout ends downstream connections without requests, and MaxAge (give or take a tenth) all of them, both by
 	// GOAWAY; 0: never. What still runs MaxAgeGrace after that, 1 minute, is cut off.
 	IdleTimeout, MaxAge, MaxAgeGrace time.Duration
@@ -147,6 +149,7 @@ func (r *Relay) init() {
 		upkeep.Default(&r.KeepaliveTimeout, 10*time.Second)
 		upkeep.Default(&r.ClientKeepalive, 5*time.Minute)
 		upkeep.Default(&r.MinPing, time.Second)
+		upkeep.Default(&r.FrameTimeout, time.Minute)
 		upkeep.Default(&r.MaxAgeGrace, time.Minute)
 		r.work.r = r
 		r.conns = map[*conn]struct{}{}

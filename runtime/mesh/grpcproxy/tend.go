@@ -18,6 +18,7 @@ const (
 var (
 	errFrozen = errors.New("no answer to a keepalive PING")
 	errAged   = errors.New("the connection has reached its age")
+	errSlow   = errors.New("a frame, or a list of headers, was not whole in time")
 )
 
 // care is what a connection's timer looks after: liveness, idleness, age, readers that have stalled. Times are since
@@ -62,7 +63,7 @@ func (c *conn) tendEvery() time.Duration {
 	if c.up != nil {
 		least(c.r.Keepalive, c.r.KeepaliveTimeout, c.r.StallTimeout)
 	} else {
-		least(c.r.ClientKeepalive, c.r.IdleTimeout, c.r.MaxAge, c.r.MaxAgeGrace)
+		least(c.r.ClientKeepalive, c.r.FrameTimeout, c.r.IdleTimeout, c.r.MaxAge, c.r.MaxAgeGrace)
 		if c.care.probing {
 			least(c.r.KeepaliveTimeout)
 		}
@@ -88,6 +89,9 @@ func (c *conn) tend() {
 	}
 	if c.care.leavesAt != 0 && b.now > c.care.leavesAt && c.r.MaxAgeGrace > 0 {
 		c.care.cause = errAged
+	}
+	if since := c.unended.Load(); c.up == nil && c.r.FrameTimeout > 0 && since != 0 && b.now-since > int64(c.r.FrameTimeout) {
+		c.care.cause = errSlow
 	}
 	dead := c.care.cause != nil
 	c.care.timer.Reset(c.tendEvery())
