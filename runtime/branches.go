@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"sync"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -88,6 +89,9 @@ func (b *branches) call(ctx context.Context, who components.Caller, c *transacti
 	}
 	out, _, err := b.invoker.Call(ctx, who, &invocationv1.InvokeRequest{Service: t.Service, Method: t.Method, Verb: t.Verb, Data: t.Data,
 		ContentType: t.ContentType, Metadata: md})
+	if code := out.GetHttpStatus(); err == nil && code >= http.StatusMultipleChoices { // a login page, say: nothing was done
+		return transaction.Answer{}, fmt.Errorf("%w: the application answered %d, which is no 2xx", components.ErrUnavailable, code)
+	}
 	return transaction.Answer{Data: out.GetData(), ContentType: out.GetContentType()}, outcome(err)
 }
 

@@ -20,7 +20,7 @@ import (
 	transactionv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/transaction/v1"
 )
 
-// participant is an HTTP application that notes which branches it is called for, and refuses those of /no and, the first time, of /away.
+// participant is an HTTP application that notes which branches it is called for, and refuses those of /no and, the first time, of /conflict and /elsewhere.
 type participant struct {
 	port int
 	mu   sync.Mutex
@@ -46,8 +46,12 @@ func startParticipant(t *testing.T) *participant {
 			w.Header().Set("tx-reason", "TX_BRANCH_FAILED")
 			http.Error(w, "sold out", http.StatusConflict)
 		case "/conflict":
-			if n := len(p.said); n < 2 || p.said[n-2] != p.said[n-1] {
+			if p.firstLocked() {
 				http.Error(w, "it is locked", http.StatusConflict)
+			}
+		case "/elsewhere":
+			if p.firstLocked() {
+				http.Redirect(w, r, "/login", http.StatusFound)
 			}
 		}
 	})}
@@ -55,6 +59,12 @@ func startParticipant(t *testing.T) *participant {
 	go func() { done <- server.Serve(ln) }()
 	t.Cleanup(func() { server.Close(); <-done })
 	return p
+}
+
+// firstLocked tells whether a call is not the one before it again.
+func (p *participant) firstLocked() bool {
+	n := len(p.said)
+	return n < 2 || p.said[n-2] != p.said[n-1]
 }
 
 func (p *participant) want(t *testing.T, all ...string) {
@@ -93,7 +103,7 @@ func TestTransactions(t *testing.T) {
 
 	const began = "00-4bf92f3577b34da6a3ce929d0e0e4736-"
 	saga, err := api.RunSaga(metadata.AppendToOutgoingContext(ctx, "traceparent", began+"00f067aa0ba902b7-00"), &transactionv1.RunSagaRequest{Gid: "a", Wait: true, Policy: policy, Steps: []*transactionv1.Step{
-		{Action: call("one"), Compensation: call("undo")}, {Action: call("conflict")}}})
+		{Action: call("one"), Compensation: call("undo")}, {Action: call("conflict")}, {Action: call("elsewhere")}}})
 	if err != nil || saga.GetStatus().GetState() != transactionv1.State_STATE_COMMITTED {
 		t.Fatal(saga, err)
 	}
@@ -102,7 +112,8 @@ func TestTransactions(t *testing.T) {
 		t.Errorf("its last branch belongs to the trace %q", p.of)
 	}
 	p.mu.Unlock()
-	p.want(t, "/one default/stock/a 1 action saga", "/conflict default/stock/a 2 action saga", "/conflict default/stock/a 2 action saga")
+	p.want(t, "/one default/stock/a 1 action saga", "/conflict default/stock/a 2 action saga", "/conflict default/stock/a 2 action saga",
+		"/elsewhere default/stock/a 3 action saga", "/elsewhere default/stock/a 3 action saga")
 
 	saga, err = api.RunSaga(ctx, &transactionv1.RunSagaRequest{Gid: "b", Wait: true, Policy: policy, Steps: []*transactionv1.Step{
 		{Action: call("one"), Compensation: call("undo")}, {Action: call("no"), Compensation: call("undo")}}})

@@ -116,11 +116,11 @@ func printTransaction(out io.Writer, s client.TxStatus) {
 	fmt.Fprintln(out)
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for _, b := range s.Branches {
-		how := "open"
-		if b.Done {
-			how = "done"
+		how := "done"
+		if !b.Done { // attempts are counted until one is OK
+			how = fmt.Sprintf("open\tattempts %d", b.Attempts)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\tattempts %d", b.ID, b.Op, how, b.Attempts)
+		fmt.Fprintf(t, "%s\t%s\t%s", b.ID, b.Op, how)
 		if b.Pause > 0 {
 			fmt.Fprintf(t, ", the next in %s", b.Pause.Round(time.Millisecond))
 		}

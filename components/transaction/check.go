@@ -38,6 +38,7 @@ func checkTold(told string) error {
 // complete fills in what was left out and refuses what makes no sense.
 func (c Content) complete(d Policy) (Content, error) {
 	var err error
+	c.Said = c.Policy
 	if c.Policy, err = c.Policy.complete(d); err != nil {
 		return c, err
 	}

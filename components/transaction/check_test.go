@@ -51,6 +51,28 @@ func TestAfterCounts(t *testing.T) {
 	}
 }
 
+// TestVerbCounts: so is what HTTP services are asked with.
+func TestVerbCounts(t *testing.T) {
+	c := steps(Target{Service: "s", Method: "m", Verb: strings.Repeat("V", MaxContent)}, "1")
+	if _, err := c.complete(Policy{}); !errors.Is(err, components.ErrExhausted) {
+		t.Error(err)
+	}
+}
+
+// TestSaidIsKept: what the component adds to a policy is told apart from what was said of it.
+func TestSaidIsKept(t *testing.T) {
+	c := steps(Target{Service: "s", Method: "m"}, "1")
+	c.Policy = Policy{Timeout: time.Hour}
+	one, err := c.complete(Policy{Timeout: time.Second, CallTimeout: time.Second, FirstPause: time.Second, LongPause: time.Second})
+	if err != nil || one.Said != c.Policy || one.Policy.Timeout != time.Hour || one.Policy.CallTimeout != time.Second {
+		t.Fatalf("%+v, %v", one, err)
+	}
+	two, err := c.complete(Policy{Timeout: time.Second, CallTimeout: time.Minute, FirstPause: time.Second, LongPause: time.Second})
+	if err != nil || !one.Same(&two) {
+		t.Errorf("%+v, %v", two, err)
+	}
+}
+
 // nothing is a driver that is not called.
 type nothing struct{ Driver }
 

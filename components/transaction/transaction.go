@@ -81,7 +81,7 @@ type Target struct {
 func (t *Target) IsZero() bool { return t.Service == "" && t.Topic == "" && !t.Stream }
 
 func (t *Target) size() int {
-	n := len(t.Service) + len(t.Topic) + len(t.Component) + len(t.Method) + len(t.Data) + len(t.ContentType)
+	n := len(t.Service) + len(t.Topic) + len(t.Component) + len(t.Method) + len(t.Verb) + len(t.Data) + len(t.ContentType)
 	for k, v := range t.Metadata {
 		n += len(k) + len(v)
 	}
@@ -134,12 +134,16 @@ type Content struct {
 	// Trace is the trace context of who began it, by the names of its headers. Calls of branches carry it.
 	Trace map[string]string `cbor:"5,keyasint,omitempty"`
 
+	// Said is the policy as it was asked for, without what the component's options have added.
+	Said Policy `cbor:"6,keyasint,omitzero"`
+
 	New bool `cbor:"-"` // of a call: nobody has that gid, for certain
 }
 
-// Same tells whether two contents are the same, whatever traces they are of; branches of TCC are not compared.
+// Same tells whether two contents are the same, whatever traces they are of, and whatever the component's options were; branches of TCC are not
+// compared.
 func (c *Content) Same(d *Content) bool {
-	return c.Kind == d.Kind && c.Policy == d.Policy && c.Check.same(&d.Check) && (c.Kind == TCC ||
+	return c.Kind == d.Kind && (c.Said == d.Said || c.Policy == d.Policy) && c.Check.same(&d.Check) && (c.Kind == TCC ||
 		slices.EqualFunc(c.Branches, d.Branches, func(a, b Branch) bool { return a.Same(&b) }))
 }
 

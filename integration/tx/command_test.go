@@ -71,6 +71,7 @@ func TestCommand(t *testing.T) {
 	if text := run(0, "list", "-older-than", "1h"); strings.Contains(text, "open") {
 		t.Errorf("those that are older than an hour are\n%s", text)
 	}
+	says("an unknown state", run(1, "list", "-state", "RUNING"), "INVALID_ARGUMENT|InvalidArgument", `unknown state "RUNING" \(have PREPARED, RUNNING, `)
 	var all []map[string]any
 	if err := json.Unmarshal([]byte(run(0, "list", "-o", "json")), &all); err != nil || len(all) != 3 {
 		t.Errorf("%v, %v", all, err)

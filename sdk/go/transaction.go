@@ -243,10 +243,18 @@ func (t *Transactions) List(ctx context.Context, olderThan time.Duration, states
 	if olderThan != 0 {
 		in.OlderThan = durationpb.New(olderThan)
 	}
+	var unknown error
 	for _, s := range states {
-		in.States = append(in.States, transactionv1.State(transactionv1.State_value["STATE_"+string(s)]))
+		n := transactionv1.State(transactionv1.State_value["STATE_"+string(s)])
+		if n == transactionv1.State_STATE_UNSPECIFIED {
+			unknown = invalid(fmt.Sprintf("unknown state %q (have PREPARED, RUNNING, COMMITTING, ABORTING, COMMITTED, ABORTED, GIVEN_UP)", s))
+		}
+		in.States = append(in.States, n)
 	}
 	return pages(func(page string) ([]TxStatus, string, error) {
+		if unknown != nil {
+			return nil, "", unknown
+		}
 		in.PageToken = page
 		out, err := t.api.List(ctx, in)
 		if err != nil {

@@ -170,7 +170,7 @@ func (c *custom) order(branches []transaction.Branch) {
 // digest is the same for the same content; branches of TCC are not part of it.
 func digest(c *transaction.Content) string {
 	same := *c
-	same.Trace = nil
+	same.Trace, same.Policy = nil, transaction.Policy{} // there is what was said of it
 	b, err := encoding.Marshal(&same)
 	if err != nil {
 		panic(err) // strings, bytes and numbers

@@ -1944,7 +1944,7 @@ type Status_Branch struct {
 	Op string `protobuf:"bytes,2,opt,name=op,proto3" json:"op,omitempty"`
 	// And that was OK.
 	Done bool `protobuf:"varint,3,opt,name=done,proto3" json:"done,omitempty"`
-	// At that, without a known outcome.
+	// At that, without a known outcome; 0 once it was OK.
 	Attempts int32 `protobuf:"varint,4,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// What the last of them came to.
 	Last string `protobuf:"bytes,5,opt,name=last,proto3" json:"last,omitempty"`

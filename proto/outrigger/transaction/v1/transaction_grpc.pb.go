@@ -40,12 +40,12 @@ const (
 // delivered once the work of its sender is done. Transactions belong to the calling application, whose sidecars drive them to their
 // end, whatever is killed meanwhile.
 //
-// Branches are called until their outcome is known. OK is done. ABORTED with the reason TX_BRANCH_FAILED (google.rpc.ErrorInfo; in the
+// Branches are called until their outcome is known. OK (over HTTP: any 2xx) is done. ABORTED with the reason TX_BRANCH_FAILED (google.rpc.ErrorInfo; in the
 // trailer or, over HTTP, with the status 409 in the header "tx-reason") says that the branch cannot be done, and rolls the transaction
 // back. All else is unknown, and the call is made again. Each call has the metadata tx-gid, tx-branch, tx-op (action, compensation, try,
 // confirm, cancel, check) and tx-kind (saga, tcc, msg): what a barrier goes by. State.Transact has one.
 type TransactionClient interface {
-	// RunSaga runs a saga. The same gid with the same steps again is no error, and answers how it is; with others ALREADY_EXISTS (TX_EXISTS).
+	// RunSaga runs a saga. The same gid with the same steps and policy again is no error, and answers how it is; with others ALREADY_EXISTS (TX_EXISTS).
 	// INVALID_ARGUMENT (TX_INVALID) for one without steps, or whose steps wait for each other; RESOURCE_EXHAUSTED (TX_TOO_LARGE) for
 	// more than 1000 steps, or 1 MiB.
 	RunSaga(ctx context.Context, in *RunSagaRequest, opts ...grpc.CallOption) (*RunSagaResponse, error)
@@ -205,12 +205,12 @@ type Transaction_ServeClient = grpc.BidiStreamingClient[ServeRequest, ServeRespo
 // delivered once the work of its sender is done. Transactions belong to the calling application, whose sidecars drive them to their
 // end, whatever is killed meanwhile.
 //
-// Branches are called until their outcome is known. OK is done. ABORTED with the reason TX_BRANCH_FAILED (google.rpc.ErrorInfo; in the
+// Branches are called until their outcome is known. OK (over HTTP: any 2xx) is done. ABORTED with the reason TX_BRANCH_FAILED (google.rpc.ErrorInfo; in the
 // trailer or, over HTTP, with the status 409 in the header "tx-reason") says that the branch cannot be done, and rolls the transaction
 // back. All else is unknown, and the call is made again. Each call has the metadata tx-gid, tx-branch, tx-op (action, compensation, try,
 // confirm, cancel, check) and tx-kind (saga, tcc, msg): what a barrier goes by. State.Transact has one.
 type TransactionServer interface {
-	// RunSaga runs a saga. The same gid with the same steps again is no error, and answers how it is; with others ALREADY_EXISTS (TX_EXISTS).
+	// RunSaga runs a saga. The same gid with the same steps and policy again is no error, and answers how it is; with others ALREADY_EXISTS (TX_EXISTS).
 	// INVALID_ARGUMENT (TX_INVALID) for one without steps, or whose steps wait for each other; RESOURCE_EXHAUSTED (TX_TOO_LARGE) for
 	// more than 1000 steps, or 1 MiB.
 	RunSaga(context.Context, *RunSagaRequest) (*RunSagaResponse, error)
