@@ -8,11 +8,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/dtm-labs/client/dtmcli"
+	"github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/outrigger-mesh/outrigger/integration/harness"
@@ -32,29 +34,59 @@ func barrierTable(t *testing.T) string {
 	if !ok || !end {
 		t.Fatal("docs/transactions.md does not say how the table is made")
 	}
-	return "create schema" + table
+	return regexp.MustCompile("--.*").ReplaceAllString("create schema"+table, "")
 }
 
-// TestSQLBarrier: in a PostgreSQL the SDK's barrier and that of DTM's client are the same, whichever comes first, and calls at the same
-// time have one effect.
+// engine is a data base that has a barrier table.
+type engine struct {
+	server, driver, dtm string
+	dialect             client.Dialect
+	at                  func(*servers.Server) string
+	table               *strings.Replacer // of what the page has for a PostgreSQL
+	add, sum            string
+}
+
+var engines = []engine{
+	{server: "postgres", driver: "pgx", dtm: "postgres", dialect: client.PostgreSQL, table: strings.NewReplacer(),
+		at: func(s *servers.Server) string {
+			at := url.URL{Scheme: "postgres", User: url.UserPassword(s.User, s.Password), Host: s.Addr(), Path: "postgres"}
+			return at.String()
+		},
+		add: "insert into dtm_barrier.account values ($1, $2) on conflict (id) do update set cents = account.cents + excluded.cents",
+		sum: "select coalesce(sum(cents), 0) from dtm_barrier.account where id = $1"},
+	{server: "mariadb", driver: "mysql", dtm: "mysql", dialect: client.MySQL,
+		table: strings.NewReplacer("generated always as identity", "auto_increment", "barrier_id));", "barrier_id)) collate utf8mb4_bin;", "cents bigint)", "cents bigint) collate utf8mb4_bin"),
+		at: func(s *servers.Server) string {
+			return (&mysql.Config{User: s.User, Passwd: s.Password, Net: "tcp", Addr: s.Addr(), AllowNativePasswords: true, MultiStatements: true}).FormatDSN()
+		},
+		add: "insert into dtm_barrier.account values (?, ?) on duplicate key update cents = cents + values(cents)",
+		sum: "select coalesce(sum(cents), 0) from dtm_barrier.account where id = ?"},
+}
+
+// TestSQLBarrier: in a PostgreSQL and a MariaDB the SDK's barrier and that of DTM's client are the same, whichever comes first, and calls at
+// the same time have one effect.
 func TestSQLBarrier(t *testing.T) {
 	t.Parallel()
-	s := servers.Run(t, "postgres")
-	at := url.URL{Scheme: "postgres", User: url.UserPassword(s.User, s.Password), Host: s.Addr(), Path: "postgres"}
-	db, err := sql.Open("pgx", at.String())
+	for _, e := range engines { // one after the other: DTM's client has one engine at a time
+		t.Run(e.server, func(t *testing.T) { sqlBarrier(t, e) })
+	}
+}
+
+func sqlBarrier(t *testing.T, e engine) {
+	db, err := sql.Open(e.driver, e.at(servers.Run(t, e.server)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	for _, statement := range []string{barrierTable(t), "create table account (id text primary key, cents bigint)"} {
-		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+	for _, statement := range []string{barrierTable(t), "create table dtm_barrier.account (id varchar(200) primary key, cents bigint)"} {
+		if _, err := db.ExecContext(t.Context(), e.table.Replace(statement)); err != nil {
 			t.Fatalf("%s: %v", statement, err)
 		}
 	}
-	dtmcli.SetCurrentDBType("postgres")
+	dtmcli.SetCurrentDBType(e.dtm)
 	add := func(id string, cents int) func(*sql.Tx) error {
 		return func(tx *sql.Tx) error {
-			_, err := tx.Exec("insert into account values ($1, $2) on conflict (id) do update set cents = account.cents + $2", id, cents)
+			_, err := tx.Exec(e.add, id, cents)
 			return err
 		}
 	}
@@ -73,11 +105,11 @@ func TestSQLBarrier(t *testing.T) {
 			}
 			return b.CallWithDB(db, add(gid, op.cents))
 		}
-		return client.Branch{GID: gid, Branch: "1", Op: op.ours, Kind: "saga"}.InTx(ctx, db, client.PostgreSQL, add(gid, op.cents))
+		return client.Branch{GID: gid, Branch: "1", Op: op.ours, Kind: "saga"}.InTx(ctx, db, e.dialect, add(gid, op.cents))
 	}
 	has := func(gid string) (cents int) {
 		t.Helper()
-		if err := db.QueryRow("select coalesce(sum(cents), 0) from account where id = $1", gid).Scan(&cents); err != nil {
+		if err := db.QueryRow(e.sum, gid).Scan(&cents); err != nil {
 			t.Fatal(err)
 		}
 		return cents
@@ -103,6 +135,18 @@ func TestSQLBarrier(t *testing.T) {
 		}
 	}
 
+	// Ids that differ in case are not the same.
+	for _, gid := range []string{"default/shop/order", "default/shop/Order"} {
+		for _, word := range []string{"sdk:do", "dtm:do"} {
+			if err := branch(t.Context(), gid, word); err != nil {
+				t.Errorf("%s of %s: %v", word, gid, err)
+			}
+		}
+	}
+	if one, two := has("default/shop/order"), has("default/shop/Order"); one != 1 || two != 1 {
+		t.Errorf("two gids that differ in case: %d and %d cents, want 1 and 1", one, two)
+	}
+
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
@@ -118,11 +162,11 @@ func TestSQLBarrier(t *testing.T) {
 
 	failed := errors.New("no money")
 	b := client.Branch{GID: "fails", Branch: "1", Op: "action", Kind: "saga"}
-	err = b.InTx(t.Context(), db, client.PostgreSQL, func(tx *sql.Tx) error { return errors.Join(add("fails", 1)(tx), failed) })
+	err = b.InTx(t.Context(), db, e.dialect, func(tx *sql.Tx) error { return errors.Join(add("fails", 1)(tx), failed) })
 	if got := has("fails"); !errors.Is(err, failed) || got != 0 {
 		t.Errorf("work that fails: %v, %d cents", err, got)
 	}
-	if err := b.InTx(t.Context(), db, client.PostgreSQL, add("fails", 1)); err != nil || has("fails") != 1 {
+	if err := b.InTx(t.Context(), db, e.dialect, add("fails", 1)); err != nil || has("fails") != 1 {
 		t.Errorf("work that failed is not done again: %v", err)
 	}
 }

@@ -56,7 +56,7 @@ type Kind struct {
 // Kinds are all that can be started, by their names.
 func Kinds() []Kind {
 	return []Kind{
-		redisSingle, redisTLS, redisSentinel, redisCluster, redisReplicated, etcdSingle, etcdCluster, postgres, kafkaSingle, kafkaCluster, nacos,
+		redisSingle, redisTLS, redisSentinel, redisCluster, redisReplicated, etcdSingle, etcdCluster, postgres, mariadb, kafkaSingle, kafkaCluster, nacos,
 		nats, natsCluster, rabbitmq, rabbitCluster, zookeeper, zookeeperEnsemble, dtm, dtmPostgres,
 	}
 }

@@ -33,12 +33,12 @@ const stay = "SERVERS_TEST_STAY"
 
 // versions are what the servers must say that they are.
 var versions = map[string]string{
-	"redis": `7\.\d+\.\d+`, "redis-sentinel": `7\.\d+\.\d+`, "etcd": `3\.7\.3`, "postgres": `1[5-9]\.\d+`, "kafka": `4\.4\.0`, "nacos": `2\.3\.1`,
+	"redis": `7\.\d+\.\d+`, "redis-sentinel": `7\.\d+\.\d+`, "etcd": `3\.7\.3`, "postgres": `1[5-9]\.\d+`, "mariadb": `1[01]\.\d+\.\d+`, "kafka": `4\.4\.0`, "nacos": `2\.3\.1`,
 	"nats": `2\.15\.2`, "rabbitmq": `[34]\.\d+\.\d+`, "zookeeper": `3\.9\.4`, "dtm": `v1\.19\.0`,
 }
 
 // quick are those that start in a few seconds, and need neither Java nor a long build the first time.
-var quick = []string{"redis", "redis-tls", "redis-sentinel", "redis-cluster", "redis-cluster-replicas", "postgres", "nats"}
+var quick = []string{"redis", "redis-tls", "redis-sentinel", "redis-cluster", "redis-cluster-replicas", "postgres", "mariadb", "nats"}
 
 func chosen(t *testing.T) []Kind {
 	t.Helper()

@@ -57,7 +57,7 @@ func see(t *testing.T, s store, key, want string) {
 
 var stores = map[string]func(*testing.T, *Server) store{
 	"redis": redisStore, "redis-tls": redisTLSStore, "redis-sentinel": sentinelStore, "redis-cluster": redisStore, "redis-cluster-replicas": redisStore, "etcd": etcdStore, "etcd-cluster": etcdStore,
-	"postgres": postgresStore, "kafka": kafkaStore, "kafka-cluster": kafkaStore, "nacos": nacosStore, "nats": natsStore, "nats-cluster": natsStore, "rabbitmq": rabbitStore, "rabbitmq-cluster": rabbitStore,
+	"postgres": postgresStore, "mariadb": mariadbStore, "kafka": kafkaStore, "kafka-cluster": kafkaStore, "nacos": nacosStore, "nats": natsStore, "nats-cluster": natsStore, "rabbitmq": rabbitStore, "rabbitmq-cluster": rabbitStore,
 	"zookeeper": zookeeperStore, "zookeeper-ensemble": zookeeperStore, "dtm": dtmStore, "dtm-postgres": dtmStore,
 }
 
@@ -212,6 +212,25 @@ func postgresStore(t *testing.T, s *Server) store {
 		},
 		get: func(ctx context.Context, key string) (string, error) {
 			return s.Psql(ctx, fmt.Sprintf("select value from items where key = '%s'", key))
+		},
+	}
+}
+
+func mariadbStore(t *testing.T, s *Server) store {
+	if _, err := s.MariaDB(t.Context(), "create database items; create table items.items (name varchar(64) primary key, value text)"); err != nil {
+		t.Fatal(err)
+	}
+	for _, who := range []*Server{{Nodes: s.Nodes, User: s.User, Password: "wrong"}, {Nodes: s.Nodes, User: "root"}} {
+		_, err := who.MariaDB(t.Context(), "select 1")
+		refused(t, err, "Access denied")
+	}
+	return store{
+		put: func(ctx context.Context, key, value string) error {
+			_, err := s.MariaDB(ctx, fmt.Sprintf("insert into items.items values ('%s', '%s')", key, value))
+			return err
+		},
+		get: func(ctx context.Context, key string) (string, error) {
+			return s.MariaDB(ctx, fmt.Sprintf("select value from items.items where name = '%s'", key))
 		},
 	}
 }

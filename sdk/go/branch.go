@@ -92,8 +92,8 @@ var sqlForward = map[string]string{"compensate": "action", "cancel": "try"}
 const longestSQL = 128 // of a gid in the table
 
 // InTx does the branch's work in a transaction of an SQL data base: once, and not at all when it was taken back before, or has nothing
-// to take back. The records are in the table dtm_barrier.barrier, as DTM's clients make it (docs/transactions.md has it). It commits if work
-// answers nil, and otherwise rolls back with its error.
+// to take back. The records are in the table dtm_barrier.barrier, as DTM's clients make it, in MySQL and MariaDB with a collation that
+// compares bytes (docs/transactions.md has it). It commits if work answers nil, and otherwise rolls back with its error.
 func (b Branch) InTx(ctx context.Context, db *sql.DB, d Dialect, work func(*sql.Tx) error) error {
 	if len(b.GID) > longestSQL {
 		return invalid(fmt.Sprintf("the gid %q, which is longer than the %d bytes of the barrier table", b.GID, longestSQL))
@@ -124,6 +124,9 @@ func (b Branch) pass(ctx context.Context, tx *sql.Tx, d Dialect) (bool, error) {
 			return false, err
 		}
 		n, err := r.RowsAffected()
+		if err == nil && n == 0 && d == MySQL {
+			err = b.isThere(ctx, tx, of)
+		}
 		return n > 0, err
 	}
 	forward, compensates := sqlForward[op]
@@ -136,6 +139,18 @@ func (b Branch) pass(ctx context.Context, tx *sql.Tx, d Dialect) (bool, error) {
 	}
 	own, err := claim(op)
 	return own && !empty, err
+}
+
+// isThere makes sure that the record which is there is the branch's own: by the collation that MySQL takes unless told otherwise, one whose ids
+// differ in case alone is taken for it.
+func (b Branch) isThere(ctx context.Context, tx *sql.Tx, op string) error {
+	var gid, branch string
+	err := tx.QueryRowContext(ctx, "select gid, branch_id from "+barrierTable+" where gid = ? and branch_id = ? and op = ? and barrier_id = '01' lock in share mode",
+		b.GID, b.Branch, op).Scan(&gid, &branch)
+	if err == nil && (gid != b.GID || branch != b.Branch) {
+		err = fmt.Errorf("the barrier table takes branch %q of %q for %q of %q: it has to compare bytes (docs/transactions.md)", b.Branch, b.GID, branch, gid)
+	}
+	return err
 }
 
 // Serve has the branches that go to the application itself handled until ctx ends, as Schedule.Handle does with firings: nil is OK, what
