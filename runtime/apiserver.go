@@ -25,6 +25,7 @@ type apiServer struct {
 	rpc       rpcOutbound
 	control   *contract.Server // SOFARPC's registry; nil: there is none
 	http1     httpOutbound
+	tcp       *proxy.TCPOutbound
 	invoker   *proxy.Invoker
 	outbounds []*proxy.Outbound
 }
@@ -73,6 +74,7 @@ func (s *sidecar) startAPI(context.Context) error {
 		}
 	}
 	a.control = s.startControl(policy, a.mesh)
+	a.tcp = s.startTCP(router, self, policy)
 	s.http = &counted{Listener: s.sockets.http}
 	s.serve("http", func() error { return a.ServeHTTP(s.http) })
 	return nil
@@ -93,7 +95,7 @@ func httpHint(api net.Addr) string {
 
 // Shutdown is that of the server; connections that have said nothing yet end, too.
 func (a *apiServer) Shutdown(ctx context.Context) error {
-	err := together(ctx, a.Server.Shutdown, a.rpc.relay.Shutdown, a.http1.relay.Shutdown)
+	err := together(ctx, a.Server.Shutdown, a.rpc.relay.Shutdown, a.http1.relay.Shutdown, a.tcp.Shutdown)
 	if a.control != nil {
 		err = errors.Join(err, a.control.Shutdown(ctx))
 	}
@@ -104,7 +106,7 @@ func (a *apiServer) Shutdown(ctx context.Context) error {
 
 // clients is how many connections the application has to the sidecar, those of the HTTP API aside.
 func (a *apiServer) clients() int {
-	return a.Relay().Stats().Downstream + a.rpc.relay.Stats().Downstream + a.http1.relay.Stats().Downstream
+	return a.Relay().Stats().Downstream + a.rpc.relay.Stats().Downstream + a.http1.relay.Stats().Downstream + a.tcp.Open()
 }
 
 // outbound makes a side of the mesh that calls leave by; it sweeps unused connections until the sidecar ends.

@@ -79,7 +79,7 @@ func (s *sidecar) stopAccepting(ctx context.Context, next *successor) {
 		defer cancel()
 		s.admin.Close(limit)
 	})
-	left := []net.Listener{s.sockets.grpc, s.sockets.http, s.sockets.unix, s.sockets.outbound, s.sockets.control, s.sockets.sofaOutbound}
+	left := append(s.sockets.calls(), s.sockets.http)
 	if next.has("inbound") {
 		left = append(left, s.sockets.inbound)
 	}
@@ -135,7 +135,9 @@ func (s *sidecar) turnAway(ctx context.Context) error {
 	limit, cancel := context.WithDeadline(context.WithoutCancel(ctx), s.drained())
 	i.cancel = cancel
 	i.leaving = make(chan error, 1)
-	go func() { i.leaving <- together(limit, i.server.Shutdown, i.rpc.Shutdown, i.http1.Shutdown) }()
+	go func() {
+		i.leaving <- together(limit, i.server.Shutdown, i.rpc.Shutdown, i.http1.Shutdown, i.tcp.Shutdown)
+	}()
 	select {
 	case err := <-i.leaving:
 		i.leaving <- err
@@ -165,7 +167,7 @@ func (s *sidecar) stopAPI(ctx context.Context) error {
 	s.linger(ctx)
 	s.closing.Store(true)
 	s.branches.stop()
-	for _, ln := range []net.Listener{s.sockets.grpc, s.sockets.unix, s.sockets.outbound, s.sockets.control, s.sockets.sofaOutbound} {
+	for _, ln := range s.sockets.calls() {
 		if ln != nil {
 			ln.Close()
 		}
@@ -212,7 +214,7 @@ func (s *sidecar) activity() (underWay, total int64) {
 		u, t := o.Activity()
 		underWay, total = underWay+u, total+t
 	}
-	for _, more := range []func() (int64, int64){s.api.rpc.out.Activity, s.api.http1.out.Activity} {
+	for _, more := range []func() (int64, int64){s.api.rpc.out.Activity, s.api.http1.out.Activity, s.api.tcp.Activity} {
 		u, t := more()
 		underWay, total = underWay+u, total+t
 	}

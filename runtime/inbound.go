@@ -26,6 +26,7 @@ type inbound struct {
 	gate     *mesh.Gate
 	rpc      *rpcproxy.Relay  // calls of Bolt and Dubbo
 	http1    *httpproxy.Relay // requests of HTTP/1.1
+	tcp      *proxy.TCPInbound
 
 	leaving chan error         // once turned away: how that ended
 	cancel  context.CancelFunc // cuts it off
@@ -63,10 +64,10 @@ func (s *sidecar) startInbound(context.Context) (err error) {
 		up, err := i.server.Route(h)
 		return up, err, true
 	})
-	i.rpc = s.rpcInbound(i.gate)
+	i.rpc, i.tcp = s.rpcInbound(i.gate), s.tcpInbound(i.gate)
 	i.dispatch = &proxy.Dispatch{Logger: s.log, Secure: s.secure(), MaxConns: maxConns, MaxEach: maxEach, Protocols: append([]proxy.Protocol{
 		{Name: "grpc", Match: proxy.Prefix(proxy.HTTP2), Serve: func(nc net.Conn, head []byte) { i.server.ServeConn(grpcproxy.Prefixed(nc, head)) }},
-		proxy.HTTPProtocol(i.http1),
+		proxy.HTTPProtocol(i.http1), i.tcp.Protocol(),
 	}, proxy.RPCProtocols(i.rpc, rpcCodecs)...)}
 	s.inbound = i
 	s.serve("inbound", func() error { return i.dispatch.Serve(s.sockets.inbound) })

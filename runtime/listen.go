@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,9 +22,10 @@ type sockets struct {
 	grpc, http, outbound, inbound, admin, probes net.Listener
 	unix, adminUnix, handover                    net.Listener
 	control, sofaOutbound                        net.Listener
-	lock                                         *os.File // of the unix sockets
-	paths                                        []string // of the unix sockets
-	taken                                        []string // what others have bound
+	tcp                                          []net.Listener // as in mesh.outbound.tcp
+	lock                                         *os.File       // of the unix sockets
+	paths                                        []string       // of the unix sockets
+	taken                                        []string       // what others have bound
 
 	let  chan struct{} // closed when connections may be accepted; nil: they may from the beginning
 	lent atomic.Bool   // another process has the sockets too, and may go on with them: the paths stay
@@ -48,6 +50,12 @@ func (s *sockets) slots(c *config.Config, dataDir string) []slot {
 		{"sofarpc-control", &s.control, c.Mesh.SOFARPC.Control, "SOFARPC's control", anotherHost("mesh.sofarpc.control"), false},
 		{"sofarpc-outbound", &s.sofaOutbound, c.Mesh.SOFARPC.Outbound, "SOFARPC's outbound", anotherHost("mesh.sofarpc.outbound"), false},
 		{"probes", &s.probes, c.Admin.Probes, "probes", "admin.probes", false},
+	}
+	if s.tcp == nil {
+		s.tcp = make([]net.Listener, len(c.Mesh.Outbound.TCP))
+	}
+	for i, t := range c.Mesh.Outbound.TCP {
+		all = append(all, slot{name: "tcp-" + t.Address, into: &s.tcp[i], address: t.Address, what: "tcp of " + t.Service, flag: fmt.Sprintf("mesh.outbound.tcp.%d.address", i)})
 	}
 	if path := socketPath(c, dataDir); path != "" {
 		all = append(all, slot{name: "socket", into: &s.unix, address: path, unix: true},
@@ -228,7 +236,7 @@ func socketPath(c *config.Config, dataDir string) string {
 }
 
 func (s *sockets) close() {
-	for _, ln := range []net.Listener{s.grpc, s.http, s.outbound, s.inbound, s.admin, s.probes, s.unix, s.adminUnix, s.handover, s.control, s.sofaOutbound} {
+	for _, ln := range slices.Concat([]net.Listener{s.http, s.inbound, s.admin, s.probes, s.adminUnix, s.handover}, s.calls()) {
 		if ln != nil {
 			ln.Close()
 		}
@@ -241,6 +249,11 @@ func (s *sockets) close() {
 	if s.lock != nil {
 		s.lock.Close()
 	}
+}
+
+// calls are those that the application calls others by, and the API of gRPC.
+func (s *sockets) calls() []net.Listener {
+	return append([]net.Listener{s.grpc, s.unix, s.outbound, s.control, s.sofaOutbound}, s.tcp...)
 }
 
 func portOf(ln net.Listener) int {

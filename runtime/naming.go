@@ -49,10 +49,10 @@ func own(caller components.Caller, s mesh.Service) (mesh.Service, error) {
 // carried refuses a protocol that this sidecar lets no calls in for: nobody could call the service.
 func carried(protocol string) error {
 	switch protocol {
-	case "", "grpc", "http", "bolt", "dubbo":
+	case "", "grpc", "http", "bolt", "dubbo", mesh.TCP:
 		return nil
 	}
-	return fmt.Errorf("%w: protocol %q is not carried by this sidecar; grpc, http, bolt and dubbo are", components.ErrInvalid, protocol)
+	return fmt.Errorf("%w: protocol %q is not carried by this sidecar; grpc, http, bolt, dubbo and tcp are", components.ErrInvalid, protocol)
 }
 
 func (n *naming) Publish(ctx context.Context, caller components.Caller, p native.Publication) (string, error) {

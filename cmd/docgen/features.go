@@ -22,7 +22,7 @@ const (
 
 var (
 	featureFolders   = []string{"runtime/mesh", "integration/mesh", "integration/peers"} // whose tests are asked
-	featureProtocols = []struct{ name, title string }{{"http", "HTTP/1.1"}, {"grpc", "gRPC"}, {"bolt", "Bolt"}, {"dubbo", "Dubbo"}}
+	featureProtocols = []struct{ name, title string }{{"http", "HTTP/1.1"}, {"grpc", "gRPC"}, {"bolt", "Bolt"}, {"dubbo", "Dubbo"}, {"tcp", "TCP"}}
 
 	// A test says "feature: PROTOCOL..., WHAT" of what it shows; it holds while the test passes.
 	featureLine = regexp.MustCompile(`(?m)^func (Test\w+)\(|^\tt\.Log\(("feature: .*")\)$`)

@@ -36,7 +36,7 @@ func explainCommand(args []string, out, errs io.Writer) int {
 	portFlag(f, "admin-port", "admin port of the sidecar on this machine", &port)
 	var headers pairs
 	service := f.String("service", "", "the service that is called: NAME or NAMESPACE/NAME")
-	protocol := f.String("protocol", "grpc", "what it is called by: grpc, http, bolt, dubbo")
+	protocol := f.String("protocol", "grpc", "what it is called by: grpc, http, bolt, dubbo, tcp")
 	method := f.String("method", "", "the method that is called")
 	source := f.String("source", "", "who calls: APP or NAMESPACE/APP; unset: the sidecar's application")
 	f.Var(&headers, "header", "a header of the call, NAME=VALUE; may be given several times")

@@ -55,7 +55,7 @@ func overrideFlags(f *flag.FlagSet) *config.Overrides {
 	o := &config.Overrides{}
 	f.StringVar(&o.AppID, "app-id", "", "the application's name")
 	portFlag(f, "app-port", "port where the application listens on this machine", &o.AppPort)
-	f.StringVar(&o.AppProtocol, "app-protocol", "", "what the application speaks on its port: http, grpc, bolt or dubbo")
+	f.StringVar(&o.AppProtocol, "app-protocol", "", "what the application speaks on its port: http, grpc, bolt, dubbo or tcp")
 	f.StringVar(&o.DataDir, "data-dir", "", "folder of the sidecar's state")
 	portFlag(f, "grpc-port", "port of the gRPC API; 0 picks one", &o.GRPCPort)
 	portFlag(f, "http-port", "port of the HTTP/JSON API; 0 picks one", &o.HTTPPort)

@@ -60,7 +60,7 @@ type App struct {
 
 const dialTime = 5 * time.Second
 
-// New makes the callee at 127.0.0.1:port that speaks protocol; one that speaks neither http nor grpc (but bolt or dubbo) refuses each call. Answers over limit bytes are refused. Port 0 is an
+// New makes the callee at 127.0.0.1:port that speaks protocol; one that speaks neither http nor grpc (but bolt, dubbo or tcp) refuses each call. Answers over limit bytes are refused. Port 0 is an
 // application whose port is not known: each call fails.
 func New(protocol string, port int, limit int64) (*App, error) {
 	a := &App{protocol: protocol, port: port, limit: limit, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
@@ -75,7 +75,7 @@ func New(protocol string, port int, limit int64) (*App, error) {
 		var err error
 		a.conn, err = newConn(a.address, int(limit))
 		return a, err
-	case "bolt", "dubbo":
+	case "bolt", "dubbo", "tcp":
 		a.other = protocol
 		return a, nil
 	}

@@ -142,14 +142,21 @@ func (k *check) mesh(c *Config) {
 		k.bad("mesh.outbound.self_calls", m.Outbound.SelfCalls, "is negative")
 	}
 	for i, name := range m.Outbound.Watch {
-		namespace, service, both := strings.Cut(name, "/")
-		if name == "" || both && (service == "" || strings.Contains(service, "/") || !dnsLabel.MatchString(namespace)) {
-			k.bad(fmt.Sprintf("mesh.outbound.watch.%d", i), name, "is not the name of a service: write NAME or NAMESPACE/NAME")
-		}
+		k.serviceName(fmt.Sprintf("mesh.outbound.watch.%d", i), name)
+	}
+	for i, t := range m.Outbound.TCP {
+		k.serviceName(fmt.Sprintf("mesh.outbound.tcp.%d.service", i), t.Service)
 	}
 	k.tls(m.TLS)
 	k.policies("mesh.", &m.Policies)
 	k.policiesFrom(c)
+}
+
+func (k *check) serviceName(path, name string) {
+	namespace, service, both := strings.Cut(name, "/")
+	if name == "" || strings.Contains(name, " ") || both && (service == "" || strings.Contains(service, "/") || !dnsLabel.MatchString(namespace)) {
+		k.bad(path, name, "is not the name of a service: write NAME or NAMESPACE/NAME")
+	}
 }
 
 // policies checks those below a path.

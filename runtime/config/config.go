@@ -33,14 +33,14 @@ type App struct {
 	ID        string    `yaml:"id" doc:"the application's name, a DNS label"`
 	Namespace string    `yaml:"namespace" doc:"a DNS label"`
 	Port      int       `yaml:"port" doc:"where the application listens on this machine; 0: it has no server"`
-	Protocol  string    `yaml:"protocol" doc:"what the application speaks on its port" enum:"http,grpc,bolt,dubbo"`
+	Protocol  string    `yaml:"protocol" doc:"what the application speaks on its port" enum:"http,grpc,bolt,dubbo,tcp"`
 	Services  []Service `yaml:"services" doc:"what the sidecar publishes for the application, besides the service named like it"`
 }
 
 // Service is one that the sidecar publishes for its application.
 type Service struct {
 	Name     string            `yaml:"name" doc:"what callers ask for; of Bolt and Dubbo the interface, and of Bolt also INTERFACE:VERSION or INTERFACE:VERSION:UNIQUEID"`
-	Protocol string            `yaml:"protocol" doc:"what it speaks; unset: app.protocol" enum:"http,grpc,bolt,dubbo"`
+	Protocol string            `yaml:"protocol" doc:"what it speaks; unset: app.protocol" enum:"http,grpc,bolt,dubbo,tcp"`
 	Port     int               `yaml:"port" doc:"where it listens on this machine; unset: app.port"`
 	Group    string            `yaml:"group" doc:"tells services of one name apart; of Bolt it is the uniqueId"`
 	Version  string            `yaml:"version" doc:"of the service's interface"`
@@ -125,7 +125,14 @@ type Outbound struct {
 	Timeout     time.Duration `yaml:"timeout" doc:"of Invoke, when the caller sets no deadline; 0: none"`
 	SelfCalls   int           `yaml:"self_calls" doc:"calls of the application to itself that are under way at once; more are taken for a loop; 0: no limit"`
 	Watch       []string      `yaml:"watch" doc:"services, NAME or NAMESPACE/NAME, of which the application names instances' addresses: the sidecar knows them from the beginning"`
+	TCP         []TCP         `yaml:"tcp" doc:"services that are called by TCP: each has a port of its own, since nothing else says which is meant"`
 	Passthrough bool          `yaml:"passthrough" doc:"as an HTTP proxy, forward also to addresses that are no service's, CONNECT included"`
+}
+
+// TCP is a port that leads to a service.
+type TCP struct {
+	Service string `yaml:"service" doc:"NAME or NAMESPACE/NAME"`
+	Address string `yaml:"address" doc:"where the application connects to; a loopback address"`
 }
 
 // Telemetry says what is told about the sidecar's work, and where.
@@ -184,7 +191,7 @@ func Defaults() Config {
 		Admin: Admin{Address: "127.0.0.1:7072"},
 		Mesh: Mesh{
 			Inbound:  Inbound{Address: "127.0.0.1:7080", Concurrency: 1024},
-			Outbound: Outbound{Address: "127.0.0.1:7090", Timeout: 30 * time.Second, SelfCalls: 64, Watch: []string{}},
+			Outbound: Outbound{Address: "127.0.0.1:7090", Timeout: 30 * time.Second, SelfCalls: 64, Watch: []string{}, TCP: []TCP{}},
 			MaxHops:  16,
 			Naming:   Naming{Bolt: "sofa", Dubbo: "dubbo", HTTP: "springcloud"},
 			Hold:     30 * time.Second,

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
@@ -17,10 +18,11 @@ type listener struct {
 // listeners checks the addresses that are bound, and that no two want one port.
 func (k *check) listeners(c *Config) {
 	var all []listener
-	for _, a := range []struct {
+	type bound struct {
 		path, address string
 		anywhere      bool // may be bound to another address than loopback
-	}{
+	}
+	wanted := []bound{
 		{"api.grpc", c.API.GRPC, false},
 		{"api.http", c.API.HTTP, false},
 		{"admin.address", c.Admin.Address, false},
@@ -29,7 +31,11 @@ func (k *check) listeners(c *Config) {
 		{"mesh.outbound.address", c.Mesh.Outbound.Address, false},
 		{"mesh.sofarpc.control", c.Mesh.SOFARPC.Control, false},
 		{"mesh.sofarpc.outbound", c.Mesh.SOFARPC.Outbound, false},
-	} {
+	}
+	for i, t := range c.Mesh.Outbound.TCP {
+		wanted = append(wanted, bound{fmt.Sprintf("mesh.outbound.tcp.%d.address", i), t.Address, false})
+	}
+	for _, a := range wanted {
 		if a.address == "" && (a.path == "admin.probes" || strings.HasPrefix(a.path, "mesh.sofarpc.")) {
 			continue
 		}

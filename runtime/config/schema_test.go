@@ -41,7 +41,7 @@ var beyond = []string{
 	"tab-indent", "not-yaml", "invalid-utf8", "two-documents", "duplicate-key", "duplicate-section", "duplicate-component", "merge-key", "tag",
 	"anchor-inside-itself", "unset-variable", "bad-reference", "misplaced-secret", "missing-file", "value-of-reference", "unknown-secret", "circle", "one-port", "bad-address",
 	"no-app-id", "bad-services", "unknown-registry", "options-that-clash", "negative-limit", "loose-numbers", "bad-tls", "no-policies-key",
-	"unknown-policies-component",
+	"unknown-policies-component", "tcp-services",
 }
 
 func TestSchemaSeesFaults(t *testing.T) {

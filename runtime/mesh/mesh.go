@@ -16,6 +16,9 @@ type Service struct {
 // HTTP is the protocol of services that are called by HTTP/1.1.
 const HTTP = "http"
 
+// TCP is that of services whose connections pass as they are.
+const TCP = "tcp"
+
 // String is NAMESPACE/NAME, or nothing for a service without a name.
 func (s Service) String() string {
 	if s.Name == "" {
@@ -37,7 +40,7 @@ type Instance struct {
 
 // Request is what an outbound decision is made from. It is valid during the call it is handed to.
 type Request struct {
-	Protocol   string // grpc, http, bolt, dubbo
+	Protocol   string // grpc, http, bolt, dubbo, tcp
 	Service    Service
 	Method     string
 	Source     components.Caller

@@ -268,6 +268,18 @@ func (p *Publisher) Port(service string) (port int, ok bool) {
 	return pub.Port, ok
 }
 
+// PortBy is where the application serves a service by that protocol, whatever its group and version.
+func (p *Publisher) PortBy(service, protocol string) (port int, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id := range p.all() {
+		if pub, ok := p.wanted(id); ok && id.name == service && pub.Service.Protocol == protocol {
+			return pub.Port, true
+		}
+	}
+	return 0, false
+}
+
 // Uses tells whether the application serves anything at a port.
 func (p *Publisher) Uses(port int) bool {
 	p.mu.Lock()

@@ -10,7 +10,7 @@ import (
 type Entry struct {
 	Time      time.Time // when it began
 	Direction string    // inbound or outbound
-	Protocol  string    // grpc, http, bolt or dubbo
+	Protocol  string    // grpc, http, bolt, dubbo or tcp
 	Service   string
 	Method    string
 	Source    string // the application it came from, NAMESPACE/APP

@@ -21,7 +21,7 @@ type MeshMeter struct {
 	codes table[string, prometheus.Observer]
 }
 
-// Mesh finds the meter of a service; the direction is inbound or outbound, the protocol grpc, http, bolt or dubbo. It is
+// Mesh finds the meter of a service; the direction is inbound or outbound, the protocol grpc, http, bolt, dubbo or tcp. It is
 // cheap enough for each request, and cheaper when kept with the route. When there are very many services, further ones
 // share the meter of a service called other; an empty service means that one too, which is for requests that lead nowhere.
 func (m *Metrics) Mesh(direction, protocol, service, version string) *MeshMeter {

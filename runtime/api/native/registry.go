@@ -108,9 +108,9 @@ func addressed(ctx context.Context, in *pb.Service) (components.Caller, mesh.Ser
 
 func checkService(s mesh.Service) error {
 	switch s.Protocol {
-	case "", "grpc", "http", "bolt", "dubbo":
+	case "", "grpc", "http", "bolt", "dubbo", "tcp":
 	default:
-		return fmt.Errorf("%w: protocol %.32q is none of grpc, http, bolt, dubbo", components.ErrInvalid, s.Protocol)
+		return fmt.Errorf("%w: protocol %.32q is none of grpc, http, bolt, dubbo, tcp", components.ErrInvalid, s.Protocol)
 	}
 	if s.Name == "" {
 		return fmt.Errorf("%w: the service has no name", components.ErrInvalid)

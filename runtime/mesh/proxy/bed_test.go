@@ -144,6 +144,7 @@ type engine struct {
 	pending   *mesh.Pending
 	refuse    error
 	timeout   time.Duration
+	perTry    time.Duration
 	begun     int
 	reports   []string // ADDRESS OUTCOME
 	requests  []mesh.Request
@@ -167,7 +168,7 @@ type turns struct {
 
 func (p *turns) Rule() string           { return "turns" }
 func (p *turns) Timeout() time.Duration { return p.e.timeout }
-func (p *turns) PerTry() time.Duration  { return 0 }
+func (p *turns) PerTry() time.Duration  { return p.e.perTry }
 
 func (p *turns) Repeatable() bool          { return p.repeat }
 func (p *turns) Again(f mesh.Failure) bool { return (!f.Sent || p.repeat) && p.at < 3 }

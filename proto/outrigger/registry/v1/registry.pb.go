@@ -30,7 +30,7 @@ type Service struct {
 	Name    string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Group   string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
 	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
-	// grpc, http, bolt or dubbo. Empty means any of them when a service is looked for, and grpc when it is published.
+	// grpc, http, bolt, dubbo or tcp. Empty means any of them when a service is looked for, and grpc when it is published.
 	Protocol      string `protobuf:"bytes,5,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

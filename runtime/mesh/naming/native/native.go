@@ -57,7 +57,7 @@ func speaks(published, by string) bool {
 	case "":
 		return true
 	case "http":
-		return published != "bolt" && published != "dubbo"
+		return published != "bolt" && published != "dubbo" && published != mesh.TCP
 	}
 	return published == by
 }
