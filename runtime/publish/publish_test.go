@@ -327,6 +327,12 @@ func TestUnpublishesOneVersionOfDubbo(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Version = "1.0"
+	if _, ok := b.PortBy("stock", "dubbo"); !ok {
+		t.Error("it is not found by the protocol that it is published by")
+	}
+	if port, ok := b.PortBy("stock", "tcp"); ok {
+		t.Errorf("it is found at %d by a protocol that it is not published by", port)
+	}
 	if _, ok := b.Port("stock"); !ok {
 		t.Error("version 1.0 has gone as well")
 	}
