@@ -18,7 +18,9 @@ import (
 
 // names are the services in the registry that mesh.registry names, in the forms of mesh.naming.
 func (s *sidecar) names() forms.Names {
-	return forms.Names{Registry: s.registry, Native: sidecars.Form{}, Other: func(protocol string) forms.Form {
+	// Where nothing goes without mutual TLS, who can write into the registry must not be able to have calls go so.
+	plain := func() bool { return s.config().Mesh.TLS.Mode != "strict" }
+	return forms.Names{Registry: s.registry, Native: sidecars.Form{Direct: plain}, Other: func(protocol string) forms.Form {
 		n := s.config().Mesh.Naming
 		return otherForms[map[string]string{"bolt": n.Bolt, "dubbo": n.Dubbo, "http": n.HTTP}[protocol]]
 	}}

@@ -70,7 +70,7 @@ func exchange(address string, what []byte) error {
 // published by another protocol.
 func TestTCPServices(t *testing.T) {
 	t.Log("feature: tcp, mutual TLS between sidecars; the certificate says who calls")
-	t.Log("feature: tcp, an unknown service, no instance and a broken connection are told of within 100 ms, with a reason")
+	t.Log("feature: tcp, an unknown service and no instance: the connection is reset within 100 ms")
 	b := &secured{t: t, ca: newAuthority(t), dir: t.TempDir()}
 	certified := func(app, mesh, more string) *harness.Sidecar {
 		folder := t.TempDir()

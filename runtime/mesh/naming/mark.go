@@ -17,7 +17,19 @@ const (
 	keyZone      = "outrigger.zone"
 	keyIdentity  = "outrigger.identity" // the SPIFFE id in its certificate
 	keyLabel     = "label."             // followed by the label's name
+
+	keyOurs = "outrigger." // what no other writes begins so
 )
+
+// Written tells whether a sidecar has written a record with that metadata: one that has nothing else says at least the application's port.
+func Written(md map[string]string) bool {
+	for key := range md {
+		if strings.HasPrefix(key, keyOurs) {
+			return true
+		}
+	}
+	return false
+}
 
 // Mark writes down what sidecars tell each other. What is empty is left out.
 func Mark(p Provider) map[string]string {

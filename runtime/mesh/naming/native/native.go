@@ -9,7 +9,10 @@ import (
 )
 
 // Form implements naming.Form.
-type Form struct{}
+type Form struct {
+	// Direct says whether a record without any of that metadata is an application's own, which has no sidecar; nil: it is a sidecar's.
+	Direct func() bool
+}
 
 var _ naming.Form = Form{}
 
@@ -38,14 +41,17 @@ func (Form) Record(at registry.Service, p naming.Provider) registry.Record {
 }
 
 // Entries implements naming.Form: those of s's version, and those that its protocol can be spoken with, where it names them.
-func (Form) Entries(s mesh.Service, records []registry.Record) []naming.Entry {
+func (f Form) Entries(s mesh.Service, records []registry.Record) []naming.Entry {
 	out := make([]naming.Entry, 0, len(records))
+	direct := f.Direct != nil && f.Direct()
 	for _, r := range records {
 		of, _ := naming.Marked(r.Metadata)
 		if s.Version != "" && of.Version != s.Version || !speaks(of.Protocol, s.Protocol) {
 			continue
 		}
-		out = append(out, naming.Read(r.Address, r.Weight, r.Metadata))
+		e := naming.Read(r.Address, r.Weight, r.Metadata)
+		e.Direct = direct && !naming.Written(r.Metadata)
+		out = append(out, e)
 	}
 	return out
 }

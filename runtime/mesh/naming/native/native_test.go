@@ -38,6 +38,21 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	}
 }
 
+// What no sidecar has written is an application's own, if that is wanted; what it says besides does not matter.
+func TestWhoHasNoSidecar(t *testing.T) {
+	s := mesh.Service{Namespace: "shop", Name: "stock"}
+	at, _ := native.Form{}.Place("nacos", s)
+	all := []registry.Record{{Service: at, Address: "10.0.0.1:9090", Weight: 1}, {Service: at, Address: "10.0.0.2:9090", Weight: 1, Metadata: map[string]string{"version": "2", "label.version": "v2"}},
+		native.Form{}.Record(at, naming.Provider{Service: s, Instance: mesh.Instance{Address: "10.0.0.3:7080"}, Port: 9090})}
+	for _, wanted := range []bool{false, true} {
+		for i, e := range (native.Form{Direct: func() bool { return wanted }}).Entries(s, all) {
+			if e.Direct != (wanted && i < 2) {
+				t.Errorf("%+v, wanted: %v", e, wanted)
+			}
+		}
+	}
+}
+
 func TestVersionAndProtocolChoose(t *testing.T) {
 	var all []registry.Record
 	for n, s := range []mesh.Service{{Version: "1", Protocol: "grpc"}, {Version: "2", Protocol: "grpc"}, {Version: "2", Protocol: "http"}, {}, {Protocol: "bolt"}, {Protocol: "dubbo"}} {
