@@ -139,6 +139,9 @@ func (c *conn) close() {
 
 func (c *conn) check(ctx context.Context) error {
 	_, err := backend.Within(ctx, func() (*sarama.Broker, error) { return c.client.RefreshController() }, func(*sarama.Broker) error { return nil })
+	if errors.Is(err, sarama.ErrNoTopicsToUpdateMetadata) { // the client asks for those that it has used, and takes none for a fault
+		err = c.probe(ctx)
+	}
 	return c.failed(ctx, err)
 }
 

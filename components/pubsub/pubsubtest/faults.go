@@ -11,6 +11,16 @@ import (
 
 // faults is about bad input.
 var faults = []test{
+	{"CheckBeforeTheFirstTopic", func(t *testing.T, b *bench) {
+		p := b.process(t, policy)
+		c, ok := p.driver.(components.Checker)
+		if !ok {
+			t.Skip("the driver has nothing to check")
+		}
+		if err := c.Check(t.Context()); err != nil {
+			t.Errorf("a driver that nobody has used yet is not well: %v", err)
+		}
+	}},
 	{"BadEvents", func(t *testing.T, b *bench) {
 		p := b.process(t, policy)
 		for name, c := range map[string]struct {
