@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/outrigger-mesh/outrigger/internal/hint"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 )
 
@@ -161,10 +162,10 @@ func (k *check) serviceName(path, name string) {
 
 // policies checks those below a path.
 func (k *check) policies(below string, p *mesh.Policies) {
-	p.Check(func(path string, value any, what string, hint []string) {
+	p.Check(func(path string, value any, what string, known []string) {
 		path = below + path
-		if hint != nil {
-			what += suggest(k.spelt(path, fmt.Sprint(value)), hint)
+		if known != nil {
+			what += hint.For(k.spelt(path, fmt.Sprint(value)), known)
 		}
 		if value == "" {
 			k.fault(path, "it %s", what)
@@ -196,7 +197,7 @@ func (k *check) isComponent(path, name, capability, kind string, all []Component
 		}
 	}
 	if !slices.Contains(names, name) {
-		k.bad(path, name, "is no %s component%s", kind, suggest(k.spelt(path, name), names))
+		k.bad(path, name, "is no %s component%s", kind, hint.For(k.spelt(path, name), names))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/internal/hint"
 )
 
 var componentName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
@@ -65,7 +66,7 @@ func (l *loader) component(capability string, name, body *yaml.Node) Component {
 	l.noSecrets(body, "options")
 	if l.decode(body, &w); w.Driver == "" {
 		if !l.tree.places[body.Line].faulty && !l.faultyAt(body, "driver") && !l.misspelt(body, "driver") {
-			l.fault(name.Line, "%s: driver is missing%s", l.subject(name.Line), suggest("", l.catalogs[capability].Drivers()))
+			l.fault(name.Line, "%s: driver is missing%s", l.subject(name.Line), hint.For("", l.catalogs[capability].Drivers()))
 		}
 		return c
 	}
@@ -84,7 +85,7 @@ func (l *loader) options(c *Component, name, body *yaml.Node) {
 	catalog := l.catalogs[c.Capability]
 	if _, ok := catalog.Defaults(c.Driver); !ok {
 		_, n := find(body, "driver")
-		l.fault(n.Line, "%s %q: unknown driver %s%s", c.Capability, c.Name, l.shown(n.Line), suggest(l.spelt(n.Line), catalog.Drivers()))
+		l.fault(n.Line, "%s %q: unknown driver %s%s", c.Capability, c.Name, l.shown(n.Line), hint.For(l.spelt(n.Line), catalog.Drivers()))
 		return
 	}
 	key, node := find(body, "options")
@@ -121,7 +122,7 @@ func (l *loader) faultyAt(n *yaml.Node, path ...string) bool {
 // misspelt tells whether a fault has been noted of a key of n that is nearly the given one.
 func (l *loader) misspelt(n *yaml.Node, key string) bool {
 	for k := range pairs(n) {
-		if l.tree.places[k.Line].faulty && nearest(k.Value, []string{key}) == key {
+		if l.tree.places[k.Line].faulty && hint.Nearest(k.Value, []string{key}) == key {
 			return true
 		}
 	}

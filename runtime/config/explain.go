@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/internal/hint"
 )
 
 // The wording of the library, which has no fields for what it says.
@@ -41,18 +42,18 @@ func (l *loader) explainField(at int, in reflect.Type) string {
 	}
 	slices.Sort(names)
 	component, field := l.owner(at)
-	hint := suggest(name, names)
+	what := hint.For(name, names)
 	if component != "" {
 		component += ": "
 		if len(path) == 3 && slices.Contains(l.optionNames(path[0], path[1]), name) {
-			hint = " (it is an option of the driver: write it under options)"
+			what = " (it is an option of the driver: write it under options)"
 		}
 	}
 	kind := "field"
 	if len(path) == 1 {
 		kind = "section"
 	}
-	return fmt.Sprintf("%sunknown %s %q%s", component, kind, field, hint)
+	return fmt.Sprintf("%sunknown %s %q%s", component, kind, field, what)
 }
 
 // optionNames are those of the driver that a component names.

@@ -3,6 +3,8 @@ package config
 import (
 	"slices"
 	"strings"
+
+	"github.com/outrigger-mesh/outrigger/internal/hint"
 )
 
 // The capabilities that the sidecar uses itself: ${secret:component/key}, mesh.registry and mesh.policies_from refer to them.
@@ -57,7 +59,7 @@ func (o *secretOrder) known(t *template, names []string) {
 			continue
 		}
 		if _, ok := o.needs[p.secret.component]; !ok {
-			o.fault(t.at, "%s: unknown secret component %q%s", o.subject(t.at), clip(p.secret.component), suggest(p.secret.component, names))
+			o.fault(t.at, "%s: unknown secret component %q%s", o.subject(t.at), clip(p.secret.component), hint.For(p.secret.component, names))
 		}
 	}
 }

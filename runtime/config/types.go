@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/internal/hint"
 )
 
 // field is one that YAML can name.
@@ -40,7 +42,7 @@ func (f field) complaint(v reflect.Value) string {
 // suggest hints at the values of the enum, if there is one.
 func (f field) suggest(spelt string) string {
 	if allowed := f.enum(); allowed != nil {
-		return suggest(spelt, allowed)
+		return hint.For(spelt, allowed)
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package http
 import (
 	"errors"
 
+	"github.com/outrigger-mesh/outrigger/internal/hint"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 
 	"connectrpc.com/connect"
@@ -28,7 +29,7 @@ func (c codec) Unmarshal(text []byte, m proto.Message) error {
 	if err == nil {
 		return nil
 	}
-	st := api.Status(api.Malformed(err.Error()))
+	st := api.Status(api.Malformed(hint.JSON(err, text, m.ProtoReflect().Descriptor())))
 	wire := connect.NewError(connect.Code(st.Code()), errors.New(st.Message()))
 	for _, any := range st.Proto().GetDetails() {
 		if d, err := connect.NewErrorDetail(any); err == nil {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/internal/hint"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
@@ -37,10 +38,6 @@ func (h *Handler) duplex(w nethttp.ResponseWriter, r *nethttp.Request, m protore
 		return
 	}
 	if limit := r.Header.Get("Connect-Timeout-Ms"); limit != "" {
-		if _, err := strconv.ParseUint(limit, 10, 31); err != nil {
-			refuseUnread(w, r, 0, api.Malformed(fmt.Sprintf("connect-timeout-ms is %.20q, not a number of milliseconds", limit)))
-			return
-		}
 		r.Header.Set("Grpc-Timeout", limit+"m")
 	}
 	wait := nethttp.NewResponseController(w)
@@ -108,7 +105,7 @@ func (q *requests) next() error {
 	}
 	message := dynamicpb.NewMessage(q.input)
 	if err := protojson.Unmarshal(text, message); err != nil {
-		return api.Malformed(err.Error())
+		return api.Malformed(hint.JSON(err, text, q.input))
 	}
 	frame := make([]byte, envelopeSize, envelopeSize+proto.Size(message)) // grpc-go refuses one that is too large
 	if frame, err = (proto.MarshalOptions{}).MarshalAppend(frame, message); err != nil {

@@ -2,6 +2,7 @@ package http
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	nethttp "net/http"
 	"strings"
@@ -62,7 +63,11 @@ func answerError(w nethttp.ResponseWriter, code int, text []byte, limit int) {
 	}
 	if len(e.Details) == 0 {
 		if err := fromEngine(e, limit); err != nil {
-			writeError(w, 0, err)
+			code = 0
+			if errors.Is(err, components.ErrExhausted) { // the request is too large, and stays so: 429 says that it may be sent again
+				code = nethttp.StatusRequestEntityTooLarge
+			}
+			writeError(w, code, err)
 			return
 		}
 	}
@@ -82,7 +87,7 @@ func fromEngine(e wireError, limit int) error {
 func refuse(w nethttp.ResponseWriter, code int, why string, limit int) {
 	switch code {
 	case nethttp.StatusTooManyRequests: // a body that grew in decompression
-		writeError(w, 0, api.TooLarge("http-api", "request", limit))
+		writeError(w, nethttp.StatusRequestEntityTooLarge, api.TooLarge("http-api", "request", limit))
 	case nethttp.StatusUnsupportedMediaType:
 		writeError(w, code, components.WithReason(fmt.Errorf("%w: %s", components.ErrInvalid, why), ReasonContentType))
 	default:

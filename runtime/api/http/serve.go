@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	nethttp "net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/internal/hint"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -80,13 +84,22 @@ func (h *Handler) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 func (h *Handler) understand(r *nethttp.Request) (method protoreflect.MethodDescriptor, contentType string, code int, err error) {
 	method, ok := h.methods[r.URL.Path]
 	if !ok {
-		err = fmt.Errorf("%w: there is no %.200q here; methods are called as POST /outrigger.cache.v1.Cache/Get with a JSON body",
-			components.ErrNotFound, r.URL.Path)
+		how := "methods are called as POST /outrigger.cache.v1.Cache/Get with a JSON body"
+		if meant := hint.Path(r.URL.Path, slices.Collect(maps.Keys(h.methods))); meant != "" {
+			how = "did you mean " + meant + "?"
+		}
+		err = fmt.Errorf("%w: there is no %.200q here; %s", components.ErrNotFound, r.URL.Path, how)
 		return nil, "", nethttp.StatusNotFound, components.WithReason(err, ReasonUnknownPath)
 	}
 	if r.Method != nethttp.MethodPost {
 		err = fmt.Errorf("%w: methods are called with POST, not %.20q", components.ErrUnsupported, r.Method)
 		return nil, "", nethttp.StatusMethodNotAllowed, components.WithReason(err, ReasonHTTPMethod)
+	}
+	if limit := r.Header.Get("Connect-Timeout-Ms"); limit != "" {
+		if _, err := strconv.ParseUint(limit, 10, 31); err != nil {
+			err = fmt.Errorf("%w: connect-timeout-ms is %.20q, not a number of milliseconds", components.ErrInvalid, limit)
+			return nil, "", nethttp.StatusBadRequest, components.WithReason(err, api.ReasonMalformed)
+		}
 	}
 	contentType, params, parseErr := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := params["charset"]

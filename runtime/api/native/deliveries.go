@@ -123,7 +123,7 @@ func isStatus(err error) bool {
 	return ok
 }
 
-var errNoStart = fmt.Errorf("%w: the first message of a stream is its start", components.ErrInvalid)
+var errNoStart = fmt.Errorf("%w: the first message of a stream is its start: {\"start\": {...}}", components.ErrInvalid)
 
 // tell sends what is delivered, until the stream ends.
 func (d *deliveries[A, D]) tell(stream interface{ Send(*A) error }) error {

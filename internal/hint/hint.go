@@ -1,4 +1,5 @@
-package config
+// Package hint tells those who made a slip what they may have meant.
+package hint
 
 import (
 	"fmt"
@@ -6,10 +7,10 @@ import (
 	"strings"
 )
 
-// suggest answers a hint for a name that is not among those known: the one that was likely meant, or all of them when they are few.
-func suggest(name string, known []string) string {
+// For answers a hint for a name that is not among those known: the one that was likely meant, or all of them when they are few.
+func For(name string, known []string) string {
 	known = slices.DeleteFunc(slices.Clone(known), func(s string) bool { return s == "" })
-	best := nearest(name, known)
+	best := Nearest(name, known)
 	switch {
 	case best != "":
 		return fmt.Sprintf(" (did you mean %q?)", best)
@@ -21,8 +22,19 @@ func suggest(name string, known []string) string {
 	return ""
 }
 
-// nearest is the one of known that name is a slip of, or empty.
-func nearest(name string, known []string) (best string) {
+// Path is the one of the paths that was likely meant by another: written without what stands before, or with a slip; empty if none is.
+func Path(path string, known []string) string {
+	end := strings.ToLower("/" + strings.TrimPrefix(path, "/"))
+	for _, k := range slices.Sorted(slices.Values(known)) {
+		if low := strings.ToLower("/" + strings.TrimPrefix(k, "/")); low == end || strings.HasSuffix(low, "."+end[1:]) && strings.Contains(end[1:], "/") {
+			return k
+		}
+	}
+	return Nearest(path, known)
+}
+
+// Nearest is the one of known that name is a slip of, or empty.
+func Nearest(name string, known []string) (best string) {
 	distance := 3
 	for _, k := range known {
 		if d := edits(name, k); d < distance && d*2 <= len(k) {
