@@ -46,5 +46,8 @@ func typeName(t reflect.Type) string {
 	case reflect.TypeFor[time.Duration]():
 		return "duration"
 	}
+	if t.Kind() == reflect.String { // whatever it is called in Go
+		return "string"
+	}
 	return t.String()
 }

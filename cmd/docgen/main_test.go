@@ -50,6 +50,7 @@ type options struct {
 	} `yaml:"redis"`
 	Timeout time.Duration `yaml:"timeout" doc:"per command"`
 	Tags    []string      `yaml:"tags" doc:"any"`
+	Nodes   []string      `yaml:"nodes" doc:"some"`
 }
 
 func (options) Guarantees() string { return "- Nothing at all." }
@@ -72,7 +73,7 @@ func capability(t *testing.T, driverSource string) (root string, catalogs []comp
 			t.Fatal(err)
 		}
 	}
-	o := options{Timeout: 3 * time.Second}
+	o := options{Timeout: 3 * time.Second, Nodes: []string{"a:1", "b:2"}}
 	o.Redis.Addr = "localhost:6379"
 	o.Redis.Password = "hunter2"
 	r := components.NewPrivateRegistry[int]("store")
@@ -101,6 +102,7 @@ store:
       redis:
         addr: "localhost:6379"
       timeout: 3s
+      nodes: ["a:1", "b:2"]
 ` + "```" + `
 
 | option | type | default | what it is |
@@ -109,6 +111,7 @@ store:
 | ` + "`redis.password`" + ` | secret |  | none if it has none |
 | ` + "`timeout` | duration | `3s`" + ` | per command |
 | ` + "`tags` | []string | `[]`" + ` | any |
+| ` + "`nodes` | []string | `[a:1 b:2]`" + ` | some |
 
 Guarantees:
 

@@ -84,9 +84,15 @@ func example(b *bytes.Buffer, capability, driver string, options []components.Op
 	b.WriteString("```\n")
 }
 
-// inYAML is an option's default as one writes it; lists, maps and what has no default are left out.
+// inYAML is an option's default as one writes it; maps and what has no default are left out.
 func inYAML(o components.Option) (text string, ok bool) {
 	switch {
+	case o.Type == "[]string": // such as addresses, which have no spaces
+		items := strings.Fields(strings.Trim(o.Default, "[]"))
+		for i := range items {
+			items[i] = strconv.Quote(items[i])
+		}
+		return "[" + strings.Join(items, ", ") + "]", len(items) > 0
 	case o.Default == "", o.Type == "secret", strings.HasPrefix(o.Type, "[]"), strings.HasPrefix(o.Type, "map["):
 		return "", false
 	case o.Type == "string":

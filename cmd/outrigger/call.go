@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/outrigger-mesh/outrigger/internal/hint"
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
 )
 
@@ -71,9 +72,19 @@ func callCommand(args []string, out, errs io.Writer) int {
 		return code
 	}
 	if f.NArg() < 1 {
-		fmt.Fprintln(errs, "usage: outrigger call [flags] SERVICE/METHOD [JSON]\n"+
+		fmt.Fprintln(errs, "usage: outrigger call [flags] SERVICE/METHOD [JSON...]\n"+
 			"A stream of requests takes several JSON texts; - reads more from standard input, and its end ends them.\nmethods:", strings.Join(methods(), " "))
 		return exitStart
+	}
+	if *timeout <= 0 {
+		fmt.Fprintln(errs, "outrigger call: -timeout is more than 0")
+		return exitStart
+	}
+	for _, word := range f.Args() {
+		if strings.HasPrefix(word, "-") && word != "-" {
+			fmt.Fprintf(errs, "outrigger call: flags go before SERVICE/METHOD: outrigger call %s ... %s\n", word, f.Arg(0))
+			return exitStart
+		}
 	}
 	m, err := method(f.Arg(0))
 	if err != nil {
@@ -141,10 +152,18 @@ func method(name string) (found protoreflect.MethodDescriptor, err error) {
 			return found == nil
 		})
 	}
-	if found == nil {
-		return nil, fmt.Errorf("there is no method %q; there are %s", name, strings.Join(methods(), " "))
+	if found != nil {
+		return found, nil
 	}
-	return found, nil
+	all := methods()
+	if meant := hint.Path(name, all); meant != "" {
+		return nil, fmt.Errorf("there is no method %q (did you mean %q?)", name, meant)
+	}
+	of := slices.DeleteFunc(slices.Clone(all), func(m string) bool { return !strings.HasPrefix(m, service+"/") })
+	if len(of) > 0 {
+		all = of
+	}
+	return nil, fmt.Errorf("there is no method %q; there are %s", name, strings.Join(all, " "))
 }
 
 func call(conn grpc.ClientConnInterface, m protoreflect.MethodDescriptor, in requests, timeout, reading time.Duration, out io.Writer) error {

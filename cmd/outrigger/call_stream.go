@@ -15,6 +15,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/outrigger-mesh/outrigger/internal/hint"
 )
 
 // requests are those of a call: given on the command line, and, if more is not nil, read from there until it ends.
@@ -61,7 +63,7 @@ func requestsOf(m protoreflect.MethodDescriptor, args []string, stdin io.Reader)
 func (r requests) parse(text []byte) (proto.Message, error) {
 	in := dynamicpb.NewMessage(r.input)
 	if err := protojson.Unmarshal(text, in); err != nil {
-		return nil, fmt.Errorf("the request is no %s: %w", r.input.FullName(), err)
+		return nil, fmt.Errorf("the request is no %s: %s", r.input.FullName(), hint.JSON(err, text, r.input))
 	}
 	return in, nil
 }

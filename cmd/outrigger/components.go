@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/outrigger-mesh/outrigger/components"
 )
@@ -75,8 +76,10 @@ func printDriver(out io.Writer, d driverDoc) {
 	for line := range strings.Lines(d.Guarantees) {
 		fmt.Fprintf(out, "  %s\n", strings.TrimRight(line, "\n"))
 	}
+	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for _, o := range d.Options {
-		fmt.Fprintf(out, "  %-20s %-10s %-12s %s\n", o.Name, o.Type, o.Default, o.What)
+		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", o.Name, o.Type, o.Default, o.What)
 	}
+	t.Flush()
 	fmt.Fprintln(out)
 }

@@ -9,13 +9,15 @@ import (
 	"strings"
 
 	_ "github.com/outrigger-mesh/outrigger/components/all"
+	"github.com/outrigger-mesh/outrigger/internal/hint"
 )
 
 func main() { os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func dispatch(args []string, out, errs io.Writer) int {
-	if len(args) == 0 || slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
-		if len(args) < 2 || args[0] != "help" {
+	help := []string{"help", "-h", "-help", "--help"}
+	if len(args) == 0 || slices.Contains(help, args[0]) {
+		if len(args) < 2 || args[0] != "help" || slices.Contains(help, args[1]) {
 			usage(out)
 			return exitOK
 		}
@@ -24,15 +26,25 @@ func dispatch(args []string, out, errs io.Writer) int {
 	if args[0] == "--version" || args[0] == "-version" {
 		args[0] = "version"
 	}
+	if c := commandOf(args[0]); c.run != nil {
+		return c.run(args[1:], out, errs)
+	}
 	names := []string{}
 	for _, c := range commands() {
-		if c.name == args[0] {
-			return c.run(args[1:], out, errs)
-		}
 		names = append(names, c.name)
 	}
-	fmt.Fprintf(errs, "outrigger: unknown command %q (have %s)\n", args[0], strings.Join(names, ", "))
+	fmt.Fprintf(errs, "outrigger: unknown command %q%s; outrigger -h tells what each does\n", args[0], hint.For(args[0], names))
 	return exitStart
+}
+
+// commandOf is the command of a name; without a run if there is none.
+func commandOf(name string) command {
+	for _, c := range commands() {
+		if c.name == name {
+			return c
+		}
+	}
+	return command{}
 }
 
 func usage(out io.Writer) {

@@ -35,9 +35,12 @@ func TestArguments(t *testing.T) {
 		code int
 		want string
 	}{
-		{"", 0, "Exit codes"}, {"help", 0, "outrigger run"}, {"rnu", 2, `unknown command "rnu"`},
+		{"", 0, "Exit codes"}, {"help", 0, "outrigger run"}, {"rnu", 2, `unknown command "rnu" (did you mean "run"?)`}, {"help -h", 0, "outrigger run"}, {"config", 2, "(have run, check"},
 		{"run -h", 0, "-app-id"}, {"check -h", 0, "-dial"}, {"version -h", 0, "-o"}, {"status --help", 0, "-socket"}, {"call -h", 0, "-timeout"}, {"components -h", 0, "-o"}, {"schema -h", 0, ""},
 		{"run -grpc-port 70000", 2, "65535"}, {"run -grpc-port x", 2, "a port is a number"}, {"run -nonsense", 2, "nonsense"},
+		{"tx -h", 0, "usage: outrigger tx [list | show GID"}, {"store -h", 0, "backup DIR"}, {"call -timeut 5s Cache/Get {}", 2, `did you mean "-timeout"?`}, {"call -timeout 5 Cache/Get {}", 2, "30s"},
+		{"call -timeout 0s Cache/Get {}", 2, "more than 0"}, {"call Cache/Get {} -app-id a", 2, "flags go before"}, {"tx -o json list", 2, `unexpected argument "list"; usage: outrigger tx [list`},
+		{"tx list -older-than 5", 2, "500ms"}, {"explain stock", 2, "-service S"}, {"check a.yaml", 2, "-config F"},
 		{"run app.yaml", 2, `unexpected argument "app.yaml"`}, {"run -app-id a python3 app.py", 2, "behind --"},
 		{"run -replace -- true", 2, "-replace does not go with a command"},
 		{"run -config /no/such/file", 2, "/no/such/file"}, {"run -config " + bad + " -- true", 2, `unknown section "cahce"`},
@@ -48,7 +51,7 @@ func TestArguments(t *testing.T) {
 		{"components cache x", 2, `"x"`}, {"components -o json cache x", 2, `"x"`}, {"components -o yaml", 2, "text and json"},
 		{"schema -nonsense", 2, "nonsense"}, {"schema", 0, `"$schema"`}, {"version -o json", 0, `"version"`},
 		{"components cache/memory", 0, "cache: driver memory"}, {"components -o json file", 0, `"driver": "file"`}, {"components nothing", 1, "have cache/memory, "},
-		{"call", 2, "usage"}, {"call Cache/Got", 2, "Cache/Get"}, {"call Cache", 2, "Cache/Get"}, {"call /outrigger.cache.v1.Cache/Get {", 2, "GetRequest"},
+		{"call", 2, "usage"}, {"call Cache/Got", 2, `did you mean "Cache/Get"?`}, {"call Cache", 2, "Cache/Get"}, {"call cache/get", 2, `did you mean "Cache/Get"?`}, {"call Cache/Get {\"kye\":\"a\"}", 2, `did you mean "key"?`}, {"call /outrigger.cache.v1.Cache/Get {", 2, "GetRequest"},
 		{"call -addr 127.0.0.1:1 Cache/Get {}", 2, "127.0.0.1:1"}, {"status -admin-port 1", 2, "127.0.0.1:1"},
 	} {
 		t.Run(c.args, func(t *testing.T) {

@@ -9,8 +9,10 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 
+	"github.com/outrigger-mesh/outrigger/internal/hint"
 	"github.com/outrigger-mesh/outrigger/runtime"
 	"github.com/outrigger-mesh/outrigger/runtime/config"
 )
@@ -19,7 +21,33 @@ import (
 func flagSet(name string, errs io.Writer) *flag.FlagSet {
 	f := flag.NewFlagSet("outrigger "+name, flag.ContinueOnError)
 	f.SetOutput(errs)
+	f.Usage = func() {} // parse says it
 	return f
+}
+
+// helpOf tells what a command is for, and its flags.
+func helpOf(f *flag.FlagSet) {
+	fmt.Fprintf(f.Output(), "%s\n  %s\n", usageOf(f), commandOf(strings.Fields(f.Name())[1]).what)
+	f.PrintDefaults()
+}
+
+func usageOf(f *flag.FlagSet) string {
+	c := commandOf(strings.Fields(f.Name())[1])
+	return strings.TrimSpace("usage: outrigger " + c.name + " " + c.usage)
+}
+
+// flagFault says what is wrong with a flag, and what to write instead.
+func flagFault(f *flag.FlagSet, err error) string {
+	what := err.Error()
+	if name, ok := strings.CutPrefix(what, "flag provided but not defined: -"); ok {
+		var names []string
+		f.VisitAll(func(one *flag.Flag) { names = append(names, "-"+one.Name) })
+		return fmt.Sprintf("unknown flag -%s%s", name, hint.For("-"+name, names))
+	}
+	if told, ok := strings.CutSuffix(what, ": parse error"); ok { // a duration
+		return told + ": write it with a unit, as 30s or 500ms"
+	}
+	return what
 }
 
 const anyWords = -1
@@ -27,13 +55,19 @@ const anyWords = -1
 // parse reads a command's arguments, flags first and then at most so many words; when they are faulty, or ask for help, the
 // command ends with code.
 func parse(f *flag.FlagSet, args []string, words int) (code int, ends bool) {
-	switch err := f.Parse(args); {
+	errs := f.Output()
+	f.SetOutput(io.Discard)
+	err := f.Parse(args)
+	f.SetOutput(errs)
+	switch {
 	case errors.Is(err, flag.ErrHelp):
+		helpOf(f)
 		return exitOK, true
 	case err != nil:
+		fmt.Fprintf(errs, "%s: %s\n%s -h tells the flags\n", f.Name(), flagFault(f, err), f.Name())
 		return exitStart, true
 	case words != anyWords && f.NArg() > words:
-		fmt.Fprintf(f.Output(), "%s: unexpected argument %q\n", f.Name(), f.Arg(words))
+		fmt.Fprintf(errs, "%s: unexpected argument %q; %s\n", f.Name(), f.Arg(words), usageOf(f))
 		return exitStart, true
 	}
 	return exitOK, false
