@@ -78,6 +78,9 @@ func printDriver(out io.Writer, d driverDoc) {
 	}
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for _, o := range d.Options {
+		if o.Type == "secret" { // it has no default, and would be shown as if it had
+			o.Default = ""
+		}
 		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", o.Name, o.Type, o.Default, o.What)
 	}
 	t.Flush()

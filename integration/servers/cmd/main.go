@@ -106,7 +106,7 @@ func run(names, command []string, install bool, settings []string) (code int, er
 	}
 	ended := make(chan struct{})
 	go func() { io.Copy(io.Discard, os.Stdin); close(ended) }()
-	fmt.Println("all are ready; they end with the input, or an interrupt")
+	fmt.Println("all are ready; they end with an interrupt (Ctrl-C), or when standard input ends")
 	select {
 	case <-ctx.Done():
 	case <-ended:
