@@ -55,12 +55,32 @@ func TestPortInUse(t *testing.T) {
 			if fastest > time.Second {
 				t.Errorf("it took %s to say so, three times", fastest)
 			}
-			for _, want := range []string{port, flag, "integration.test"} { // the port, who holds it, and the flag
+			for _, want := range []string{port, flag, "integration.test", "0 picks"} { // the port, who holds it, and the flag
 				if !strings.Contains(string(out), want) {
 					t.Errorf("the message does not say %q:\n%s", want, out)
 				}
 			}
 		})
+	}
+}
+
+// A port that a sidecar has may be that of the one to be replaced; the folder of a store that it uses is not restored to.
+func TestWhatAnotherSidecarHas(t *testing.T) {
+	dir := t.TempDir()
+	s := harness.Start(t, harness.Options{App: "a", DataDir: dir})
+	_, port, _ := net.SplitHostPort(s.GRPC)
+	for _, c := range []struct {
+		want string
+		code int
+		args []string
+	}{
+		{"-replace takes its place", 2, []string{"run", "-app-id", "a", "-data-dir", t.TempDir(), "-grpc-port", port, "-http-port", "0", "-admin-port", "0", "-inbound-port", "0", "-outbound-port", "0"}},
+		{"restore to another data folder", 1, []string{"store", "restore", "-data-dir", dir, t.TempDir()}},
+	} {
+		out, err := exec.Command(harness.Binary(t), c.args...).CombinedOutput()
+		if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != c.code || !strings.Contains(string(out), c.want) {
+			t.Errorf("%v: %v, want exit code %d and %q:\n%s", c.args[:2], err, c.code, c.want, out)
+		}
 	}
 }
 

@@ -272,7 +272,11 @@ func clash(what, address, flag string, err error) error {
 	if _, port, e := net.SplitHostPort(address); e == nil {
 		if n, e := strconv.Atoi(port); e == nil {
 			by = holder(n)
+			flag += "; 0 picks a free one"
 		}
+	}
+	if strings.Contains(by, "(outrigger") {
+		flag += ". If that is the sidecar of the same application, -replace takes its place"
 	}
 	return fmt.Errorf("%s cannot listen on %s: the port is taken%s; choose another with %s", what, address, by, flag)
 }

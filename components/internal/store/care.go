@@ -159,7 +159,7 @@ func (c Care) Restore(_ context.Context, from string) error {
 	alone, err := c.alone(func() error { return db.Restore(nil, from, c.data()) })
 	if !alone && err == nil {
 		o := readOwner(Dir(c.DataDir))
-		return fmt.Errorf("%w: process %d has the store open", components.ErrPrecondition, o.PID)
+		return fmt.Errorf("%w: process %d has the store open: restore to another data folder", components.ErrPrecondition, o.PID)
 	}
 	return err
 }

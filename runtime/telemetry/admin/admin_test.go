@@ -178,6 +178,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		method, path      string
 		tcp, probes, unix int
 	}{
+		{"GET", "/", 200, 404, 200},
 		{"GET", "/info", 200, 404, 200},
 		{"GET", "/log/level", 200, 404, 200},
 		{"GET", "/debug/pprof/", 200, 404, 200},

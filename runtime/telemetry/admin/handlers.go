@@ -27,6 +27,9 @@ func (s *Server) probes() *http.ServeMux {
 // all are the reads.
 func (s *Server) all() *http.ServeMux {
 	mux := s.probes()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		say(w, http.StatusOK, "/healthz\n/readyz\n/readyz/outbound\n/metrics\n/info\n/explain?service=NAME\n/log/level")
+	})
 	mux.HandleFunc("GET /info", s.info)
 	if s.o.Explain != nil {
 		mux.HandleFunc("GET /explain", s.explain)
