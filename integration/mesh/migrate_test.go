@@ -155,9 +155,10 @@ func (w wire) answered(in *bufio.Reader) error {
 }
 
 // TestMigrationByPercent: of 100,000 calls to a service that has one provider with a sidecar and one that has registered itself, 10 % go
-// through the sidecar, by the providers' own count, and all arrive once.
+// through the sidecar, by the providers' own count, and all arrive once. Other rules send them by headers and instances.
 func TestMigrationByPercent(t *testing.T) {
 	t.Log("feature: http grpc bolt dubbo, a migration sends its share of the calls through sidecars")
+	t.Log("feature: http grpc bolt dubbo, a migration goes by a header, keeps to its value, and by instances")
 	const calls = 100_000
 	s := servers.Run(t, "zookeeper")
 	conn, _, err := zk.Connect(s.Addrs(), 10*time.Second, zk.WithLogInfo(false))
@@ -177,9 +178,13 @@ func TestMigrationByPercent(t *testing.T) {
 			if w.protocol == "bolt" {
 				service = strings.Replace(service, "}]", ", version: '1.0'}]", 1)
 			}
-			harness.Start(t, harness.Options{App: "provider-" + w.protocol, Config: config + service})
-			consumer := harness.Start(t, harness.Options{App: "consumer-" + w.protocol,
-				Config: strings.Replace(config, "mesh: {", "mesh: {migration: [{service: "+askedService+", mesh: 10%}], ", 1)})
+			provider := harness.Start(t, harness.Options{App: "provider-" + w.protocol, Config: config + service})
+			started := 0
+			start := func(migration string) *harness.Sidecar {
+				started++
+				return harness.Start(t, harness.Options{App: fmt.Sprint("consumer-", w.protocol, started), Config: strings.Replace(config, "mesh: {", "mesh: {migration: ["+migration+"], ", 1)})
+			}
+			consumer := start("{service: " + askedService + ", mesh: 10%}")
 			call := w.client(t, consumer.Outbound)
 			harness.Eventually(t, 30*time.Second, func() error {
 				err := call("fine")
@@ -199,6 +204,7 @@ func TestMigrationByPercent(t *testing.T) {
 			if a+b != calls || a < calls*9/100 || a > calls*11/100 {
 				t.Errorf("of %d calls %d went through the sidecar and %d past it", calls, a, b)
 			}
+			w.byRules(t, start, provider, meshed, itself)
 		})
 	}
 }
