@@ -208,3 +208,25 @@ func TestTCPThatIsNotLetIn(t *testing.T) {
 		t.Error("the connection is open")
 	}
 }
+
+// However a connection begins, it ends, and only a line that names a service of the application's asks for its port.
+func FuzzTCPBegin(f *testing.F) {
+	for _, line := range []string{"", "\n", "shop/db a/b 1\n", "shop/db a/b 99999999999999999999\n", "db  1\n", "\xff/\xff \xff 1\n"} {
+		f.Add([]byte(line))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		m := &monitor{}
+		in := &proxy.TCPInbound{Gate: &gate{}, Monitor: m, App: components.Caller{Namespace: "shop", App: "stock"}, Port: func(service string) (int, bool) {
+			if !bytes.HasPrefix(line, []byte("shop/"+service+" ")) && !bytes.HasPrefix(line, []byte(service+" ")) {
+				t.Errorf("%q asks for %q", line, service)
+			}
+			return 0, false
+		}}
+		client, server := net.Pipe()
+		client.Close()
+		in.Protocol().Serve(server, append([]byte("\x00tcp/1 "), line...))
+		if m.begun != len(m.ended) || m.double {
+			t.Errorf("%q: %d began, %d ended", line, m.begun, len(m.ended))
+		}
+	})
+}
