@@ -44,6 +44,9 @@ func (s *sidecar) explain(ctx context.Context, query url.Values) (any, error) {
 		if namespace, app, both := strings.Cut(source, "/"); both {
 			r.Source = components.Caller{Namespace: namespace, App: app}
 		}
+		if r.Source.Namespace == "" || r.Source.App == "" || strings.Contains(r.Source.App, "/") {
+			return nil, fmt.Errorf("%w: source %q: write APP or NAMESPACE/APP", components.ErrInvalid, source)
+		}
 	}
 	router := &mesh.Router{Directory: s.directory, Policies: s.policies, MaxHops: s.config().Mesh.MaxHops}
 	if _, err := router.Route(r); err != nil {

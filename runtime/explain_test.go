@@ -25,6 +25,11 @@ func TestExplainByProtocol(t *testing.T) {
 	if code, text := s.get("/explain?protocol=http&service=peer.Hello"); code != http.StatusOK || !strings.Contains(text, "no instance") {
 		t.Errorf("HTTP goes there: %d %s", code, text)
 	}
+	for _, source := range []string{"a/b/c", "/b", "a/"} {
+		if code, text := s.get("/explain?service=peer.Hello&source=" + source); code != http.StatusBadRequest || !strings.Contains(text, "write APP or NAMESPACE/APP") {
+			t.Errorf("source %s: %d, %s", source, code, text)
+		}
+	}
 	if code, text := s.get("/explain?protocol=tars&service=peer.Hello"); code != http.StatusBadRequest || !strings.Contains(text, "tars") {
 		t.Errorf("answered %d %s", code, text)
 	}

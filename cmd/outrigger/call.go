@@ -20,7 +20,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	"github.com/outrigger-mesh/outrigger/internal/hint"
+	"github.com/outrigger-mesh/outrigger/runtime/hint"
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
 )
 

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	"github.com/outrigger-mesh/outrigger/internal/hint"
+	"github.com/outrigger-mesh/outrigger/runtime/hint"
 )
 
 // requests are those of a call: given on the command line, and, if more is not nil, read from there until it ends.

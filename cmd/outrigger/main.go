@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	_ "github.com/outrigger-mesh/outrigger/components/all"
-	"github.com/outrigger-mesh/outrigger/internal/hint"
+	"github.com/outrigger-mesh/outrigger/runtime/hint"
 )
 
 func main() { os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr)) }

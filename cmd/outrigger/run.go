@@ -12,9 +12,9 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/outrigger-mesh/outrigger/internal/hint"
 	"github.com/outrigger-mesh/outrigger/runtime"
 	"github.com/outrigger-mesh/outrigger/runtime/config"
+	"github.com/outrigger-mesh/outrigger/runtime/hint"
 )
 
 // flagSet makes a command's flags: faults are told once, and end the command with 2.

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/outrigger-mesh/outrigger/internal/hint"
+	"github.com/outrigger-mesh/outrigger/runtime/hint"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 )
 

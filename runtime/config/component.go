@@ -10,7 +10,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/outrigger-mesh/outrigger/components"
-	"github.com/outrigger-mesh/outrigger/internal/hint"
+	"github.com/outrigger-mesh/outrigger/runtime/hint"
 )
 
 var componentName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)

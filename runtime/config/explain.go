@@ -13,7 +13,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/outrigger-mesh/outrigger/components"
-	"github.com/outrigger-mesh/outrigger/internal/hint"
+	"github.com/outrigger-mesh/outrigger/runtime/hint"
 )
 
 // The wording of the library, which has no fields for what it says.

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/outrigger-mesh/outrigger/internal/hint"
+	"github.com/outrigger-mesh/outrigger/runtime/hint"
 )
 
 // The capabilities that the sidecar uses itself: ${secret:component/key}, mesh.registry and mesh.policies_from refer to them.

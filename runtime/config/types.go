@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/outrigger-mesh/outrigger/internal/hint"
+	"github.com/outrigger-mesh/outrigger/runtime/hint"
 )
 
 // field is one that YAML can name.

@@ -3,8 +3,8 @@ package http
 import (
 	"errors"
 
-	"github.com/outrigger-mesh/outrigger/internal/hint"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
+	"github.com/outrigger-mesh/outrigger/runtime/hint"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/vanguard"

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
-	"github.com/outrigger-mesh/outrigger/internal/hint"
 	"github.com/outrigger-mesh/outrigger/runtime/api"
+	"github.com/outrigger-mesh/outrigger/runtime/hint"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 )

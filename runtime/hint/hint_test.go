@@ -6,10 +6,10 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/outrigger-mesh/outrigger/internal/hint"
 	cachev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/cache/v1"
 	schedulev1 "github.com/outrigger-mesh/outrigger/proto/outrigger/schedule/v1"
 	transactionv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/transaction/v1"
+	"github.com/outrigger-mesh/outrigger/runtime/hint"
 )
 
 func TestFor(t *testing.T) {
