@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -144,8 +145,8 @@ func (e *events) delivered() (lost int) {
 }
 
 // eventFaults has faults happen under a load that two sidecars publish and handle: what was acknowledged is delivered, in the order of its key.
-// Where one of several servers has them, they are outlived.
-func eventFaults(t *testing.T, name string, one, two *harness.Sidecar, happens func(*load, fault) func() string, faults ...fault) {
+// Where one of several servers has them, they are outlived. It answers how many came more than once.
+func eventFaults(t *testing.T, name string, one, two *harness.Sidecar, happens func(*load, fault) func() string, faults ...fault) (repeated int) {
 	t.Helper()
 	e := newEvents(t, "load")
 	e.subscribe(one)
@@ -162,7 +163,8 @@ func eventFaults(t *testing.T, name string, one, two *harness.Sidecar, happens f
 		e.came(name+" "+f.name, func() string { return fmt.Sprintf("%s, 300 more handled %.1f s later", said(), handled.Seconds()) }, e.delivered(), before, one, two)
 	}
 	acked, repeated := e.finish()
-	fmt.Printf("%s: acked %d lost 0 | repeated %d\n", name, acked, repeated)
+	fmt.Printf("%s: acked %d lost 0 | repeated %d\n", strings.TrimSuffix(name, ","), acked, repeated)
+	return repeated
 }
 
 // consumer is a stream that is spoken by hand.

@@ -30,7 +30,7 @@ var backEnds = map[string][]string{
 	"kafka":     {"kafka", "kafka-cluster"},
 	"nacos":     {"nacos"},
 	"nats":      {"nats", "nats-cluster"},
-	"rabbitmq":  {"rabbitmq"},
+	"rabbitmq":  {"rabbitmq", "rabbitmq-cluster"},
 	"zookeeper": {"zookeeper"},
 	"dtm":       {"dtm", "dtm-postgres"},
 }

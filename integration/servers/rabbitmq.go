@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +28,7 @@ var (
 var (
 	rabbitmq = Kind{Name: "rabbitmq", About: "one RabbitMQ with its management and a port for TLS; the limited user may do nothing", install: needs(rabbitServer, epmdServer),
 		start: func(ctx context.Context, s *Server) error { return startRabbit(ctx, s, 1) }}
-	rabbitCluster = Kind{Name: "rabbitmq-cluster", About: "three of them, which keep queues and streams together", install: needs(rabbitServer, epmdServer),
+	rabbitCluster = Kind{Name: "rabbitmq-cluster", About: "three of them, which keep queues and streams together; of a cut the smaller side pauses", install: needs(rabbitServer, epmdServer),
 		start: func(ctx context.Context, s *Server) error { return startRabbit(ctx, s, 3) }}
 )
 
@@ -55,6 +56,9 @@ func startRabbit(ctx context.Context, s *Server, members int) error {
 		name := "rabbitmq"
 		if members > 1 {
 			name = fmt.Sprintf("rabbitmq-%d", i+1)
+			if i == 0 { // one that is frozen, and wakes up alone, joins the others again
+				cluster = append(cluster, "cluster_partition_handling = pause_minority")
+			}
 			cluster = append(cluster, fmt.Sprintf("cluster_formation.classic_config.nodes.%d = %s", i+1, erlangName(name)))
 		}
 		own := at[1+4*i:]
@@ -169,6 +173,45 @@ func (s *Server) rabbitAPI(ctx context.Context, n *Node, method, path, body stri
 		return err
 	}
 	return out(answer)
+}
+
+// RabbitLeader is the node that leads the queue or stream whose name begins so, as one of those says that run.
+func (s *Server) RabbitLeader(ctx context.Context, name string) (*Node, error) {
+	return s.rabbitNode(ctx, "/api/queues?columns=name,node", func(one map[string]string) bool { return strings.HasPrefix(one["name"], name) })
+}
+
+// RabbitConnected is a node that has a client's connection.
+func (s *Server) RabbitConnected(ctx context.Context) (*Node, error) {
+	return s.rabbitNode(ctx, "/api/connections?columns=node", func(map[string]string) bool { return true })
+}
+
+// rabbitNode is that of the last thing in a list that is as wanted.
+func (s *Server) rabbitNode(ctx context.Context, path string, wanted func(map[string]string) bool) (found *Node, err error) {
+	err = until(ctx, 30*time.Second, func(ctx context.Context) error {
+		errs := []error{errors.New("nothing of " + path + " is on a node that is known")}
+		for _, n := range s.Nodes {
+			if n.role != "" {
+				continue
+			}
+			errs = append(errs, s.rabbitAPI(ctx, n, http.MethodGet, path, "", func(b []byte) error {
+				var all []map[string]string
+				if err := json.Unmarshal(b, &all); err != nil {
+					return err
+				}
+				for _, one := range all {
+					if name, _, ok := strings.Cut(one["node"], "@"); ok && wanted(one) {
+						found = s.Node(name)
+					}
+				}
+				return nil
+			}))
+			if found != nil {
+				return nil
+			}
+		}
+		return errors.Join(errs...)
+	})
+	return found, err
 }
 
 // amqpVersion says that the client speaks AMQP 0-9-1, and reads the version from the table of properties in the server's first

@@ -23,7 +23,7 @@ func (d *driver) Subscribe(ctx context.Context, s pubsub.Subscription) (pubsub.S
 	if err := d.declareStream(ctx, stream); err != nil {
 		return nil, err
 	}
-	base := "outrigger." + d.name + ".group." + hashed(s.Topic.Namespace, s.Topic.Name, s.Group)
+	base := d.group(s)
 	if err := d.makeGroup(ctx, stream, base, s.Earliest); err != nil {
 		return nil, err
 	}
@@ -32,6 +32,10 @@ func (d *driver) Subscribe(ctx context.Context, s pubsub.Subscription) (pubsub.S
 	defer cancel()
 	session.m.share(bounded)
 	return session, nil
+}
+
+func (d *driver) group(s pubsub.Subscription) string {
+	return "outrigger." + d.name + ".group." + hashed(s.Topic.Namespace, s.Topic.Name, s.Group)
 }
 
 // join adds a session to the member of the group, which is begun with the first one.
@@ -51,14 +55,19 @@ func (d *driver) join(stream, base string) *session {
 	return s
 }
 
+// seats is how many sidecars have a share at most. It is stored, so it must not change.
+const seats = parts
+
+func seatsQueue(base string) string { return base + ".seats" }
+
 func progressQueue(base string, number int) string { return fmt.Sprintf("%s.%d", base, number) }
 
 // often is how many times a message may go back before the server drops it: newer ones would after 20 times.
 const often = int64(1<<31 - 1)
 
-// makeGroup makes a group if it is new. The queue by which its sidecars find each other is made last: where it is, all is.
+// makeGroup makes a group if it is new. Its exchange is made last: where it is, all is. Nothing goes through it; unlike a queue it is on no node alone.
 func (d *driver) makeGroup(ctx context.Context, stream, base string, earliest bool) error {
-	if there, err := d.exists(ctx, base+".there"); there || err != nil {
+	if made, err := d.made(ctx, base); made || err != nil {
 		return err
 	}
 	d.making.Lock() // within this connection the queue that locks it would be no lock
@@ -68,7 +77,11 @@ func (d *driver) makeGroup(ctx context.Context, stream, base string, earliest bo
 		return err
 	}
 	defer lock.Close()
-	if there, err := d.exists(ctx, base+".there"); there || err != nil {
+	if made, err := d.made(ctx, base); made || err != nil {
+		return err
+	}
+	former, err := d.exists(ctx, base+".there") // which was made last before there were seats
+	if err != nil {
 		return err
 	}
 	ch, err := d.link.channel(ctx)
@@ -77,7 +90,13 @@ func (d *driver) makeGroup(ctx context.Context, stream, base string, earliest bo
 	}
 	defer ch.Close()
 	return d.link.said(ctx, within(ctx, func() error {
+		if err := ch.Confirm(false); err != nil {
+			return err
+		}
 		low := int64(0)
+		if former {
+			return makeSeats(ch, base)
+		}
 		if !earliest {
 			var err error
 			if low, err = d.mark(ctx, stream); err != nil {
@@ -90,9 +109,6 @@ func (d *driver) makeGroup(ctx context.Context, stream, base string, earliest bo
 
 // make8 makes the queues of a group. What another left of it half made goes first.
 func make8(ch *amqp.Channel, base string, low int64) error {
-	if err := ch.Confirm(false); err != nil {
-		return err
-	}
 	if _, err := ch.QueueDeclare(base, true, false, false, false, amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": often}); err != nil {
 		return err
 	}
@@ -123,8 +139,45 @@ func make8(ch *amqp.Channel, base string, low int64) error {
 			return errors.New("the server did not confirm a new group")
 		}
 	}
-	_, err = ch.QueueDeclare(base+".there", true, false, false, false, nil)
-	return err
+	return makeSeats(ch, base)
+}
+
+// makeSeats makes what the sidecars of a group are counted by, and says that the group is made.
+func makeSeats(ch *amqp.Channel, base string) error {
+	if _, err := ch.QueueDeclare(seatsQueue(base), true, false, false, false, amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": often}); err != nil {
+		return err
+	}
+	if _, err := ch.QueuePurge(seatsQueue(base), false); err != nil {
+		return err
+	}
+	for range seats {
+		c, err := ch.PublishWithDeferredConfirm("", seatsQueue(base), false, false, amqp.Publishing{DeliveryMode: amqp.Persistent})
+		if err != nil {
+			return err
+		}
+		if !c.Wait() {
+			return errors.New("the server did not confirm a new group")
+		}
+	}
+	return ch.ExchangeDeclare(base, amqp.ExchangeFanout, true, false, false, false, nil)
+}
+
+// made tells whether a group is there, with all that belongs to it.
+func (d *driver) made(ctx context.Context, base string) (bool, error) {
+	ch, err := d.link.channel(ctx)
+	if err != nil {
+		return false, err
+	}
+	err = within(ctx, func() error {
+		return ch.ExchangeDeclarePassive(base, amqp.ExchangeFanout, true, false, false, false, nil)
+	})
+	if code(err) == amqp.NotFound { // which ends the channel
+		return false, nil
+	}
+	if err == nil {
+		err = within(ctx, ch.Close)
+	}
+	return err == nil, d.link.said(ctx, err)
 }
 
 func (d *driver) exists(ctx context.Context, queue string) (bool, error) {
@@ -179,7 +232,7 @@ func (d *driver) lock(ctx context.Context, queue string) (*amqp.Channel, error) 
 
 // mark puts something without meaning into the stream, and answers the offset behind it: what comes now is what a new group begins with.
 func (d *driver) mark(ctx context.Context, stream string) (int64, error) {
-	ch, err := d.link.channel(ctx)
+	ch, err := d.streams.channel(ctx)
 	if err != nil {
 		return 0, err
 	}

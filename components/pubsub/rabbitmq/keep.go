@@ -1,23 +1,62 @@
 package rabbitmq
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
+// keepTime is how long the server may take to confirm how far parts are.
+const keepTime = 5 * time.Second
+
+// arrive looks at what came of a claim. One that was given up meanwhile has given back what came.
+func (w *work) arrive(a arrival) {
+	if a.claim == w.seat {
+		if a.ended {
+			w.seat = nil
+		}
+		return
+	}
+	if i := slices.Index(w.asks, a.claim); i >= 0 {
+		w.asks = slices.Delete(w.asks, i, i+1)
+		if a.ended {
+			return
+		}
+		if err := w.acquire(a); err != nil {
+			a.claim.giveBack()
+			w.tend(func() error { return err })
+		}
+		return
+	}
+	if a.ended {
+		w.lose(a.claim)
+	}
+}
+
+// lose forgets a part that the server has taken away.
+func (w *work) lose(c *claim) {
+	w.going = slices.DeleteFunc(w.going, func(p *part) bool { return p.claim == c })
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	for number, p := range w.m.parts {
+		if p.claim == c {
+			w.m.drop(number)
+		}
+	}
+}
+
 // acquire begins with a part where another has left it.
-func (w *work) acquire(token amqp.Delivery) error {
-	if w.asking--; w.asking < 0 {
-		w.asking = 0
+func (w *work) acquire(a arrival) error {
+	if len(a.token.Body) != 1 || a.token.Body[0] >= parts {
+		return fmt.Errorf("%q is no token", a.token.Body)
 	}
-	if len(token.Body) != 1 || token.Body[0] >= parts {
-		return fmt.Errorf("%q is no token", token.Body)
-	}
-	number := int(token.Body[0])
-	at, ok, err := w.keep.Get(progressQueue(w.m.base, number), false)
+	number := int(a.token.Body[0])
+	at, ok, err := a.claim.ch.Get(progressQueue(w.m.base, number), false)
 	if err != nil {
 		return err
 	}
@@ -31,87 +70,40 @@ func (w *work) acquire(token amqp.Delivery) error {
 	if err := at.Nack(false, true); err != nil {
 		return err
 	}
+	a.claim.since = time.Now()
 	w.m.mu.Lock()
-	w.m.parts[number] = newPart(number, token, p)
+	w.m.parts[number] = newPart(number, a.claim, p)
 	w.m.tell()
 	w.m.mu.Unlock()
-	return w.read()
-}
-
-// read reads the stream from where the first of the parts is.
-func (w *work) read() error {
-	if w.events != nil {
-		if err := w.input.Cancel("events", false); err != nil {
-			return err
-		}
-		go drain(w.events)
-		w.events = nil
-	}
-	w.m.mu.Lock()
-	from := int64(-1)
-	for _, p := range w.m.parts {
-		if from < 0 || p.seen < from {
-			from = p.seen
-		}
-	}
-	w.m.mu.Unlock()
-	if from < 0 {
-		return nil
-	}
-	events, err := w.input.Consume(w.m.stream, "events", false, false, false, false, amqp.Table{"x-stream-offset": from})
-	w.events = events
-	return err
-}
-
-// take looks at an event of the stream.
-func (w *work) take(in amqp.Delivery) error {
-	offset := offsetOf(&in)
-	event := decode(&in)
-	number := partOf(event.OrderingKey, offset)
-	w.m.mu.Lock()
-	for _, p := range w.m.parts {
-		if p.number == number && in.ContentType != markType {
-			if e := p.add(offset, event); e != nil {
-				w.m.pending++
-				w.m.offer(e)
-			}
-		} else {
-			p.pass(offset)
-		}
-	}
-	w.m.mu.Unlock()
-	return in.Ack(false)
+	w.unread, w.gained = true, time.Now()
+	w.look(false)
+	return nil
 }
 
 // release lets the parts go that are to leave, and of which applications have nothing any more.
 func (w *work) release() error {
 	w.m.mu.Lock()
-	var going []*part
 	for number, p := range w.m.parts {
 		if p.leaving && p.given == 0 {
-			going = append(going, p)
+			w.going = append(w.going, p)
 			w.m.drop(number)
 		}
 	}
 	w.m.mu.Unlock()
-	if len(going) == 0 {
-		return nil
-	}
-	if err := w.write(going); err != nil {
+	if err := w.write(w.going); err != nil {
 		return err
 	}
-	for _, p := range going {
-		if err := p.token.Nack(false, true); err != nil {
-			return err
-		}
+	for _, p := range w.going {
+		p.claim.giveBack()
 	}
+	w.going = nil
 	return nil
 }
 
 // save keeps how far parts are that have changed.
 func (w *work) save() error {
 	w.m.mu.Lock()
-	var changed []*part
+	changed := slices.Clone(w.going)
 	for _, p := range w.m.parts {
 		if p.dirty {
 			changed = append(changed, p)
@@ -121,8 +113,29 @@ func (w *work) save() error {
 	return w.write(changed)
 }
 
-// write has the server keep how far parts are, and waits until it has.
+// write has the server keep how far parts are, and waits until it has. What it has not is written again.
 func (w *work) write(all []*part) error {
+	if len(all) == 0 {
+		return nil
+	}
+	err := w.put(all)
+	if err != nil {
+		w.m.mu.Lock()
+		for _, p := range all {
+			p.dirty = true
+		}
+		w.m.mu.Unlock()
+		if w.keep != nil {
+			_ = w.keep.Close() // an older answer that comes late is of no use
+		}
+	}
+	return err
+}
+
+func (w *work) put(all []*part) error {
+	if err := w.open(&w.keep, func(ch *amqp.Channel) error { return ch.Confirm(false) }); err != nil {
+		return err
+	}
 	var kept []*amqp.DeferredConfirmation
 	for _, p := range all {
 		w.m.mu.Lock()
@@ -138,9 +151,11 @@ func (w *work) write(all []*part) error {
 		}
 		kept = append(kept, c)
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), keepTime)
+	defer cancel()
 	for _, c := range kept {
-		if !c.Wait() {
-			return errors.New("the server did not confirm what is settled")
+		if acked, err := c.WaitContext(ctx); err != nil || !acked {
+			return errors.Join(errors.New("the server did not confirm what is settled"), err)
 		}
 	}
 	return nil

@@ -26,6 +26,7 @@ type link struct {
 	mu      sync.Mutex
 	conn    *amqp.Connection
 	closed  bool
+	first   int   // of the addresses: the one that is tried first
 	failure error // of the last try
 	next    time.Time
 	pause   backend.Backoff
@@ -76,8 +77,15 @@ func (l *link) get(ctx context.Context) (*amqp.Connection, error) {
 }
 
 func (l *link) dialAny() (conn *amqp.Connection, err error) {
-	for _, address := range l.opts.Addresses {
-		if conn, err = l.dial(address); err == nil || refused(err) {
+	l.mu.Lock()
+	first := l.first
+	l.mu.Unlock()
+	for i := range l.opts.Addresses {
+		at := (first + i) % len(l.opts.Addresses)
+		if conn, err = l.dial(l.opts.Addresses[at]); err == nil || refused(err) {
+			l.mu.Lock()
+			l.first = at // one that does not answer would cost connect_timeout each time
+			l.mu.Unlock()
 			return conn, err
 		}
 	}
@@ -115,6 +123,16 @@ func (l *link) channel(ctx context.Context) (*amqp.Channel, error) {
 		return nil, l.said(ctx, err)
 	}
 	return ch, nil
+}
+
+// leave gives up a connection for one to the next node. It says so in time, or not at all.
+func (l *link) leave(conn *amqp.Connection) {
+	l.mu.Lock()
+	if l.conn == conn {
+		l.first = (l.first + 1) % len(l.opts.Addresses)
+	}
+	l.mu.Unlock()
+	_ = conn.CloseDeadline(time.Now().Add(time.Second))
 }
 
 func (l *link) close() {

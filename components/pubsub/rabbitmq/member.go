@@ -49,11 +49,10 @@ func (m *member) run() {
 	defer close(m.ended)
 	pause := backend.Backoff{First: 50 * time.Millisecond, Most: time.Second}
 	for m.stopping.Err() == nil {
-		w := &work{m: m}
+		w := newWork(m)
 		err := w.serve(pause.Reset)
 		w.hangUp()
 		m.failure = err
-		m.reset()
 		if m.stopping.Err() != nil {
 			return
 		}
@@ -62,15 +61,17 @@ func (m *member) run() {
 	}
 }
 
-// reset forgets what belonged to a connection: the server gives it to whoever is there.
-func (m *member) reset() {
+// reset forgets what belonged to a connection, and answers it.
+func (m *member) reset() (all []*part) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for number := range m.parts {
+	for number, p := range m.parts {
+		all = append(all, p)
 		m.drop(number)
 	}
 	m.target = 0
 	m.generation++
+	return all
 }
 
 // drop takes a part away. m.mu is held.

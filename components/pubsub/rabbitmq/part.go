@@ -5,8 +5,6 @@ import (
 	"hash/fnv"
 	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
-
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
 )
 
@@ -35,8 +33,9 @@ type progress struct {
 // part is one that this sidecar serves. The member's mutex guards it.
 type part struct {
 	number  int
-	token   amqp.Delivery
-	seen    int64 // the first offset that was not looked at
+	claim   *claim // of its token
+	read    bool   // the stream that is read began before it; else what comes is not for it
+	seen    int64  // the first offset that was not looked at
 	done    map[int64]bool
 	entries map[int64]*entry
 	keys    map[string][]*entry // by their offsets; the first one holds up the others
@@ -59,8 +58,8 @@ type entry struct {
 	dropped bool     // its part is this sidecar's no more
 }
 
-func newPart(number int, token amqp.Delivery, p progress) *part {
-	out := &part{number: number, token: token, seen: p.Low, kept: p.Low, done: map[int64]bool{}, entries: map[int64]*entry{}, keys: map[string][]*entry{}, saved: p}
+func newPart(number int, c *claim, p progress) *part {
+	out := &part{number: number, claim: c, seen: p.Low, kept: p.Low, done: map[int64]bool{}, entries: map[int64]*entry{}, keys: map[string][]*entry{}, saved: p}
 	for _, offset := range p.Done {
 		out.done[offset] = true
 	}

@@ -26,7 +26,7 @@ func TestPartsAreFixed(t *testing.T) {
 
 // TestProgress has a part settle some, be kept, and go on elsewhere.
 func TestProgress(t *testing.T) {
-	p := newPart(1, amqp.Delivery{}, progress{Low: 10})
+	p := newPart(1, nil, progress{Low: 10})
 	for offset := int64(10); offset < 20; offset++ {
 		p.add(offset, pubsub.Event{})
 	}
@@ -38,7 +38,7 @@ func TestProgress(t *testing.T) {
 	if kept.Low != 12 || !slices.Equal(kept.Done, []int64{13}) || len(kept.Attempts) != 1 || kept.Attempts[14] != 3 {
 		t.Fatalf("%+v", kept)
 	}
-	again := newPart(1, amqp.Delivery{}, kept)
+	again := newPart(1, nil, kept)
 	if unread := again.progress(); unread.Low != 12 || !slices.Equal(unread.Done, []int64{13}) || unread.Attempts[14] != 3 {
 		t.Errorf("kept before anything was read: %+v", unread)
 	}

@@ -13,6 +13,9 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
 )
 
+// confirmTime is how long a stream may take to confirm an event: it may be choosing its leader.
+const confirmTime = 10 * time.Second
+
 // What messages of a stream are.
 const (
 	eventType = "application/vnd.outrigger.event+cbor"
@@ -59,58 +62,78 @@ type publisher struct {
 func (d *driver) Publish(ctx context.Context, events []pubsub.Publication) ([]pubsub.Result, error) {
 	results := make([]pubsub.Result, len(events))
 	pending := make([]*amqp.DeferredConfirmation, len(events))
-	if err := d.publish.send(ctx, events, pending); err != nil {
+	ch, err := d.publish.send(ctx, events, pending)
+	if err != nil {
 		return nil, err
 	}
+	bounded, cancel := context.WithTimeout(ctx, confirmTime)
+	defer cancel()
 	for i, p := range pending {
-		acked, err := p.WaitContext(ctx)
+		acked, err := p.WaitContext(bounded)
 		if err == nil && !acked {
 			err = errors.New("the server did not confirm it")
 		}
 		if err != nil {
-			return nil, backend.Unknown(ctx, d.link.where, err)
+			if bounded.Err() != nil {
+				d.publish.renew(ctx, ch)
+			}
+			return nil, backend.Unknown(ctx, d.streams.where, err)
 		}
 		results[i].ID = events[i].Event.ID
 	}
 	return results, nil
 }
 
-func (p *publisher) send(ctx context.Context, events []pubsub.Publication, pending []*amqp.DeferredConfirmation) error {
+func (p *publisher) send(ctx context.Context, events []pubsub.Publication, pending []*amqp.DeferredConfirmation) (*amqp.Channel, error) {
 	select {
 	case p.turn <- struct{}{}:
 		defer func() { <-p.turn }()
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 	for i := range events {
 		stream := p.d.stream(events[i].Topic)
 		if err := p.ready(ctx, stream); err != nil {
-			return err
+			return nil, err
 		}
 		body, err := encode(&events[i].Event)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		pending[i], err = p.ch.PublishWithDeferredConfirm("", stream, false, false, amqp.Publishing{ContentType: eventType, DeliveryMode: amqp.Persistent, Body: body})
 		if err != nil && i == 0 {
-			return p.d.link.said(ctx, err)
+			return nil, p.d.streams.said(ctx, err)
 		}
 		if err != nil {
-			return backend.Unknown(ctx, p.d.link.where, err)
+			return nil, backend.Unknown(ctx, p.d.streams.where, err)
 		}
 	}
-	return nil
+	return p.ch, nil
+}
+
+// renew has the next one send on another channel than one on which answers stay away: it may be told of the stream's new leader no more.
+func (p *publisher) renew(ctx context.Context, ch *amqp.Channel) {
+	select {
+	case p.turn <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	if p.ch == ch {
+		p.ch = nil
+	}
+	<-p.turn
+	_ = within(ctx, ch.Close)
 }
 
 // ready has a channel, and makes the stream if it is not there. It is the caller's turn.
 func (p *publisher) ready(ctx context.Context, stream string) error {
 	if p.ch == nil || p.ch.IsClosed() {
-		ch, err := p.d.link.channel(ctx)
+		ch, err := p.d.streams.channel(ctx)
 		if err != nil {
 			return err
 		}
 		if err := within(ctx, func() error { return ch.Confirm(false) }); err != nil {
-			return p.d.link.said(ctx, err)
+			return p.d.streams.said(ctx, err)
 		}
 		p.ch, p.known = ch, map[string]bool{}
 	}
@@ -126,7 +149,7 @@ func (p *publisher) ready(ctx context.Context, stream string) error {
 
 // declareStream makes a topic. One that is there with another retention stays as it is.
 func (d *driver) declareStream(ctx context.Context, stream string) error {
-	ch, err := d.link.channel(ctx)
+	ch, err := d.streams.channel(ctx)
 	if err != nil {
 		return err
 	}
@@ -141,7 +164,7 @@ func (d *driver) declareStream(ctx context.Context, stream string) error {
 	if err == nil {
 		err = within(ctx, ch.Close)
 	}
-	return d.link.said(ctx, err)
+	return d.streams.said(ctx, err)
 }
 
 func (d *driver) stream(t pubsub.Topic) string {

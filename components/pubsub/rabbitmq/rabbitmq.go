@@ -5,9 +5,9 @@
 // H are the first 32 digits of the SHA-256 of a name, C is the component's name:
 //
 //	outrigger.C.topic.H        a stream of events, in CBOR
-//	outrigger.C.group.H        a queue of tokens: who has one serves a part of the topic for the group
+//	outrigger.C.group.H        a queue of tokens: who has one serves a part of the topic for the group; and an exchange that is there once the group is made
 //	outrigger.C.group.H.N      a queue that keeps the last message alone: how far part N is
-//	outrigger.C.group.H.there  a queue without messages, whose consumers are the sidecars that serve the group
+//	outrigger.C.group.H.seats  a queue of 8 messages, of which each sidecar that serves the group holds one: how many are left tells how many those are
 //	outrigger.C.group.H.lock   a queue that there is while a group is made
 //
 // A topic has 8 parts for each group: an ordering key is always in the same one, events without a key are spread. A sidecar gets as many
@@ -35,7 +35,7 @@ func init() {
 
 // Options of the driver.
 type Options struct {
-	Addresses      []string          `yaml:"addresses" doc:"HOST:PORT of the nodes; the first that answers is used"`
+	Addresses      []string          `yaml:"addresses" doc:"HOST:PORT of the nodes; the first that answers is used, and when that is lost the next"`
 	User           string            `yaml:"user" doc:"the user, who needs all rights on queues that begin with outrigger."`
 	Password       components.Secret `yaml:"password" doc:"its password; without TLS it goes over the network as it is"`
 	Vhost          string            `yaml:"vhost" doc:"the virtual host"`
@@ -70,15 +70,22 @@ func (o Options) Validate() error {
 func (Options) Guarantees() string {
 	return `- Shared by all sidecars with the same server, virtual host and component name.
 - A publication that was answered has been confirmed by the server: it survives the end of the server's process, and in a cluster that of a minority of the nodes
-  that keep the stream. **In a cluster a group's deliveries need one node**: the queue by which its sidecars find each other is on the node that the first of
-  them was connected to, and while that is away nothing is delivered. When one of three nodes of RabbitMQ 3.10 was killed, publications went on after seconds, but of some keys
-  nothing more was delivered within a minute, also when the node was back. The rest of this page is tested with one node. A stream is not synced to the disk before it is confirmed: a single node that loses power may forget the last events.
+  that keep the stream. A stream is not synced to the disk before it is confirmed: a single node that loses power may forget the last events.
+- A cluster of three nodes may lose one: streams and queues are kept on all nodes that the cluster has when they are made (queues on five at most), and a sidecar goes on
+  with the next of its ` + "`addresses`" + `. Publications fail meanwhile, after 10 s of waiting for an answer at most. What was under way at a lost connection comes again, as it does
+  when a sidecar crashes, and counts as an attempt. Where a majority is away nothing is published or delivered.
+- A node that is frozen or cut off is missed by the others after Erlang's ` + "`net_ticktime`" + `, a minute unless set, and until then what it leads stands still. ` + "`heartbeat`" + ` must
+  be well below a fifth of it, and ` + "`cluster_partition_handling = pause_minority`" + ` is needed: by default both sides of a cut go on by themselves, an ordering key may have an event unsettled on
+  each, and RabbitMQ wants a restart then.
 - Each group gets each event at least once, while the topic retains it. What was settled is told to the server ten times a second, and always at an orderly
   end: after a crash of a sidecar what was under way comes again, and what was not told yet. So it is after a connection was lost.
 - Of the events with one ordering key a group has one unsettled at a time, in whatever sidecar. Their first deliveries come in the order of publication.
 - Attempts and delays are told like what was settled.
 - What a sidecar has that is killed or cut off is delivered elsewhere at once, and that of one that is frozen after three times ` + "`heartbeat`" + `.
-- At most 8 sidecars have a share in a group; more wait. A sidecar holds at most 20,000 unsettled events of a group.
+- At most 8 sidecars have a share in a group; more wait. A sidecar holds at most 20,000 unsettled events of a group. It has two connections, and on the first
+  up to 11 channels for each group.
+- A handler may take 10 minutes. RabbitMQ takes away what is held for longer than its ` + "`consumer_timeout`" + `, 30 minutes unless set, and then what was under way comes again: so each
+  part of a group is given back and had anew after 10 minutes when nothing of it is under way, and after 20 minutes gives out nothing more until that is so.
 - There are no idempotency keys, and no replay. A group is kept until somebody deletes its queues.`
 }
 
@@ -86,8 +93,10 @@ type driver struct {
 	opts    Options
 	name    string // of the component
 	log     *slog.Logger
-	link    *link
+	link    *link // for what groups hold and keep
+	streams *link // for streams: what becomes of its connection takes nothing from groups
 	publish publisher
+	renew   time.Duration
 
 	making sync.Mutex // while a group is made
 
@@ -107,7 +116,11 @@ func Open(ctx context.Context, env components.Env, o Options) (pubsub.Driver, er
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{opts: o, name: env.ID.Name, log: env.Logger, link: l, groups: map[string]*member{}}
+	streams, err := newLink(o)
+	if err != nil {
+		return nil, err
+	}
+	d := &driver{opts: o, name: env.ID.Name, log: env.Logger, link: l, streams: streams, renew: renewEvery, groups: map[string]*member{}}
 	d.publish = publisher{d: d, turn: make(chan struct{}, 1)}
 	if err := d.Check(ctx); err != nil {
 		l.close()
@@ -133,6 +146,7 @@ func (d *driver) Check(ctx context.Context) error {
 
 // Close implements components.Closer.
 func (d *driver) Close(context.Context) error {
+	d.streams.close()
 	d.link.close()
 	return nil
 }

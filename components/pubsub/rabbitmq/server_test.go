@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -24,14 +25,16 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/pubsub/rabbitmq"
 )
 
-func options(t testing.TB) rabbitmq.Options {
+// kinds are the servers that are started for these tests, as in their variables.
+var kinds = []string{"RABBITMQ", "RABBITMQ_CLUSTER"}
+
+func options(t testing.TB, kind string) rabbitmq.Options {
 	t.Helper()
-	o, _ := pubsub.Drivers.Defaults("rabbitmq")
-	out := o.(rabbitmq.Options)
-	out.Addresses = strings.Split(os.Getenv("OUTRIGGER_RABBITMQ"), ",")
-	out.User, out.Password = os.Getenv("OUTRIGGER_RABBITMQ_USER"), components.Secret(os.Getenv("OUTRIGGER_RABBITMQ_PASSWORD"))
+	out := componenttest.Defaults[rabbitmq.Options](t, pubsub.Drivers, "rabbitmq")
+	out.Addresses = strings.Split(os.Getenv("OUTRIGGER_"+kind), ",")
+	out.User, out.Password = os.Getenv("OUTRIGGER_"+kind+"_USER"), components.Secret(os.Getenv("OUTRIGGER_"+kind+"_PASSWORD"))
 	if out.Addresses[0] == "" {
-		t.Fatal("OUTRIGGER_RABBITMQ is not set: go run ./integration/servers/cmd rabbitmq -- go test -tags servers ...")
+		t.Fatalf("OUTRIGGER_%s is not set: go run ./integration/servers/cmd rabbitmq rabbitmq-cluster -- go test -tags servers ...", kind)
 	}
 	return out
 }
@@ -47,13 +50,18 @@ func open(t testing.TB, o rabbitmq.Options) pubsub.Driver {
 }
 
 func TestConformance(t *testing.T) {
-	pubsubtest.Run(t, func(t *testing.T) pubsubtest.Opener {
-		return func(t *testing.T, p pubsub.Policy) pubsub.Driver {
-			o := options(t)
-			o.Delivery = p
-			return open(t, o)
-		}
-	})
+	for _, kind := range kinds {
+		t.Run(strings.ToLower(kind), func(t *testing.T) {
+			t.Parallel()
+			pubsubtest.Run(t, func(t *testing.T) pubsubtest.Opener {
+				return func(t *testing.T, p pubsub.Policy) pubsub.Driver {
+					o := options(t, kind)
+					o.Delivery = p
+					return open(t, o)
+				}
+			})
+		})
+	}
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -74,7 +82,7 @@ func TestWhoIsRefusedIsToldWhyAndNoSecret(t *testing.T) {
 		"nobody there":  {func(o *rabbitmq.Options) { o.Addresses = []string{"127.0.0.1:1"} }, "connection refused", backend.ReasonUnreachable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := options(t)
+			o := options(t, "RABBITMQ")
 			c.change(&o)
 			began := time.Now()
 			_, err := rabbitmq.Open(t.Context(), components.Env{ID: components.ID{Name: "default"}, Logger: slog.New(slog.DiscardHandler)}, o)
@@ -127,7 +135,7 @@ func publish(t *testing.T, p *pubsub.PubSub, c components.Caller, key, text stri
 // TestStreamsOutlastTheirConnection: the consumers are made anew when the connection was lost, what was settled and kept does not come again,
 // what was under way does, and how often it was tried and until when it waits is known.
 func TestStreamsOutlastTheirConnection(t *testing.T) {
-	o := options(t)
+	o := options(t, "RABBITMQ")
 	w := wiretest.New(t, o.Addresses[0])
 	o.Addresses = []string{w.Addr()}
 	p, c := front(t, o)
@@ -205,7 +213,7 @@ func TestStreamsOutlastTheirConnection(t *testing.T) {
 
 // TestAPublicationWhoseAnswerIsLost: nobody knows of it.
 func TestAPublicationWhoseAnswerIsLost(t *testing.T) {
-	o := options(t)
+	o := options(t, "RABBITMQ")
 	w := wiretest.New(t, o.Addresses[0])
 	o.Addresses = []string{w.Addr()}
 	p, c := front(t, o)
@@ -228,4 +236,87 @@ func TestAPublicationWhoseAnswerIsLost(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	publish(t, p, c, "", "next")
+}
+
+// TestWhatIsHeldIsRenewed: the server takes away what a consumer has for half an hour, with all on its channel. Nothing comes twice, or before what
+// it is behind, when parts are given back before that.
+func TestWhatIsHeldIsRenewed(t *testing.T) {
+	const every = 200 * time.Millisecond
+	d := open(t, options(t, "RABBITMQ"))
+	t.Cleanup(func() { componenttest.Close(t, d) })
+	rabbitmq.RenewEvery(d, every)
+	p, c := pubsub.New(componenttest.Component("pubsub", d), pubsub.Options{}), componenttest.Caller()
+	ctx, end := context.WithCancel(t.Context())
+	s := subscribe(ctx, t, p, c)
+	defer func() { end(); s.Close() }()
+	publish(t, p, c, "0", "0")
+	first, begun := rabbitmq.HeldSince(d), time.Now()
+	newest := map[string]int{}
+	for n, came := 1, 0; came < 100 || !rabbitmq.HeldSince(d).After(first); n++ { // until each of the parts was had anew
+		if time.Since(begun) > time.Minute {
+			t.Fatalf("some part was not had anew: %s", time.Since(first))
+		}
+		publish(t, p, c, fmt.Sprint(n%10), fmt.Sprint(n))
+		all, err := s.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range all {
+			number, _ := strconv.Atoi(string(one.Event.Data))
+			if key := one.Event.OrderingKey; one.Attempt != 1 || number < newest[key] || number > 0 && number == newest[key] {
+				t.Fatalf("%d of key %s came after %d, attempt %d", number, key, newest[key], one.Attempt)
+			} else {
+				newest[key] = number
+			}
+			if err := s.Ack(one.ID); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Grant(1, 0); err != nil {
+				t.Fatal(err)
+			}
+			came++
+		}
+	}
+}
+
+// TestAGroupOfBeforeGoesOn: one that was made when sidecars found each other otherwise is where it was.
+func TestAGroupOfBeforeGoesOn(t *testing.T) {
+	d := open(t, options(t, "RABBITMQ"))
+	t.Cleanup(func() { componenttest.Close(t, d) })
+	in := pubsub.Subscription{Topic: pubsub.Topic{Namespace: componenttest.Caller().App, Name: "t"}, Group: "g"}
+	next := func(text string, outcome pubsub.Outcome) {
+		t.Helper()
+		s, err := d.Subscribe(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := s.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}()
+		if text == "" {
+			return
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		all, err := s.Fetch(ctx, pubsub.Room{Messages: 1, Bytes: 1 << 20})
+		if err != nil || string(all[0].Event.Data) != text {
+			t.Fatalf("%v came, %v; want %q", all, err, text)
+		}
+		if err := s.Settle(t.Context(), []pubsub.Settlement{{Position: all[0].Position, Outcome: outcome}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next("", pubsub.Done)
+	for _, text := range []string{"1", "2"} {
+		if _, err := d.Publish(t.Context(), []pubsub.Publication{{Topic: in.Topic, Event: pubsub.Event{ID: text, Data: []byte(text), OrderingKey: "k"}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next("1", pubsub.Done)
+	if err := rabbitmq.AsBefore(t.Context(), d, in); err != nil {
+		t.Fatal(err)
+	}
+	next("2", pubsub.Done)
 }

@@ -1,99 +1,124 @@
 package rabbitmq
 
 import (
-	"crypto/rand"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/outrigger-mesh/outrigger/components/internal/backend"
 )
 
 // work is what a member does on one connection. For one goroutine.
 type work struct {
-	m                    *member
-	control, keep, input *amqp.Channel
-	there                bool // it is counted among those who want a share
-	asking               int  // tokens that it asks for beyond those it has
-	tag                  string
-	tokens, events       <-chan amqp.Delivery
+	m             *member
+	conn          *amqp.Connection
+	control, keep *amqp.Channel // made anew when the server has ended them
+	arrived       chan arrival
+	over          chan struct{}
+
+	seat  *claim   // by which it is counted among those who want a share
+	asks  []*claim // for tokens, beyond those it has
+	going []*part  // that it gives up, and has not yet kept how far they are
+
+	begun bool            // it was counted before
+	pause backend.Backoff // after what the server did not do
+	after time.Time       // when it is asked again
+
+	reader
 }
 
+func newWork(m *member) *work {
+	pause := backend.Backoff{First: 50 * time.Millisecond, Most: time.Second}
+	return &work{m: m, arrived: make(chan arrival), over: make(chan struct{}), pause: pause, reader: reader{pause: pause, quiet: quietFirst}}
+}
+
+// hangUp has the server give what there is to whoever is there.
 func (w *work) hangUp() {
-	for _, ch := range []*amqp.Channel{w.control, w.keep, w.input} {
+	close(w.over)
+	held := append(w.asks, w.seat)
+	for _, p := range append(w.going, w.m.reset()...) {
+		held = append(held, p.claim)
+	}
+	for _, c := range held {
+		c.giveBack()
+	}
+	w.stopReading()
+	for _, ch := range []*amqp.Channel{w.control, w.keep} {
 		if ch != nil {
 			_ = ch.Close()
 		}
-	}
-	for _, rest := range []<-chan amqp.Delivery{w.tokens, w.events} {
-		if rest != nil {
-			go drain(rest)
-		}
-	}
-}
-
-func drain(rest <-chan amqp.Delivery) {
-	for range rest { // until the channel that it is of is closed
 	}
 }
 
 // serve works until the connection is lost, or the member stops: then all that was settled is kept, or why not is answered.
 func (w *work) serve(begun func()) error {
 	var err error
-	for _, ch := range []**amqp.Channel{&w.control, &w.keep, &w.input} {
-		if *ch, err = w.m.d.link.channel(w.m.stopping); err != nil {
-			return err
-		}
-	}
-	if err := errors.Join(w.keep.Confirm(false), w.input.Qos(prefetch, 0, false)); err != nil {
+	if w.conn, err = w.m.d.link.get(w.m.stopping); err != nil {
 		return err
 	}
-	lost := w.control.NotifyClose(make(chan *amqp.Error, 1))
+	lost := w.conn.NotifyClose(make(chan *amqp.Error, 1))
 	ticker := time.NewTicker(tickEvery)
 	defer ticker.Stop()
-	if err := w.balance(); err != nil {
-		return err
-	}
+	w.tend(w.balance)
 	begun()
 	for {
-		err := error(nil)
 		events := w.events
 		if w.m.full() {
 			events = nil
 		}
 		select {
-		case token, ok := <-w.tokens:
-			if !ok {
-				return errors.New("the tokens ended")
-			}
-			err = w.acquire(token)
+		case a := <-w.arrived:
+			w.arrive(a)
 		case event, ok := <-events:
-			if !ok {
-				return errors.New("the stream ended")
+			if !ok || w.take(event) != nil {
+				w.events, w.unread = nil, true
 			}
-			err = w.take(event)
 		case <-w.m.kick:
-			if wants, _ := w.m.wants(); wants != w.there {
-				err = w.balance()
+			if wants, _ := w.m.wants(); wants != (w.seat != nil) {
+				w.tend(w.balance)
 			} else {
-				err = w.release()
+				w.tend(w.release)
 			}
 		case <-ticker.C:
-			if err = w.save(); err == nil {
-				err = w.balance()
-			}
+			w.tend(w.save)
+			w.tend(w.balance)
+			w.look(events != nil)
 		case kept := <-w.m.flushes:
-			err = w.save()
-			kept <- err
+			kept <- w.save()
 		case gone := <-lost:
 			return fmt.Errorf("the connection was lost: %w", gone)
 		case <-w.m.stopping.Done():
 			return w.save()
 		}
-		if err != nil {
-			return err
-		}
 	}
+}
+
+// tend does what is done again when it fails, but not at once. If the connection is lost, serve is told by itself.
+func (w *work) tend(do func() error) {
+	if time.Now().Before(w.after) {
+		return
+	}
+	if err := do(); err != nil {
+		w.m.d.log.Debug("a group is not served", "err", err)
+		w.after = time.Now().Add(w.pause.Next())
+		return
+	}
+	w.pause.Reset()
+}
+
+// open makes a channel if there is none.
+func (w *work) open(ch **amqp.Channel, prepare func(*amqp.Channel) error) error {
+	if *ch != nil && !(*ch).IsClosed() {
+		return nil
+	}
+	fresh, err := w.conn.Channel()
+	if err != nil {
+		return err
+	}
+	*ch = fresh
+	return prepare(fresh)
 }
 
 func (m *member) full() bool {
@@ -115,20 +140,27 @@ func (m *member) wants() (wants bool, held int) {
 // balance has as many parts as others have: of those who have room for events. Who has none keeps what it has if nobody wants it.
 func (w *work) balance() error {
 	wants, held := w.m.wants()
-	if wants != w.there {
-		if err := w.show(wants); err != nil {
-			return err
-		}
+	if err := w.show(wants); err != nil {
+		return err
 	}
-	q, err := w.control.QueueDeclarePassive(w.m.base+".there", true, false, false, false, nil)
+	if err := w.open(&w.control, func(*amqp.Channel) error { return nil }); err != nil {
+		return err
+	}
+	q, err := w.control.QueueDeclarePassive(seatsQueue(w.m.base), true, false, false, false, nil)
 	if err != nil {
 		return err
 	}
-	share := 0
+	if q.Messages == 0 && q.Consumers == 0 { // the queue has no leader now, so nobody knows
+		return w.release()
+	}
+	there, share := seats-q.Messages, 0
+	if !w.begun { // whoever has just left may be counted still; asking for more takes nothing from others
+		there, w.begun = min(there, 1), true
+	}
 	switch {
 	case wants:
-		share = (parts + max(q.Consumers, 1) - 1) / max(q.Consumers, 1)
-	case q.Consumers == 0:
+		share = (parts + max(there, 1) - 1) / max(there, 1)
+	case there <= 0:
 		share = held
 	}
 	w.m.giveUp(held-share, share)
@@ -140,14 +172,15 @@ func (w *work) balance() error {
 
 // show has the member counted, or not any more.
 func (w *work) show(there bool) error {
-	w.there = there
-	if !there {
-		return w.control.Cancel("there", false)
+	if w.seat != nil && (!there || time.Since(w.seat.since) > w.m.d.renew) {
+		w.seat.giveBack()
+		w.seat = nil
 	}
-	none, err := w.control.Consume(w.m.base+".there", "there", true, false, false, false, nil)
-	if err == nil {
-		go drain(none)
+	if w.seat != nil || !there {
+		return nil
 	}
+	seat, err := w.claim(seatsQueue(w.m.base))
+	w.seat = seat
 	return err
 }
 
@@ -159,8 +192,16 @@ func (m *member) giveUp(n, target int) {
 		m.target = target
 		m.tell()
 	}
+	renewed := false
 	for _, p := range m.parts {
 		if p.leaving {
+			renewed = true
+			n--
+		}
+	}
+	for _, p := range m.parts { // one at a time is given up to be asked for again, when it is idle if that can be
+		if held := time.Since(p.claim.since); !renewed && !p.leaving && (held > 2*m.d.renew || held > m.d.renew && p.given == 0) {
+			p.leaving, renewed = true, true
 			n--
 		}
 	}
@@ -174,32 +215,20 @@ func (m *member) giveUp(n, target int) {
 	}
 }
 
-// ask has the server give so many tokens, and no more.
+// ask asks for so many tokens, and no more.
 func (w *work) ask(n int) error {
-	if n == w.asking && (n > 0 || w.tokens == nil) {
-		return nil
+	for i, c := range slices.Backward(w.asks) {
+		if i >= n || time.Since(c.since) > askAgain {
+			c.giveBack()
+			w.asks = slices.Delete(w.asks, i, i+1)
+		}
 	}
-	if w.tokens != nil { // also when it asks for none: what it gives back would come to it again
-		if err := w.control.Cancel(w.tag, false); err != nil {
+	for len(w.asks) < n {
+		c, err := w.claim(w.m.base)
+		if err != nil {
 			return err
 		}
-		rest := w.tokens
-		w.tokens, w.asking = nil, 0
-		for token := range rest { // those that came before it was cancelled
-			if err := w.acquire(token); err != nil {
-				return err
-			}
-			n--
-		}
+		w.asks = append(w.asks, c)
 	}
-	if n <= 0 {
-		return nil
-	}
-	if err := w.control.Qos(n, 0, false); err != nil {
-		return err
-	}
-	w.tag = "tokens " + rand.Text() // one that is used again counts as the same to the server, with what that one has
-	tokens, err := w.control.Consume(w.m.base, w.tag, false, false, false, false, nil)
-	w.tokens, w.asking = tokens, n
-	return err
+	return nil
 }
