@@ -77,6 +77,11 @@ func branch(t transfer, side, method string) object {
 			v.Set(op, how)
 		}
 	}
+	if t.hurries() {
+		if of, how, _ := t.hurried(); of == side {
+			v.Set("action", how)
+		}
+	}
 	return object{"service": fmt.Sprintf("s%d", a%services), "method": method + "?" + v.Encode()}
 }
 
@@ -113,7 +118,11 @@ const (
 )
 
 func (i *initiator) saga(t transfer, r *report) {
-	out, err := i.sure(tx+"RunSaga", object{"gid": t.GID, "concurrent": t.Parallel, "wait": t.Waits, "steps": []object{
+	policy := object{}
+	if t.hurries() {
+		_, _, policy["timeout"] = t.hurried()
+	}
+	out, err := i.sure(tx+"RunSaga", object{"gid": t.GID, "concurrent": t.Parallel, "wait": t.Waits, "policy": policy, "steps": []object{
 		{"id": "debit", "action": branch(t, "debit", "move"), "compensation": branch(t, "debit", "back")},
 		{"id": "credit", "action": branch(t, "credit", "move"), "compensation": branch(t, "credit", "back")}}})
 	if err != nil {

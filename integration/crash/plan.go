@@ -41,6 +41,15 @@ type transfer struct {
 // changesMind tells of a saga that its initiator aborts.
 func (t *transfer) changesMind() bool { return t.Pattern == saga && !t.Waits && t.Amount%4 == 0 }
 
+// hurries tells of a saga that has less time than one of its actions takes, which comes when all was rolled back for that.
+func (t *transfer) hurries() bool { return t.Pattern == saga && t.Amount%8 == 3 }
+
+// hurried is what becomes of that action, and how long the saga has.
+func (t *transfer) hurried() (side, how, within string) {
+	side = []string{"debit", "credit"}[t.Amount/8%2]
+	return side, fmt.Sprint("late.", 3000+20*t.Amount), "2s"
+}
+
 // expected is why a transfer may well be aborted.
 func (t *transfer) expected(r report) string {
 	switch {
@@ -50,6 +59,8 @@ func (t *transfer) expected(r report) string {
 		return "initiator lost"
 	case t.changesMind():
 		return "taken back"
+	case t.hurries():
+		return "out of time"
 	}
 	return ""
 }
