@@ -5,6 +5,7 @@ package failpoint
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 )
@@ -25,8 +26,15 @@ func Hit(name, of string) {
 	}
 	if moved("freeze", "frozen", name) {
 		_ = os.WriteFile(filepath.Join(dir, "frozen", name), []byte(strconv.Itoa(os.Getpid())), 0o600)
-		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		stop()
 	}
+}
+
+// stop stops the process, and this thread before it does anything more: a signal to all of them may reach another one first.
+func stop() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_ = syscall.Tgkill(os.Getpid(), syscall.Gettid(), syscall.SIGSTOP)
 }
 
 func moved(from, to, name string) bool {
