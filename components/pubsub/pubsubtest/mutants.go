@@ -74,6 +74,11 @@ func (s *hooked) Close(ctx context.Context) error {
 	return s.Session.Close(ctx)
 }
 
+// unwell is a driver that is failing whatever its server says.
+type unwell struct{ pubsub.Driver }
+
+func (unwell) Check(context.Context) error { return components.ErrUnavailable }
+
 type mutant = componenttest.Mutant[pubsub.Driver]
 
 func broken(name string, change func(h *hooks)) mutant {
@@ -156,6 +161,7 @@ func Mutants() []componenttest.Mutant[pubsub.Driver] {
 }
 
 var contentMutants = []mutant{
+	{Name: "failing while nobody uses it", Break: func(d pubsub.Driver) pubsub.Driver { return unwell{d} }},
 	published("metadata dropped", func(p *pubsub.Publication) { p.Event.Metadata = nil }),
 	published("time cut to milliseconds", func(p *pubsub.Publication) { p.Event.Time = p.Event.Time.Truncate(time.Millisecond) }),
 	published("data kept as text", func(p *pubsub.Publication) { p.Event.Data = []byte(strings.ToValidUTF8(string(p.Event.Data), "?")) }),
