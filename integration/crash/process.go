@@ -122,9 +122,6 @@ func (b *bank) await(point string) (pid int) {
 		if pid = stopped(b.dir, point); pid == 0 {
 			return errors.New("nobody came there")
 		}
-		if goesOn(pid) {
-			return errors.New("it has said so, and is not yet stopped")
-		}
 		return nil
 	}
 	_ = eventually(20*time.Second, func() error {
@@ -138,13 +135,6 @@ func (b *bank) await(point string) (pid int) {
 	}
 	_ = os.Remove(filepath.Join(b.dir, "frozen", point))
 	return pid
-}
-
-// goesOn tells whether a process is there and not stopped.
-func goesOn(pid int) bool {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, state, _ := strings.Cut(string(text), ") ")
-	return err == nil && !strings.HasPrefix(state, "T") && !strings.HasPrefix(state, "Z")
 }
 
 func (p *process) pid() int {
