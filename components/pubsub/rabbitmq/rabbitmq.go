@@ -36,7 +36,7 @@ func init() {
 // Options of the driver.
 type Options struct {
 	Addresses      []string          `yaml:"addresses" doc:"HOST:PORT of the nodes; the first that answers is used, and when that is lost the next"`
-	User           string            `yaml:"user" doc:"the user, who needs all rights on queues that begin with outrigger."`
+	User           string            `yaml:"user" doc:"the user, who needs all rights on queues and exchanges that begin with outrigger."`
 	Password       components.Secret `yaml:"password" doc:"its password; without TLS it goes over the network as it is"`
 	Vhost          string            `yaml:"vhost" doc:"the virtual host"`
 	TLS            backend.TLS       `yaml:"tls"`
