@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// beside runs a sidecar in a process of its own, and a shell script beside it that makes the file $0 once it is up, and ends with it.
+// beside runs a sidecar in a process of its own, and a shell script beside it that makes the file $0 once it is up, and ends with it. What the
+// script reads comes to its end with the test.
 func beside(t *testing.T, script string) (sidecar *exec.Cmd, file string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -24,10 +25,15 @@ func beside(t *testing.T, script string) (sidecar *exec.Cmd, file string) {
 	args := []string{"run", "-app-id", "beside", "-data-dir", dir, "-grpc-port", "0", "-http-port", "0", "-admin-port", "0", "-inbound-port", "0", "-outbound-port", "0"}
 	sidecar = exec.Command(self, append(args, "--", "sh", "-c", script, file)...)
 	sidecar.Env = append(os.Environ(), asCommand+"=1")
+	input, err := sidecar.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := sidecar.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		input.Close()
 		for range 2 { // the second one ends it at once
 			sidecar.Process.Signal(syscall.SIGTERM)
 		}

@@ -21,9 +21,10 @@ func stopped(pid string) (bool, error) {
 	return rest[0] == 'T', nil
 }
 
-// A terminal's Ctrl-Z stops the sidecar and the application beside it; both go on together.
+// A terminal's Ctrl-Z stops the sidecar and the application beside it; both go on together. The application waits without a process of its
+// own: one that is stopped before it is another program would keep its parent, which waits for that, from being stopped.
 func TestSuspend(t *testing.T) {
-	s, file := beside(t, `trap 'exit 4' TERM; echo $$ > "$0.new"; mv "$0.new" "$0"; while [ -e "$0" ]; do sleep 0.01; done`)
+	s, file := beside(t, `trap 'exit 4' TERM; echo $$ > "$0.new"; mv "$0.new" "$0"; read -r end`)
 	pid, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
