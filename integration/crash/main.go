@@ -90,6 +90,7 @@ type bank struct {
 	server    *servers.Server // nil: the driver has none
 	over      chan struct{}   // closed when all transfers were made
 	meddling  sync.WaitGroup
+	awaited   sync.Map // points at which somebody is to stop
 
 	mu       sync.Mutex
 	reported map[string]report

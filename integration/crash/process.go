@@ -112,6 +112,10 @@ func wake(pid int) bool { return syscall.Kill(pid, syscall.SIGCONT) == nil }
 // await has the next that comes to a point stop there, and answers who did; 0: nobody came in time or before all transfers were made, or
 // another is awaited there already.
 func (b *bank) await(point string) (pid int) {
+	if _, awaited := b.awaited.LoadOrStore(point, true); awaited { // also one that was told so, and has not yet been found
+		return 0
+	}
+	defer b.awaited.Delete(point)
 	armed := filepath.Join(b.dir, "freeze", point)
 	f, err := os.OpenFile(armed, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -121,6 +125,9 @@ func (b *bank) await(point string) (pid int) {
 	come := func() error {
 		if pid = stopped(b.dir, point); pid == 0 {
 			return errors.New("nobody came there")
+		}
+		if goesOn(pid) {
+			return errors.New("it has said so, and is not yet stopped")
 		}
 		return nil
 	}
@@ -135,6 +142,13 @@ func (b *bank) await(point string) (pid int) {
 	}
 	_ = os.Remove(filepath.Join(b.dir, "frozen", point))
 	return pid
+}
+
+// goesOn tells whether a process is there and not stopped.
+func goesOn(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, _ := strings.Cut(string(text), ") ")
+	return err == nil && !strings.HasPrefix(state, "T") && !strings.HasPrefix(state, "Z")
 }
 
 func (p *process) pid() int {
