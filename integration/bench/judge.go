@@ -60,6 +60,16 @@ func plain(name string) func(find) (float64, bool) {
 	}
 }
 
+// ofPossible is what calls that wait for the disk come to of what is possible: what its syncs let through, or as many calls as there are
+// with no sync to wait for, whichever is less (ADR 22).
+func ofPossible(share string, unsynced func(find) (float64, bool)) func(find) (float64, bool) {
+	return func(f find) (float64, bool) {
+		x, okX := plain(share)(f)
+		y, okY := unsynced(f)
+		return max(x, y), okX && okY
+	}
+}
+
 func cpuOf(r row) float64 { return r.CPU }
 func opsOf(r row) float64 { return r.Ops }
 
@@ -88,13 +98,12 @@ var targets = []target{
 	{part: "mesh-many", what: "the same for requests of all 5,000 services by chance, c=16", value: plain("request-100k-of-5k-p50-c16-low"), most: 1, time: true, peer: true},
 	{part: "state", what: "state get, CPU against cache get, c=16", value: against("state-get", 16), most: 1.3},
 	{part: "state", what: "state get, CPU against cache get, c=64", value: against("state-get", 64), most: 1.3},
-	{part: "state", what: "state set (disk) against fsync/s x batch, c=64", value: plain("state-set-share-c64"), least: 0.7, time: true},
-	{part: "state", what: "state set (disk), calls a second against those that wait for no sync (os), c=64", value: ratio("state-set-disk", "state-set-os", 64, opsOf), least: 0.7},
+	{part: "state", what: "state set (disk) against fsync/s x batch, or those with os if that is less, c=64", value: ofPossible("state-set-share-c64", ratio("state-set-disk", "state-set-os", 64, opsOf)), least: 0.7},
 	{part: "slow-disk", what: "slow disk: state set against fsync/s x batch, c=64", value: plain("state-set-slow-share-c64"), least: 0.7, firm: true},
 	{part: "slow-disk", what: "slow disk: sagas of 2 steps against fsync/s x batch, c=16", value: plain("tx-slow-share-c16"), least: 0.5},
 	{part: "slow-disk", what: "slow disk: sagas by DTM against DTM's client, a second, c=1", value: ratio("tx-dtm-slow", "tx-dtm-direct-slow", 1, opsOf), least: 0.85, peer: true},
 	{part: "slow-disk", what: "slow disk: sagas by DTM against DTM's client, a second, c=16", value: ratio("tx-dtm-slow", "tx-dtm-direct-slow", 16, opsOf), least: 0.85, peer: true},
-	{part: "tx", what: "sagas of 2 steps (disk) against fsync/s x batch, c=16", value: plain("tx-disk-share-c16"), least: 0.5, time: true},
+	{part: "tx", what: "sagas of 2 steps (disk) against fsync/s x batch, or those with os if that is less, c=16", value: ofPossible("tx-disk-share-c16", ratio("tx-disk", "tx-os", 16, opsOf)), least: 0.5},
 	{part: "tx", what: "sagas of 2 steps (os) a second, c=16", value: func(f find) (float64, bool) {
 		r, ok := f("tx-os", 16)
 		return r.Ops, ok

@@ -22,7 +22,7 @@ transaction:
 `
 
 // txDTM compares sagas of two steps that a DTM coordinates: begun through the sidecar, and by DTM's own client, whose branches DTM calls
-// without any sidecar. DTM is built and started for it, so it runs only where peers are asked for.
+// without any sidecar, or by the caller's outbound port, as calls of its own would be made. DTM is built and started for it, so it runs only where peers are asked for.
 func txDTM(o options) ([]row, error) {
 	if !o.peers {
 		return nil, nil
@@ -49,6 +49,7 @@ func compareDTM(o options, suffix string) ([]row, error) {
 	o.concurrences = []int{1, 16}
 	return compare(o, []kind{
 		{name: "tx-dtm-direct" + suffix, target: p.address, call: directDTM + at, pids: []int{d.Nodes[0].PID()}},
+		{name: "tx-dtm-by-mesh" + suffix, target: p.caller.outbound, call: directDTM + at, pids: append(p.pids(), d.Nodes[0].PID()), against: "tx-dtm-direct" + suffix},
 		{name: "tx-dtm" + suffix, target: p.caller.grpc, call: "tx-dtm", pids: append(p.pids(), d.Nodes[0].PID()), against: "tx-dtm-direct" + suffix},
 	})
 }
@@ -61,7 +62,8 @@ func dtmCaller(dtm, participant string, in proto.Message) func() error {
 	branch := participant + echopb.Echo_Unary_FullMethodName
 	return func() error {
 		saga := dtmgrpc.NewSagaGrpc(dtm, rand.Text()).Add(branch, branch, in).Add(branch, branch, in)
-		saga.WaitResult, saga.TimeoutToFail = true, 60 // the driver's default: DTM does more for a saga that has an end
+		saga.WaitResult, saga.TimeoutToFail = true, 60                      // the driver's default: DTM does more for a saga that has an end
+		saga.BranchHeaders = map[string]string{"outrigger-service": "echo"} // for a sidecar that is called
 		return saga.Submit()
 	}
 }
