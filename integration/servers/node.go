@@ -58,6 +58,9 @@ const askTime = 3 * time.Second
 // stopTime is what a server has to end in order.
 var stopTime = 30 * time.Second
 
+// againTime is after how long it is asked again: Redis goes on when it is asked while it writes an append-only file for the first time.
+const againTime = 5 * time.Second
+
 // PID is its process: the one that listens at Addr.
 func (n *Node) PID() int { n.mu.Lock(); defer n.mu.Unlock(); return n.pid }
 
@@ -196,11 +199,18 @@ func (n *Node) end(sig syscall.Signal) error {
 		signal(all, syscall.SIGCONT)
 		signal([]int{n.pid}, sig)
 	}
-	if gone(all, stopTime) && n.ended(stopTime) {
-		return nil
+	for late := time.Now().Add(stopTime); ; {
+		if gone(all, min(againTime, stopTime)) && n.ended(stopTime) {
+			return nil
+		}
+		if time.Now().After(late) {
+			break
+		}
+		signal([]int{n.pid}, sig)
 	}
 	signal(all, syscall.SIGKILL)
 	gone(all, stopTime)
+	n.ended(stopTime)
 	return fmt.Errorf("%s did not end within %s of %s", n.Name, stopTime, sig)
 }
 
