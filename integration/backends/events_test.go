@@ -357,6 +357,6 @@ func comeAndGo(t *testing.T, name string, one, two *harness.Sidecar) {
 	acked, repeated := e.finish()
 	fmt.Printf("%s, sidecars come and go: acked %d lost 0 | repeated %d\n", name, acked, repeated)
 	if repeated > 0 {
-		t.Errorf("%d came more than once, and none was under way when its stream ended", repeated)
+		t.Errorf("%d came more than once, and none was under way when its stream ended; the sidecars said\n%s\n%s", repeated, one.Output(), two.Output())
 	}
 }

@@ -13,14 +13,14 @@ import (
 // kafkaSession is after what a sidecar that is not heard of has left its groups.
 const kafkaSession = 3 * time.Second
 
-func kafkaSidecars(t *testing.T, s *servers.Server, prefix string) (one, two *harness.Sidecar) {
+func kafkaSidecars(t *testing.T, s *servers.Server, prefix string, session time.Duration) (one, two *harness.Sidecar) {
 	t.Helper()
 	config := fmt.Sprintf(`
 pubsub:
   default:
     driver: kafka
     options: {addresses: %s, session_timeout: %s, heartbeat: 200ms, partitions: 6, prefix: "%s"}
-`, addresses(s.Addrs()), kafkaSession, prefix)
+`, addresses(s.Addrs()), session, prefix)
 	return harness.Start(t, harness.Options{App: "one", Config: config}), harness.Start(t, harness.Options{App: "two", Config: config})
 }
 
@@ -28,7 +28,7 @@ pubsub:
 func TestKafkaLosesABroker(t *testing.T) {
 	t.Parallel()
 	s := servers.Run(t, "kafka-cluster")
-	one, two := kafkaSidecars(t, s, "")
+	one, two := kafkaSidecars(t, s, "", kafkaSession)
 	node := func(i int) func() *servers.Node { return always(s.Nodes[i]) }
 	eventFaults(t, "kafka of 3", one, two, (*load).outlives, stop(t, node(0)), kill(t, node(1)), freeze(node(2)))
 }
@@ -37,16 +37,19 @@ func TestKafkaLosesABroker(t *testing.T) {
 func TestKafkaSidecars(t *testing.T) {
 	t.Parallel()
 	s := servers.Run(t, "kafka")
-	for name, test := range map[string]func(t *testing.T, one, two *harness.Sidecar){
-		"come-and-go": func(t *testing.T, one, two *harness.Sidecar) { comeAndGo(t, "kafka", one, two) },
-		"killed":      func(t *testing.T, one, two *harness.Sidecar) { killedSidecar(t, "kafka", kafkaSession, one, two) },
-		"frozen":      func(t *testing.T, one, two *harness.Sidecar) { frozenSidecar(t, "kafka", kafkaSession, one, two) },
-		"slow":        func(t *testing.T, one, two *harness.Sidecar) { slowHandler(t, s, one, two) },
+	for name, c := range map[string]struct {
+		session time.Duration
+		test    func(t *testing.T, one, two *harness.Sidecar)
+	}{
+		"come-and-go": {10 * kafkaSession, func(t *testing.T, one, two *harness.Sidecar) { comeAndGo(t, "kafka", one, two) }}, // nobody is given up, how busy the machine may be
+		"killed":      {kafkaSession, func(t *testing.T, one, two *harness.Sidecar) { killedSidecar(t, "kafka", kafkaSession, one, two) }},
+		"frozen":      {kafkaSession, func(t *testing.T, one, two *harness.Sidecar) { frozenSidecar(t, "kafka", kafkaSession, one, two) }},
+		"slow":        {kafkaSession, func(t *testing.T, one, two *harness.Sidecar) { slowHandler(t, s, one, two) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			one, two := kafkaSidecars(t, s, name+".")
-			test(t, one, two)
+			one, two := kafkaSidecars(t, s, name+".", c.session)
+			c.test(t, one, two)
 		})
 	}
 }
