@@ -1,6 +1,7 @@
 package peers_test
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -57,6 +58,20 @@ func (b *board) shows(folder string, want ...string) {
 		}
 		return nil
 	})
+}
+
+// owner is the session that the only entry of a folder is of.
+func (b *board) owner(folder string) int64 {
+	b.t.Helper()
+	names, _, err := b.conn.Children(folder)
+	if err != nil || len(names) != 1 {
+		b.t.Fatalf("%s has %d entries, %v", folder, len(names), err)
+	}
+	_, stat, err := b.conn.Exists(folder + "/" + names[0])
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return stat.EphemeralOwner
 }
 
 func (b *board) sidecar(app string, o harness.Options, mesh string) *harness.Sidecar {
@@ -170,6 +185,7 @@ func sofarpc(t *testing.T, b *board, dir string) {
 	invocations(t, consumer, next, fmt.Sprint("q", meshed))
 
 	// A sidecar that is killed announces again what it was asked for once, and nobody else is asked.
+	dead := b.owner(folder)
 	theirs.Kill()
 	began := time.Now()
 	again := harness.Start(t, harness.Options{App: "stock", AppPort: meshed, Protocol: "bolt", DataDir: theirs.DataDir, Config: theirs.Options.Config,
@@ -180,7 +196,14 @@ func sofarpc(t *testing.T, b *board, dir string) {
 		t.Errorf("called again %s after the sidecar was ready", since)
 	}
 	fmt.Printf("matrix: sofarpc: kill -9 of the provider's sidecar: called again %s after it was started anew\n", time.Since(began).Round(time.Millisecond))
+	harness.Eventually(t, 30*time.Second, func() error { // it takes the place of what was left of it, which a consumer sees go and come
+		if b.owner(folder) == dead {
+			return errors.New("the entry is that of the one that was killed")
+		}
+		return nil
+	})
 	b.shows(folder, again.Inbound)
+	consumer.calls("direct", fmt.Sprint("q", meshed))
 
 	// And back, while both kinds of consumers call: a provider comes that has no sidecar, and the other one's sidecar ends. It comes again.
 	back := harness.FreePort(t)
