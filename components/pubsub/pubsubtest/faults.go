@@ -13,12 +13,10 @@ import (
 var faults = []test{
 	{"CheckBeforeTheFirstTopic", func(t *testing.T, b *bench) {
 		p := b.process(t, policy)
-		c, ok := p.driver.(components.Checker)
-		if !ok {
-			t.Skip("the driver has nothing to check")
-		}
-		if err := c.Check(t.Context()); err != nil {
-			t.Errorf("a driver that nobody has used yet is not well: %v", err)
+		if c, ok := p.driver.(components.Checker); ok { // each driver is one; broken ones, which wrap them, need not be
+			if err := c.Check(t.Context()); err != nil {
+				t.Errorf("a driver that nobody has used yet is not well: %v", err)
+			}
 		}
 	}},
 	{"BadEvents", func(t *testing.T, b *bench) {
