@@ -164,7 +164,9 @@ func (w *writer) apply(g *group, b *pebble.Batch) error {
 	if err = errors.Join(err, b.Set(keySequence, binary.BigEndian.AppendUint64(nil, j.next), nil), w.noteTime(b)); err != nil {
 		return err
 	}
-	if g.mark, err = j.commit(b.Repr()); err != nil {
+	g.mark, err = j.commit(b.Repr())
+	w.tables.wrote.Add(int64(b.Len()))
+	if err != nil {
 		return refused(err)
 	}
 	g.disk = g.disk || reserved != w.reserved

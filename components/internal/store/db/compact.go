@@ -72,6 +72,7 @@ func (d *DB) borders() ([][]byte, error) {
 type reclaim struct {
 	deleted atomic.Bool  // something, since room was made last
 	busy    atomic.Bool  // it is being made
+	failed  bool         // the last time; of who makes it
 	next    atomic.Int64 // when it may be made again, by the time since the machine was started
 }
 
@@ -90,8 +91,14 @@ func (d *DB) makeRoom() {
 		contain(func() error {
 			return d.compact(d.ended, func() bool { return d.ended.Err() != nil || d.full(false) == nil })
 		}, answer)
-		if err := <-answer; err != nil && !errors.Is(err, context.Canceled) {
-			d.opts.Logger.Warn("no room could be made on the disk of the store", "err", err)
+		if err := <-answer; err == nil {
+			r.failed = false
+		} else if !errors.Is(err, context.Canceled) {
+			r.deleted.Store(true) // what was is there still: it is tried again
+			if !r.failed {
+				d.opts.Logger.Warn("no room could be made on the disk of the store; it is tried again as long as it is full", "err", err)
+			}
+			r.failed = true
 		}
 		now := Uptime()
 		r.next.Store(int64(now + max(now-begun, 500*time.Millisecond)))

@@ -25,6 +25,7 @@ type tableFS struct {
 	ended   <-chan struct{} // nothing waits any longer
 	patient atomic.Bool     // false while the DB is being opened: nothing waits yet
 	waiting atomic.Int32    // writes that wait for room
+	wrote   atomic.Int64    // bytes, with those of the journal
 	links   atomic.Bool     // the backup under way is made of links
 	outputs outputs
 }
@@ -145,6 +146,7 @@ type tableFile struct {
 func (f *tableFile) Write(p []byte) (n int, err error) {
 	err = f.fs.patiently(func() error {
 		m, err := f.File.Write(p[n:])
+		f.fs.wrote.Add(int64(m))
 		n += m
 		return err
 	})

@@ -14,7 +14,9 @@ const ReasonDiskFull components.Reason = "STORE_DISK_FULL"
 const (
 	compactionBytes = 64 << 20 // that the outputs of one compaction take, as a rule at most
 	leastRest       = 1 << 20  // bytes that no compaction takes
+	looseBytes      = 2 << 20  // by which looks come late, and a segment goes beyond its end
 	lookEvery       = 50 * time.Millisecond
+	lookAfter       = 256 << 10 // bytes that were written
 	countEvery      = time.Second
 	countAfter      = 1 << 20 // bytes by which the room has changed
 )
@@ -24,7 +26,7 @@ type room struct {
 	looked, counted atomic.Int64 // when, by the wall clock: a step of it only costs a look
 	known           atomic.Bool  // whether the file system says
 	free, tables    atomic.Int64 // bytes
-	written         atomic.Int64 // by a compaction, when it was looked
+	wrote           atomic.Int64 // what the tables and the journal had written, when it was looked
 	then            atomic.Int64 // free, when the tables were counted
 	unflushed       atomic.Int64 // segments of the journal that have to be kept, but for the one that is written
 }
@@ -41,9 +43,9 @@ func due(last *atomic.Int64, every time.Duration) bool {
 
 // look asks how much is free, if that was not done just now, or if much was written since.
 func (d *DB) look() (free int64, known bool) {
-	r, written := &d.room, d.tables.outputs.written.Load()
-	if due(&r.looked, lookEvery) || written-r.written.Load() > 1<<20 {
-		r.written.Store(written)
+	r, wrote := &d.room, d.tables.wrote.Load()
+	if due(&r.looked, lookEvery) || wrote-r.wrote.Load() > lookAfter {
+		r.wrote.Store(wrote)
 		u, err := d.opts.FS.GetDiskUsage(d.opts.Dir)
 		r.known.Store(err == nil)
 		r.free.Store(int64(u.AvailBytes))
@@ -51,10 +53,13 @@ func (d *DB) look() (free int64, known bool) {
 	return r.free.Load(), r.known.Load()
 }
 
-// order is what the journal and the tables in memory need to come to the disk: the journal has what they have.
-func (d *DB) order() int64 { return (d.room.unflushed.Load() + 2) * segmentBytes }
+// inMemory is what is yet to come to the disk as tables, at most: the journal has it.
+func (d *DB) inMemory() int64 { return (d.room.unflushed.Load() + 1) * segmentBytes }
 
-// keep is what is left free: for that, and for one compaction, which writes no more than there is.
+// order is what that needs, and the next segment of the journal.
+func (d *DB) order() int64 { return d.inMemory() + segmentBytes + looseBytes }
+
+// keep is what is left free: for that, and for one compaction, which writes no more than there is by then.
 func (d *DB) keep() int64 {
 	r := &d.room
 	if free := r.free.Load(); due(&r.counted, countEvery) || max(free-r.then.Load(), r.then.Load()-free) > countAfter {
@@ -62,7 +67,7 @@ func (d *DB) keep() int64 {
 		n, _ := size(d.opts.FS, d.opts.Dir, isTable)
 		r.tables.Store(n)
 	}
-	return d.order() + min(r.tables.Load(), compactionBytes)
+	return d.order() + min(r.tables.Load()+d.inMemory(), compactionBytes)
 }
 
 // mayCompact tells whether a compaction may take so many bytes. One that makes room begins when what was to come to order has, and may take

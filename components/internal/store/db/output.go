@@ -87,13 +87,13 @@ func (t *tableFS) createOutput(name string, c vfs.DiskWriteCategory) (vfs.File, 
 	if err != nil {
 		return nil, unmade(err)
 	}
-	return &output{f, &t.outputs}, nil
+	return &output{f, t}, nil
 }
 
 // output is a table that a compaction writes.
 type output struct {
 	vfs.File
-	all *outputs
+	fs *tableFS
 }
 
 func unmade(err error) error {
@@ -104,11 +104,13 @@ func unmade(err error) error {
 }
 
 func (f *output) Write(p []byte) (int, error) {
-	if f.all.room != nil && !f.all.room(int64(len(p))) {
+	all := &f.fs.outputs
+	if all.room != nil && !all.room(int64(len(p))) {
 		return 0, errNoRoom
 	}
 	n, err := f.File.Write(p)
-	f.all.written.Add(int64(n))
+	all.written.Add(int64(n))
+	f.fs.wrote.Add(int64(n))
 	return n, unmade(err)
 }
 
