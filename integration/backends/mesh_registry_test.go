@@ -33,6 +33,7 @@ type central struct {
 // plain is an instance without a sidecar.
 type plain struct {
 	port, weight int
+	calls        atomic.Int64
 }
 
 const plainHold = 4 * time.Second // how long a registry is not believed that drops all instances
@@ -113,7 +114,7 @@ type troubled struct {
 func (p *plain) serve(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
-	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { p.calls.Add(1); io.WriteString(w, "ok") })}
 	go s.Serve(ln)
 	t.Cleanup(func() { s.Close() })
 	p.port = ln.Addr().(*net.TCPAddr).Port
@@ -235,6 +236,7 @@ func TestRegistryTrouble(t *testing.T) {
 			check(t, node.Start(t.Context()))
 			r.each(r.put)
 			r.sees(4, false, nil)
+			r.lastCounts()
 			fmt.Printf("%s: away %s: %d calls meanwhile\n", c.kind, frozen, r.calls.Load()-before)
 
 			r.each(r.remove) // and now it is meant
@@ -255,17 +257,22 @@ func TestRegistryTrouble(t *testing.T) {
 	}
 }
 
-const churnTime = 3 * time.Second
+// churnOf is how many changes there are: three seconds of a thousand each, where a registry takes so many.
+const churnOf = 3000
+
+var oneChurns sync.Mutex // so that each registry has the machine for it
 
 // churn changes instances as fast as the registry takes it.
 func (r *troubled) churn(kind string) {
+	oneChurns.Lock()
+	defer oneChurns.Unlock()
 	var changes atomic.Int64
 	began := time.Now()
 	var workers sync.WaitGroup
 	for w := range 16 {
 		workers.Go(func() {
-			for n := 0; time.Since(began) < churnTime; n++ {
-				p := &plain{port: r.all[w%len(r.all)].port, weight: 1 + n%7}
+			for n := w; n < churnOf; n += 16 {
+				p := &plain{port: r.all[n%len(r.all)].port, weight: 1 + n%7}
 				if err := r.put("plain", p); err != nil {
 					r.t.Errorf("change %d: %v", n, err)
 					return
@@ -277,7 +284,27 @@ func (r *troubled) churn(kind string) {
 	workers.Wait()
 	took := time.Since(began)
 	r.sees(4, false, nil)
+	r.lastCounts()
 	fmt.Printf("%s: %.0f changes a second, %d calls meanwhile\n", kind, float64(changes.Load())/took.Seconds(), r.calls.Load())
+}
+
+// lastCounts changes an instance, and waits until calls show it.
+func (r *troubled) lastCounts() {
+	r.t.Helper()
+	for _, weight := range []int{0, 1} {
+		last := r.all[0]
+		harness.Eventually(r.t, patience, func() error { return r.put("plain", &plain{port: last.port, weight: weight}) })
+		harness.Eventually(r.t, patience, func() error {
+			before, all := last.calls.Load(), r.calls.Load()
+			for r.calls.Load() < all+100 {
+				time.Sleep(time.Millisecond)
+			}
+			if n := last.calls.Load() - before; (n > 0) != (weight > 0) {
+				return fmt.Errorf("of 100 calls %d went to the instance whose weight is %d by now", n, weight)
+			}
+			return nil
+		})
+	}
 }
 
 // silent keeps what a client library logs, which is away on purpose, out of what is seen of the faults.

@@ -116,12 +116,21 @@ func (d *driver) awaited(conn *zk.Conn, folder string, got children, asked bool)
 	return got, nil
 }
 
+// get reads a node. A foreign one is heard of when it changes, or when another takes its place (see heard), unless its name is a URL, which
+// says everything.
+func (d *driver) get(conn *zk.Conn, folder, name string) (data []byte, stat *zk.Stat, err error) {
+	if !d.foreign(folder) || strings.Contains(name, "%3A%2F%2F") {
+		return conn.Get(folder + "/" + name)
+	}
+	data, stat, _, err = conn.GetW(folder + "/" + name)
+	return data, stat, err
+}
+
 // foreigners are the nodes of a folder that were read, as they are.
-func (l *list) foreigners(names []string, all []found) []registry.Record {
+func foreigners(names []string, all []found) []registry.Record {
 	var records []registry.Record
 	for i, f := range all {
 		if f.Since != 0 {
-			l.read[names[i]] = f
 			records = append(records, registry.Record{Node: names[i], Data: f.data})
 		}
 	}

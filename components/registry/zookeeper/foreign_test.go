@@ -97,6 +97,39 @@ func TestForeignRecordsAreSeenByAll(t *testing.T) {
 	}
 }
 
+// TestForeignRecordsThatChange are told as they become, also when another takes the place of one: Spring Cloud says so that an instance is
+// out of service, and what it weighs.
+func TestForeignRecordsThatChange(t *testing.T) {
+	d, other, s := open(t, options(t)), client(t), foreign()
+	lists := follow(t, d, s)
+	next(t, lists)
+	node := s.Folder + "/3f1c"
+	must(t, d.Register(t.Context(), registry.Record{Service: s, Address: "10.0.0.1:7080", Node: "ours", Data: "1"}))
+	next(t, lists)
+	_, err := other.Create(node, []byte("0"), zk.FlagEphemeral, zk.WorldACL(zk.PermAll))
+	must(t, err)
+	told := func(want string) {
+		t.Helper()
+		for {
+			for _, r := range next(t, lists) {
+				if r.Node == "3f1c" && r.Data == want {
+					return
+				}
+			}
+		}
+	}
+	told("0")
+	for _, data := range []string{"1", "2"} {
+		_, err = other.Set(node, []byte(data), -1)
+		must(t, err)
+		told(data)
+	}
+	_, err = other.Multi(&zk.DeleteRequest{Path: node, Version: -1},
+		&zk.CreateRequest{Path: node, Data: []byte("3"), Acl: zk.WorldACL(zk.PermAll), Flags: zk.FlagEphemeral})
+	must(t, err)
+	told("3")
+}
+
 // TestForeignRecordOfWhoCameBefore: a sidecar that is started anew takes the place of the node that is left, which does not go with the
 // session before, nor by what its driver still does.
 func TestForeignRecordOfWhoCameBefore(t *testing.T) {

@@ -140,9 +140,14 @@ func (d *driver) Close(context.Context) error {
 	return nil
 }
 
-// heard is told by the library what becomes of the session. It must not wait.
+// heard is told by the library what becomes of the session, and of what is watched. It must not wait.
 func (d *driver) heard(e zk.Event) {
-	if e.Type != zk.EventSession {
+	switch e.Type {
+	case zk.EventNodeDataChanged, zk.EventNodeDeleted, zk.EventNotWatching:
+		d.outdate(e.Path)
+		return
+	case zk.EventSession:
+	default:
 		return
 	}
 	d.mu.Lock()

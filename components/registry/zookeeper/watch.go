@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"path"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,7 +37,8 @@ type list struct {
 	stop  func()        // of the goroutine
 	ended chan struct{} // closed when it has ended
 
-	mu sync.Mutex
+	mu    sync.Mutex
+	stale []string // names of foreign nodes that have changed, or whose watches are gone
 	view
 }
 
@@ -103,6 +106,29 @@ func (l *list) update(change func(*view)) {
 	l.changed = make(chan struct{})
 }
 
+// outdate has a foreign node read again that was read before.
+func (d *driver) outdate(node string) {
+	folder, name := path.Split(node)
+	d.listing.Lock()
+	l := d.all[strings.TrimSuffix(folder, "/")]
+	d.listing.Unlock()
+	if l == nil || !d.foreign(l.folder) {
+		return
+	}
+	l.mu.Lock()
+	l.stale = append(l.stale, name)
+	l.mu.Unlock()
+	l.askFor()
+}
+
+// askFor has the list read again.
+func (l *list) askFor() {
+	select {
+	case l.ask <- struct{}{}:
+	default:
+	}
+}
+
 // follow has a service's list read until leave, and answers the number of the first reading that begins from now on.
 func (d *driver) follow(s registry.Service) (l *list, first int, leave func(), err error) {
 	d.listing.Lock()
@@ -128,10 +154,7 @@ func (d *driver) follow(s registry.Service) (l *list, first int, leave func(), e
 			d.keep(ctx, l)
 		})
 	} else {
-		select {
-		case l.ask <- struct{}{}:
-		default:
-		}
+		l.askFor()
 	}
 	return l, first, func() {
 		d.listing.Lock()
@@ -221,8 +244,14 @@ func (d *driver) readAll(ctx context.Context, l *list) ([]registry.Record, error
 
 const readAtOnce = 16
 
-// readNew reads the nodes that were not read before: none ever changes.
+// readNew reads the nodes that were not read before, and foreign ones that have changed: ours never do.
 func (d *driver) readNew(ctx context.Context, l *list, names []string) ([]registry.Record, error) {
+	l.mu.Lock()
+	for _, name := range l.stale {
+		delete(l.read, name)
+	}
+	l.stale = nil
+	l.mu.Unlock()
 	all := make([]found, len(names))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readAtOnce)
@@ -233,7 +262,7 @@ func (d *driver) readNew(ctx context.Context, l *list, names []string) ([]regist
 		}
 		group.Go(func() (err error) {
 			all[i], err = call(ctx, d, func(conn *zk.Conn) (f found, err error) {
-				data, stat, err := conn.Get(l.folder + "/" + name)
+				data, stat, err := d.get(conn, l.folder, name)
 				if errors.Is(err, zk.ErrNoNode) { // it has gone meanwhile, of which we hear
 					return f, nil
 				}
@@ -249,19 +278,21 @@ func (d *driver) readNew(ctx context.Context, l *list, names []string) ([]regist
 			return err
 		})
 	}
-	if err := group.Wait(); err != nil {
+	err := group.Wait()
+	clear(l.read)
+	for i, f := range all {
+		if f.Since != 0 {
+			l.read[names[i]] = f
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
-	clear(l.read)
 	if d.foreign(l.folder) {
-		return l.foreigners(names, all), nil
+		return foreigners(names, all), nil
 	}
 	newest := map[string]found{}
-	for i, f := range all {
-		if f.Since == 0 {
-			continue
-		}
-		l.read[names[i]] = f
+	for _, f := range all {
 		if f.address != "" && f.Since > newest[f.address].Since {
 			newest[f.address] = f
 		}

@@ -72,6 +72,7 @@ func (Options) Guarantees() string {
 - Of several sidecars that have registered the same address the last one's record counts, until it is taken back: then that of the
   one before.
 - A watch begins with what was acknowledged before, through whichever server, and reads the list again after each reconnection.
+- What others write, in the forms of Spring Cloud, Dubbo and SOFARPC, is told as it becomes, also when a node is changed or replaced.
 - ZooKeeper tells nobody that a password is wrong: it is a node that was written with another one that is refused.`
 }
 
