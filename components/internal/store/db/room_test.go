@@ -357,3 +357,33 @@ func TestFullDiskIsRead(t *testing.T) {
 		t.Errorf("%d are there of %d", len(got), len(f.keys))
 	}
 }
+
+// What was deleted before the store was opened makes room, too: whoever deleted it need not be there any more.
+func TestRoomIsMadeOfWhatWasDeletedBefore(t *testing.T) {
+	fs := newSmall(160 << 20)
+	failed := told{"no room could be made", make(chan struct{}, 1)}
+	d, err := db.Open(db.Options{Dir: "store", FS: fs, Logger: slog.New(slog.NewTextHandler(failed, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := fill(t, d)
+	fs.resize(12 << 20)
+	if refused := f.remove(len(f.keys) / 8); refused > 0 {
+		t.Errorf("%d deletions are refused", refused)
+	}
+	for end := time.Now().Add(20 * time.Second); len(failed.c) == 0; time.Sleep(20 * time.Millisecond) {
+		if f.set(); time.Now().After(end) {
+			t.Fatal("nothing is tried")
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fs.resize(70 << 20)
+	f.d = open(t, fs)
+	defer f.d.Close()
+	if f.set() {
+		t.Fatal("a write is taken before there is room")
+	}
+	f.writesAgain()
+}
