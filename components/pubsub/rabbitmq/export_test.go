@@ -43,3 +43,14 @@ func AsBefore(ctx context.Context, d pubsub.Driver, s pubsub.Subscription) error
 	_, err = ch.QueueDeclare(base+".there", true, false, false, false, nil)
 	return errors.Join(err, ch.ExchangeDelete(base, false, false))
 }
+
+// DeleteTopic is what somebody does by RabbitMQ's own tools.
+func DeleteTopic(ctx context.Context, d pubsub.Driver, t pubsub.Topic) error {
+	ch, err := d.(*driver).link.channel(ctx)
+	if err != nil {
+		return err
+	}
+	defer ch.Close()
+	_, err = ch.QueueDelete(d.(*driver).stream(t), false, false, false)
+	return err
+}

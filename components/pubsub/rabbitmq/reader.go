@@ -78,6 +78,13 @@ func (w *work) read() {
 	if err == nil {
 		err = w.begin(conn, from)
 	}
+	if code(err) == amqp.NotFound && !homeless(err) {
+		w.m.d.log.Warn("the stream of a topic is gone: it is made anew", "stream", w.m.stream)
+		err = errors.Join(err, w.m.d.declareStream(w.m.stopping, w.m.stream))
+	}
+	if err == nil {
+		err = w.isSame()
+	}
 	if err == nil {
 		w.heard, w.failed = time.Now(), time.Time{}
 		w.reader.pause.Reset()
@@ -92,6 +99,18 @@ func (w *work) read() {
 		w.failed = time.Time{}
 		w.m.d.streams.leave(conn)
 	}
+}
+
+// isSame has the stream read again that is another one than before. That it is known only once its reading has begun leaves no moment in between.
+func (w *work) isSame() error {
+	ctx, cancel := context.WithTimeout(w.m.stopping, readTime)
+	defer cancel()
+	birth, err := w.m.d.birth(ctx, w.m.stream)
+	if err != nil || w.m.reborn(birth) {
+		w.stopReading()
+		w.unread = true
+	}
+	return err
 }
 
 func (w *work) begin(conn *amqp.Connection, from int64) error {

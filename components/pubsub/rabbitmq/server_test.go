@@ -279,6 +279,79 @@ func TestWhatIsHeldIsRenewed(t *testing.T) {
 	}
 }
 
+// TestATopicThatIsDeleted under sidecars is made anew by who publishes or subscribes, and nothing that was acknowledged since is lost: groups begin
+// with its first event, also those that nobody was there for.
+func TestATopicThatIsDeleted(t *testing.T) {
+	d := open(t, options(t, "RABBITMQ"))
+	t.Cleanup(func() { componenttest.Close(t, d) })
+	topic := pubsub.Topic{Namespace: componenttest.Caller().App, Name: "t"}
+	subscribe := func(group string) pubsub.Session {
+		t.Helper()
+		s, err := d.Subscribe(t.Context(), pubsub.Subscription{Topic: topic, Group: group})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	leave := func(s pubsub.Session) {
+		t.Helper()
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	n := 0
+	publish := func(count int) (sent []string) {
+		t.Helper()
+		for range count {
+			n++
+			sent = append(sent, fmt.Sprint(n))
+			if _, err := d.Publish(t.Context(), []pubsub.Publication{{Topic: topic, Event: pubsub.Event{ID: sent[len(sent)-1], OrderingKey: "k"}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return sent
+	}
+	comes := func(s pubsub.Session, want []string, outcome pubsub.Outcome) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		for len(want) > 0 {
+			all, err := s.Fetch(ctx, pubsub.Room{Messages: 1, Bytes: 1 << 20})
+			if err != nil || all[0].Event.ID != want[0] || all[0].Attempt != 1 {
+				t.Fatalf("%v came, %v; want %q", all, err, want)
+			}
+			if err := s.Settle(t.Context(), []pubsub.Settlement{{Position: all[0].Position, Outcome: outcome}}); err != nil {
+				t.Fatal(err)
+			}
+			want = want[1:]
+		}
+	}
+	away, there := subscribe("away"), subscribe("there")
+	first := publish(8)
+	comes(away, first, pubsub.Done)
+	comes(there, first, pubsub.Done)
+	leave(away)
+	for _, count := range []int{3, 20} { // fewer than before, and more
+		held := publish(1) // whose settlement comes when it is gone
+		all, err := there.Fetch(t.Context(), pubsub.Room{Messages: 1, Bytes: 1 << 20})
+		if err != nil || all[0].Event.ID != held[0] {
+			t.Fatalf("%v, %v", all, err)
+		}
+		if err := rabbitmq.DeleteTopic(t.Context(), d, topic); err != nil {
+			t.Fatal(err)
+		}
+		sent := publish(count)
+		if err := there.Settle(t.Context(), []pubsub.Settlement{{Position: all[0].Position, Outcome: pubsub.Done}}); err != nil {
+			t.Fatal(err)
+		}
+		comes(there, sent, pubsub.Done)
+		away = subscribe("away")
+		comes(away, sent, pubsub.Done)
+		leave(away)
+	}
+	leave(there)
+}
+
 // TestAGroupOfBeforeGoesOn: one that was made when sidecars found each other otherwise is where it was.
 func TestAGroupOfBeforeGoesOn(t *testing.T) {
 	d := open(t, options(t, "RABBITMQ"))
