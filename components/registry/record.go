@@ -115,6 +115,9 @@ func orderly(s Service, records []Record) []Record {
 	return slices.CompactFunc(good, func(a, b Record) bool { return a.Address == b.Address && a.Node == b.Node })
 }
 
+// Same tells whether two records are equal in all that they say.
+func (r Record) Same(other Record) bool { return compare(r, other) == 0 && r.Service == other.Service }
+
 func compare(a, b Record) int {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Group, b.Group),
 		cmp.Compare(a.Address, b.Address), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Data, b.Data), cmp.Compare(a.Weight, b.Weight), compareMetadata(a.Metadata, b.Metadata))

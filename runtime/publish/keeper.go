@@ -152,7 +152,7 @@ func (k *keeper) announce(ctx context.Context, want *Publication) {
 		provider.Instance.Identity = k.p.opts.Identity()
 	}
 	records := k.p.opts.Names.Records(front, provider)
-	if k.heard && k.front == front && same(*k.told, *want) && slices.EqualFunc(k.wrote, records, samePlace) {
+	if k.heard && k.front == front && slices.EqualFunc(k.wrote, records, registry.Record.Same) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, registryTime)

@@ -121,15 +121,22 @@ type bench struct {
 
 func start(t *testing.T, file string) *bench {
 	t.Helper()
+	return startWith(t, file, func(*publish.Options) {})
+}
+
+// startWith is start with other options.
+func startWith(t *testing.T, file string, change func(*publish.Options)) *bench {
+	t.Helper()
 	b := &bench{central: &central{records: map[string]registry.Record{}}}
 	c := components.NewComponent[registry.Driver](components.ID{Capability: "registry", Name: "default", Driver: "test"}, components.Limits{}, observer{})
 	c.Set(b.central)
 	front := registry.New(c)
-	var err error
-	b.Publisher, err = publish.New(publish.Options{Announce: own, File: file,
+	o := publish.Options{Announce: own, File: file,
 		Names: naming.Names{Registry: func() (*registry.Registry, error) { return front, nil }, Native: native.Form{}, Other: func(string) naming.Form { return b.other }}, App: "orders",
-		Probe: 5 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&b.log, nil))})
-	if err != nil {
+		Probe: 5 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&b.log, nil))}
+	change(&o)
+	var err error
+	if b.Publisher, err = publish.New(o); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.Close(); front.Close() })

@@ -81,10 +81,11 @@ func Read(address string, weight int, md map[string]string) Entry {
 	return e
 }
 
-// ReadForeign is Read for a record of a service in a place that all namespaces have. It is false when the record is another namespace's.
+// ReadForeign is Read for a record of a service in a place that all namespaces have. It is false when the record is another namespace's, or
+// of no address: anybody may write there.
 func ReadForeign(s mesh.Service, address string, weight int, md map[string]string) (e Entry, ok bool) {
 	of, ours := Marked(md)
-	if ours && of.Namespace != s.Namespace {
+	if ours && of.Namespace != s.Namespace || !isAddress(address) {
 		return e, false
 	}
 	e = Read(address, weight, md)
@@ -92,4 +93,11 @@ func ReadForeign(s mesh.Service, address string, weight int, md map[string]strin
 		e.Direct, e.Protocol = true, s.Protocol
 	}
 	return e, true
+}
+
+// isAddress tells whether that is HOST:PORT.
+func isAddress(text string) bool {
+	host, port, err := net.SplitHostPort(text)
+	n, bad := strconv.ParseUint(port, 10, 16)
+	return err == nil && bad == nil && n > 0 && host != "" && !strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == '/' || r == '@' })
 }

@@ -128,8 +128,8 @@ func (n Names) Watch(ctx context.Context, s mesh.Service, report func([]mesh.Ins
 	return group.Wait()
 }
 
-// merge makes one instance of each process: of records with one address the first counts, which is ours; and an application that has
-// registered itself as well is called through its sidecar.
+// merge makes one instance of each process: of records with one address the first counts, which is ours, or else the first that may be
+// called; and an application that has registered itself as well is called through its sidecar.
 func merge(all []Entry) []mesh.Instance {
 	seen := map[string]bool{}
 	for _, e := range all {
@@ -146,9 +146,12 @@ func merge(all []Entry) []mesh.Instance {
 		texts[s] = s
 		return s
 	}
-	for _, direct := range [...]bool{false, true} {
+	for _, turn := range [...]struct {
+		direct bool
+		least  int
+	}{{false, 0}, {true, 1}, {true, 0}} {
 		for _, e := range all {
-			if e.Direct == direct && !seen[e.Address] {
+			if e.Direct == turn.direct && e.Weight >= turn.least && !seen[e.Address] {
 				seen[e.Address] = true
 				in := e.Instance
 				in.Zone, in.Identity, in.Protocol, in.Labels = once(in.Zone), once(in.Identity), once(in.Protocol), mesh.Labels(once(string(in.Labels)))

@@ -1,8 +1,11 @@
 package naming
 
 import (
+	"math"
 	"net/url"
 	"strings"
+
+	"github.com/outrigger-mesh/outrigger/components/registry"
 )
 
 // URL is what SOFARPC and Dubbo name a provider's node by: SCHEME://HOST:PORT/PATH?KEY=VALUE&..., all of it escaped once more.
@@ -61,6 +64,19 @@ func (u URL) Map() map[string]string {
 		md[p.Key] = p.Value
 	}
 	return md
+}
+
+// WeightInNacos is that of a record of SOFARPC or Dubbo in Nacos: both write theirs into the metadata alone and leave Nacos's at 1, which is
+// what somebody changes at its console. Sidecars write the same into both.
+func WeightInNacos(r registry.Record) int {
+	if _, ours := Marked(r.Metadata); ours || r.Weight == 0 {
+		return r.Weight
+	}
+	theirs := Weight(r.Metadata["weight"])
+	if theirs == 0 {
+		return 0
+	}
+	return max(1, int(min(int64(theirs)*int64(r.Weight)/100, math.MaxInt32)))
 }
 
 // Weight reads a share of calls, as both write it: 100 unless it says something else.

@@ -60,7 +60,8 @@ func (Form) Record(at registry.Service, p naming.Provider) registry.Record {
 func (Form) Entries(s mesh.Service, records []registry.Record) []naming.Entry {
 	var out []naming.Entry
 	for _, r := range records {
-		address, weight, params := r.Address, r.Weight, r.Metadata
+		address, params := r.Address, r.Metadata
+		weight := naming.WeightInNacos(r)
 		if r.Folder != "" {
 			u, read, ok := naming.ParseNode(r.Node)
 			if !ok {
@@ -70,9 +71,11 @@ func (Form) Entries(s mesh.Service, records []registry.Record) []naming.Entry {
 			params["protocol"] = u.Scheme
 			weight = naming.Weight(params["weight"])
 		}
-		if params["protocol"] != "dubbo" || params["version"] != s.Version || params["group"] != s.Group ||
-			params["enabled"] == "false" || params["disabled"] == "true" {
+		if params["protocol"] != "dubbo" || params["version"] != s.Version || params["group"] != s.Group {
 			continue
+		}
+		if params["enabled"] == "false" || params["disabled"] == "true" {
+			weight = 0 // it is there: that is no drop, which might not be believed
 		}
 		if e, ok := naming.ReadForeign(s, address, weight, params); ok {
 			out = append(out, e)

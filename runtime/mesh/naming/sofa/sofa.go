@@ -70,7 +70,8 @@ func (Form) Record(at registry.Service, p naming.Provider) registry.Record {
 func (Form) Entries(s mesh.Service, records []registry.Record) []naming.Entry {
 	var out []naming.Entry
 	for _, r := range records {
-		address, weight, params := r.Address, r.Weight, r.Metadata
+		address, params := r.Address, r.Metadata
+		weight := naming.WeightInNacos(r)
 		if r.Folder != "" {
 			u, read, ok := naming.ParseNode(r.Node)
 			if !ok {

@@ -26,6 +26,12 @@ const (
 	keyWeight  = "weight"
 	keySecure  = "secure" // Nacos: true where the instance speaks TLS, which we do not to applications
 	dubboClass = "org.apache.dubbo."
+
+	// In Nacos Dubbo (3.x) keeps its applications where Spring Cloud does, often by the same names, and says which of its ports they have;
+	// what Spring Cloud has written may speak of Dubbo's ports, too, but says whose it is.
+	keyDubbo  = "dubbo.endpoints"
+	keySource = "preserved.register.source"
+	source    = "SPRING_CLOUD"
 )
 
 // Form implements naming.Form. A service has neither group nor version there.
@@ -53,7 +59,7 @@ type instance struct {
 	ID      string   `json:"id"`
 	Address string   `json:"address"`
 	Port    int      `json:"port"`
-	SSLPort *int     `json:"sslPort"`
+	SSLPort *int     `json:"sslPort"` // the same as Port, where that speaks TLS
 	Payload *payload `json:"payload"`
 	Since   int64    `json:"registrationTimeUTC"`
 	Type    string   `json:"serviceType"`
@@ -114,7 +120,7 @@ func (Form) Entries(s mesh.Service, records []registry.Record) []naming.Entry {
 				continue
 			}
 		}
-		if md[keySecure] == "true" {
+		if strings.EqualFold(md[keySecure], "true") || md[keyDubbo] != "" && md[keySource] != source {
 			continue
 		}
 		if e, ok := naming.ReadForeign(s, address, weight, md); ok {
@@ -124,10 +130,11 @@ func (Form) Entries(s mesh.Service, records []registry.Record) []naming.Entry {
 	return out
 }
 
-// parse reads an instance that takes calls over plain HTTP.
+// parse reads an instance that takes calls over plain HTTP. One that is said to be out of service weighs nothing: that is no drop, which
+// might not be believed.
 func parse(text string) (address string, weight int, md map[string]string, ok bool) {
 	var in instance
-	if json.Unmarshal([]byte(text), &in) != nil || in.Address == "" || in.Port < 1 || in.Port > 65535 {
+	if json.Unmarshal([]byte(text), &in) != nil || in.Address == "" || in.Port < 1 || in.Port > 65535 || in.SSLPort != nil && *in.SSLPort == in.Port {
 		return "", 0, nil, false
 	}
 	if in.Payload != nil {
@@ -136,8 +143,9 @@ func parse(text string) (address string, weight int, md map[string]string, ok bo
 		}
 		md = in.Payload.Metadata
 	}
-	if status := md[keyStatus]; status != "" && status != up {
-		return "", 0, nil, false
+	weight = naming.Weight(md[keyWeight])
+	if status := strings.TrimSpace(md[keyStatus]); status != "" && !strings.EqualFold(status, up) {
+		weight = 0
 	}
-	return naming.Join(in.Address, in.Port), naming.Weight(md[keyWeight]), md, true
+	return naming.Join(in.Address, in.Port), weight, md, true
 }
