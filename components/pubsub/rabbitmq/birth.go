@@ -56,12 +56,13 @@ func (d *driver) birth(ctx context.Context, stream string) (birth string, err er
 	return birth, d.link.said(ctx, within(ctx, ch.Close))
 }
 
-// reborn has those parts begin anew that are of another stream than the one that is there, and tells whether there are such.
-func (m *member) reborn(birth string) (any bool) {
+// renew has those parts begin anew that are of another stream than that of a birth, or further than its end: a server that has lost power may have
+// forgotten the last events, whose offsets come again. It tells whether there are such.
+func (m *member) renew(birth string, end int64) (any bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for number, p := range m.parts {
-		if birth == "" || p.birth == birth {
+		if (birth == "" || p.birth == birth) && p.seen <= end {
 			continue
 		}
 		any = true
@@ -72,7 +73,17 @@ func (m *member) reborn(birth string) (any bool) {
 	}
 	if any {
 		m.generation++ // the same offsets come again
-		m.d.log.Warn("a topic was deleted and made anew: its events are read from the first one on", "stream", m.stream)
+		m.d.log.Warn("a topic was made anew, or has lost events that it had delivered: it is read from the first one on", "stream", m.stream)
 	}
 	return any
+}
+
+// furthest is the first offset that was not looked at in any part.
+func (m *member) furthest() (offset int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.parts {
+		offset = max(offset, p.seen)
+	}
+	return offset
 }

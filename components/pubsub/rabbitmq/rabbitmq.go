@@ -88,7 +88,8 @@ func (Options) Guarantees() string {
   up to 11 channels for each group.
 - A handler may take 10 minutes. RabbitMQ takes away what is held for longer than its ` + "`consumer_timeout`" + `, 30 minutes unless set, and then what was under way comes again: so each
   part of a group is given back and had anew after 10 minutes when nothing of it is under way, and after 20 minutes gives out nothing more until that is so.
-- A topic that somebody deletes is made anew by who publishes or subscribes, and its groups begin with its first event.
+- A topic that somebody deletes is made anew by who publishes or subscribes, and its groups begin with its first event. So they do where a server that lost power
+  has forgotten events that it had delivered, which then come again.
 - There are no idempotency keys, and no replay. A group is kept until somebody deletes its queues.`
 }
 

@@ -25,6 +25,7 @@ type reader struct {
 	input  *amqp.Channel
 	events <-chan amqp.Delivery
 	unread bool      // it is to be read anew
+	end    int64     // an offset that the stream has come to
 	gained time.Time // when there was a part more
 	heard  time.Time // when something came, or it was begun
 	quiet  time.Duration
@@ -101,14 +102,18 @@ func (w *work) read() {
 	}
 }
 
-// isSame has the stream read again that is another one than before. That it is known only once its reading has begun leaves no moment in between.
+// isSame has the stream read again that is another one than before, or shorter. That it is known only once its reading has begun leaves no moment
+// in between.
 func (w *work) isSame() error {
 	ctx, cancel := context.WithTimeout(w.m.stopping, readTime)
 	defer cancel()
 	birth, err := w.m.d.birth(ctx, w.m.stream)
-	if err != nil || w.m.reborn(birth) {
+	if err == nil && w.m.furthest() > w.end {
+		w.end, err = w.m.d.mark(ctx, w.m.stream)
+	}
+	if err != nil || w.m.renew(birth, w.end) {
 		w.stopReading()
-		w.unread = true
+		w.unread, w.end = true, 0
 	}
 	return err
 }
@@ -148,6 +153,7 @@ func elsewhere(err error) bool {
 func (w *work) take(in amqp.Delivery) error {
 	w.heard, w.quiet = time.Now(), quietFirst
 	offset := offsetOf(&in)
+	w.end = max(w.end, offset+1)
 	event := decode(&in)
 	number := partOf(event.OrderingKey, offset)
 	w.m.mu.Lock()

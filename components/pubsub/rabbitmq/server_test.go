@@ -280,7 +280,7 @@ func TestWhatIsHeldIsRenewed(t *testing.T) {
 }
 
 // TestATopicThatIsDeleted under sidecars is made anew by who publishes or subscribes, and nothing that was acknowledged since is lost: groups begin
-// with its first event, also those that nobody was there for.
+// with its first event, also those that nobody was there for, and where the server has forgotten events that it had delivered.
 func TestATopicThatIsDeleted(t *testing.T) {
 	d := open(t, options(t, "RABBITMQ"))
 	t.Cleanup(func() { componenttest.Close(t, d) })
@@ -349,6 +349,13 @@ func TestATopicThatIsDeleted(t *testing.T) {
 		comes(away, sent, pubsub.Done)
 		leave(away)
 	}
+	leave(there)
+	if err := rabbitmq.Shorten(t.Context(), d, topic); err != nil { // as a server does that has lost power
+		t.Fatal(err)
+	}
+	sent := publish(3)
+	there = subscribe("there")
+	comes(there, sent, pubsub.Done)
 	leave(there)
 }
 
