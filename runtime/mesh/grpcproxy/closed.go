@@ -93,7 +93,9 @@ func (c *conn) wrong(id, code uint32, b *batch) error {
 		s.mu.Unlock()
 	default:
 		s.mu.Lock()
-		s.reply(fault(FlagProtocol, grpcInternal, ReasonMalformed, "malformed response"), b)
+		if s.runs(c, id) {
+			s.reply(fault(FlagProtocol, grpcInternal, ReasonMalformed, "malformed response"), b)
+		}
 		s.mu.Unlock()
 	}
 	return nil
@@ -125,7 +127,7 @@ func (c *conn) windowUpdate(id uint32, n int64, b *batch) error {
 		case n == 0:
 			return c.wrong(id, codeProtocol, b)
 		}
-		s.window(c.side(), n, b)
+		s.window(c, id, n, b)
 		return nil
 	}
 	if n == 0 {

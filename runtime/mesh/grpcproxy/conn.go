@@ -3,6 +3,7 @@ package grpcproxy
 import (
 	"crypto/tls"
 	"errors"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -200,10 +201,7 @@ func (c *conn) close(err error, b *batch) {
 		c.mu.Lock()
 	}
 	c.closed = true
-	streams := make([]*stream, 0, len(c.streams))
-	for _, s := range c.streams {
-		streams = append(streams, s)
-	}
+	streams := maps.Clone(c.streams)
 	if c.sweep != nil {
 		c.sweep.Stop()
 	}
@@ -226,8 +224,8 @@ func (c *conn) close(err error, b *batch) {
 		c.up.remove(c)
 		b.wake = append(b.wake, c.up)
 	}
-	for _, s := range streams {
-		s.lost(c.side(), err, b)
+	for id, s := range streams {
+		s.lost(c, id, err, b)
 	}
 	b.end()
 	c.r.mu.Lock()

@@ -1,10 +1,11 @@
 package grpcproxy
 
-// reset is an RST_STREAM from side i, or a GOAWAY that means one.
-func (s *stream) reset(i int, code uint32, b *batch) {
+// reset is an RST_STREAM of stream id of c, or a GOAWAY that means one.
+func (s *stream) reset(c *conn, id, code uint32, b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.finished.Load() {
+	i := c.side()
+	if s.finished.Load() || !s.runs(c, id) {
 		return
 	}
 	h := &s.h[i]
@@ -50,10 +51,14 @@ func (s *stream) reset0(code uint32, b *batch) {
 	}
 }
 
-// lost is the end of side i's connection.
-func (s *stream) lost(i int, err error, b *batch) {
+// lost is the end of c, which stream id was on.
+func (s *stream) lost(c *conn, id uint32, err error, b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.runs(c, id) {
+		return
+	}
+	i := c.side()
 	h := &s.h[i]
 	whole := h.rdone
 	h.done, h.rdone = true, true

@@ -4,12 +4,13 @@ import (
 	"sync"
 )
 
-// data passes on a DATA frame from side i, as far as the other side takes it.
-func (s *stream) data(i int, p []byte, flow int, end bool, b *batch) {
+// data passes on a DATA frame of stream id of c, as far as the other side takes it.
+func (s *stream) data(c *conn, id uint32, p []byte, flow int, end bool, b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	i := c.side()
 	from, to := &s.h[i], &s.h[1-i]
-	if s.finished.Load() {
+	if s.finished.Load() || !s.runs(c, id) {
 		return
 	}
 	if from.rdone {
@@ -24,6 +25,10 @@ func (s *stream) data(i int, p []byte, flow int, end bool, b *batch) {
 		} else {
 			s.reply(fault(FlagProtocol, grpcInternal, ReasonMalformed, "upstream overran its window"), b)
 		}
+		return
+	}
+	if i == 1 && !s.began {
+		s.reply(fault(FlagProtocol, grpcInternal, ReasonMalformed, "the upstream sent data before its answer"), b)
 		return
 	}
 	if i == 0 {
@@ -148,10 +153,14 @@ func (s *stream) unhold(i, n int, b *batch) {
 	}
 }
 
-// window is a WINDOW_UPDATE, or what a change of SETTINGS makes of it; false: the window is too large now.
-func (s *stream) window(i int, n int64, b *batch) (ok bool) {
+// window is a WINDOW_UPDATE of stream id of c, or what a change of SETTINGS makes of it; false: the window is too large now.
+func (s *stream) window(c *conn, id uint32, n int64, b *batch) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.runs(c, id) {
+		return true
+	}
+	i := c.side()
 	h := &s.h[i]
 	if h.win += n; h.win > 1<<31-1 {
 		if i == 0 {

@@ -2,6 +2,7 @@ package grpcproxy
 
 import (
 	"encoding/binary"
+	"maps"
 	"math"
 	"strings"
 	"time"
@@ -35,20 +36,16 @@ func (c *conn) goAway(b *batch) {
 func (c *conn) peerLeaves(last uint32, refusal string, b *batch) {
 	c.mu.Lock()
 	c.draining = true
-	var above []*stream
-	for id, s := range c.streams {
-		if id > last {
-			above = append(above, s)
-		}
-	}
+	above := maps.Clone(c.streams)
 	c.mu.Unlock()
 	c.up.remove(c)
-	for _, s := range above {
+	maps.DeleteFunc(above, func(id uint32, _ *stream) bool { return id <= last })
+	for id, s := range above {
 		if refusal != "" {
-			s.turnedAway(fault(FlagRefused, grpcUnavailable, ReasonUpstreamClosed, c.up.Name+" refuses: "+refusal), b)
+			s.turnedAway(c, id, fault(FlagRefused, grpcUnavailable, ReasonUpstreamClosed, c.up.Name+" refuses: "+refusal), b)
 			continue
 		}
-		s.reset(1, codeRefused, b)
+		s.reset(c, id, codeRefused, b)
 	}
 	b.touch(c)
 	b.wake = append(b.wake, c.up)
@@ -64,9 +61,12 @@ func refusalIn(p []byte) string {
 }
 
 // turnedAway ends a request that its upstream will never serve.
-func (s *stream) turnedAway(e *Error, b *batch) {
+func (s *stream) turnedAway(c *conn, id uint32, e *Error, b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.runs(c, id) {
+		return
+	}
 	s.h[1].done, s.h[1].rdone = true, true
 	if !s.finished.Load() && !s.replay(Failed{Flag: e.Flag}, e, b) {
 		s.reply(e, b)

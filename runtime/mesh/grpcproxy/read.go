@@ -190,7 +190,7 @@ func (c *conn) frame(typ, flags byte, id uint32, p []byte, b *batch) error {
 		if err := c.rapid(s, b); err != nil {
 			return err
 		}
-		s.reset(c.side(), binary.BigEndian.Uint32(p), b)
+		s.reset(c, id, binary.BigEndian.Uint32(p), b)
 	case fPriority:
 		return c.priority(id, p, b)
 	case fSettings:
@@ -260,7 +260,7 @@ func (c *conn) data(id uint32, p []byte, flow int, end bool, b *batch) error {
 	case s.call != nil:
 		c.streamData(s, p, flow, end, b)
 	default:
-		s.data(c.side(), p, flow, end, b)
+		s.data(c, id, p, flow, end, b)
 	}
 	c.grant(b)
 	if len(p) == 0 && !end {
@@ -291,7 +291,7 @@ func (c *conn) headers(id uint32, end bool, block []byte, b *batch) error {
 	}
 	if s := c.find(id); s != nil {
 		c.head = Headers{Fields: c.fields}
-		s.response(&c.head, end, over, b)
+		s.response(c, id, end, over, b)
 	}
 	return nil
 }

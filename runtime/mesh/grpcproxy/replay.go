@@ -66,6 +66,13 @@ func (s *stream) kept(p []byte) {
 	}
 }
 
+// runs tells whether stream id of c is still one of the two halves of s: what comes of an attempt that another one has followed is not heard
+// any longer. s.mu is held.
+func (s *stream) runs(c *conn, id uint32) bool {
+	h := &s.h[c.side()]
+	return h.c == c && h.id == id
+}
+
 // replay makes another attempt at a request of which something was sent; false: it cannot, or may not. e says why the one before failed,
 // its flag is f's. s.mu is held.
 func (s *stream) replay(f Failed, e *Error, b *batch) bool {

@@ -2,6 +2,7 @@ package grpcproxy
 
 import (
 	"encoding/binary"
+	"maps"
 	"math"
 	"time"
 )
@@ -18,7 +19,7 @@ func (c *conn) settings(flags byte, p []byte, b *batch) error {
 		return connError{codeFrameSize, "SETTINGS"}
 	}
 	var delta int64
-	var streams []*stream
+	var streams map[uint32]*stream
 	c.mu.Lock()
 	if !c.set {
 		c.set, c.maxStreams = true, math.MaxUint32
@@ -51,14 +52,12 @@ func (c *conn) settings(flags byte, p []byte, b *batch) error {
 		}
 	}
 	if delta != 0 {
-		for _, s := range c.streams {
-			streams = append(streams, s)
-		}
+		streams = maps.Clone(c.streams)
 	}
 	c.mu.Unlock()
 	c.send(b, func(o []byte) []byte { return appendFrame(o, 0, fSettings, flagEnd, 0) }) // before what follows from them
-	for _, s := range streams {
-		if !s.window(c.side(), delta, b) {
+	for id, s := range streams {
+		if !s.window(c, id, delta, b) {
 			return connError{codeFlowControl, "SETTINGS"} // RFC 9113 section 6.9.2
 		}
 	}

@@ -81,6 +81,7 @@ func (c *conn) request(id uint32, end, over bool, b *batch) error {
 			return nil
 		}
 		s.h[0].rdone, s.h[1].end = true, true
+		s.forget() // what is kept would go without them
 		s.headers(1, c.fields, true, b)
 		s.settle(b)
 		return nil
@@ -141,12 +142,12 @@ func (c *conn) request(id uint32, end, over bool, b *batch) error {
 	return nil
 }
 
-// open takes a place on c and sends the request's headers, if there is one. s.mu is held.
-func (c *conn) open(s *stream, fields []Field, b *batch) bool {
+// open takes a place on c and sends the request's headers, if there is one; last says that its stream ids are used up. s.mu is held.
+func (c *conn) open(s *stream, fields []Field, b *batch) (ok, last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || c.draining || uint32(len(c.streams)) >= c.maxStreams || c.next >= 1<<31 {
-		return false
+	if c.closed || c.draining || uint32(len(c.streams)) >= c.maxStreams {
+		return false, false
 	}
 	fields = s.remaining(fields, b)
 	h := &s.h[1]
@@ -156,15 +157,17 @@ func (c *conn) open(s *stream, fields []Field, b *batch) bool {
 	h.done = h.end && len(h.pend) == 0 && h.trailer == nil
 	c.putHeaders(h.id, fields, h.done)
 	c.care.wrote = b.now
+	c.draining = c.next >= 1<<31
 	b.touch(c)
-	return true
+	return true, c.draining
 }
 
-// response passes on what the server answers: headers or trailers.
-func (s *stream) response(h *Headers, end, over bool, b *batch) {
+// response passes on what the server answers on stream id of c, in c.head: headers or trailers.
+func (s *stream) response(c *conn, id uint32, end, over bool, b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.finished.Load() || s.h[1].rdone {
+	h := &c.head
+	if s.finished.Load() || s.h[1].rdone || !s.runs(c, id) {
 		return
 	}
 	h.c = s.h[0].c

@@ -94,7 +94,11 @@ func (u *Upstream) try(s *stream, fields []Field, b *batch) bool {
 		at = u.next.Add(1)
 	}
 	for i := range l {
-		if l[(int(at)+i)%len(l)].open(s, fields, b) {
+		c := l[(int(at)+i)%len(l)]
+		if ok, last := c.open(s, fields, b); ok {
+			if last {
+				u.remove(c)
+			}
 			s.head, s.waitsFor = nil, nil
 			s.push(1, writeHigh, b)
 			return true
@@ -133,9 +137,9 @@ func (u *Upstream) assign(s *stream, fields []Field, b *batch) *Error {
 // start opens waiting streams while there is room, and another connection when there is none.
 func (u *Upstream) start(b *batch) {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	if u.starting {
 		u.again = true
+		u.mu.Unlock()
 		return
 	}
 	u.starting = true
@@ -161,9 +165,20 @@ func (u *Upstream) start(b *batch) {
 		u.again = false
 	}
 	u.starting, u.again = false, false
-	if len(u.waiting) > 0 && !u.closed && !u.dialing && len(u.list()) < u.max && u.rest.Resting() == nil {
-		u.dialing = true
-		u.r.tasks.Start(u.connect)
+	var failed []*stream
+	var err error
+	if len(u.waiting) > 0 && !u.closed && !u.dialing && len(u.list()) < u.max {
+		if err = u.rest.Resting(); err == nil {
+			u.dialing = true
+			u.r.tasks.Start(u.connect)
+		} else if len(u.list()) == 0 { // nobody would come back to them
+			failed, u.waiting = u.waiting, nil
+			u.counted(0)
+		}
+	}
+	u.mu.Unlock()
+	for _, s := range failed {
+		s.reroute(u, u.unreachable(err), b)
 	}
 }
 
@@ -193,8 +208,15 @@ func (u *Upstream) connect() {
 	if c != nil {
 		u.rest.Succeeded()
 		u.r.count.dialed.Add(1)
-		l := append(slices.Clone(u.list()), c)
-		u.live.Store(&l)
+		if u.closed {
+			c.mu.Lock()
+			c.draining = true
+			c.mu.Unlock()
+			b.touch(c)
+		} else {
+			l := append(slices.Clone(u.list()), c)
+			u.live.Store(&l)
+		}
 	}
 	var failed []*stream
 	if err != nil && len(u.list()) == 0 {

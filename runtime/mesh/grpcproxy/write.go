@@ -175,9 +175,11 @@ func (c *conn) pump(b *batch) {
 		}
 		c.mu.Unlock()
 		s.mu.Lock()
-		s.h[c.side()].queued = false
-		s.push(c.side(), most, b)
-		s.settle(b)
+		if h := &s.h[c.side()]; h.c == c {
+			h.queued = false
+			s.push(c.side(), most, b)
+			s.settle(b)
+		}
 		s.mu.Unlock()
 	}
 }

@@ -55,6 +55,8 @@ type tunnels struct {
 	conns map[net.Conn]struct{}
 	ended bool
 	work  sync.WaitGroup
+	ctx   context.Context // of those that are being made: ends when Shutdown waits no longer
+	cut   context.CancelFunc
 }
 
 // begin has a connection ended by Shutdown; false: that was called, or there are too many.
@@ -66,6 +68,7 @@ func (t *tunnels) begin(nc net.Conn) bool {
 	}
 	if t.conns == nil {
 		t.conns = map[net.Conn]struct{}{}
+		t.ctx, t.cut = context.WithCancel(context.Background())
 	}
 	t.conns[nc] = struct{}{}
 	t.work.Add(1)
@@ -102,6 +105,9 @@ func (t *tunnels) Shutdown(ctx context.Context) error {
 	t.mu.Lock()
 	for nc := range t.conns {
 		reset(nc)
+	}
+	if t.cut != nil {
+		t.cut()
 	}
 	t.mu.Unlock()
 	<-done

@@ -39,7 +39,7 @@ func (o *TCPOutbound) Serve(ln net.Listener, s mesh.Service, warn func(what stri
 	defer close(end)
 	return grpcproxy.Accept(ln, end, func(err error) { warn("connection cannot be accepted", "err", err) }, func(nc net.Conn) {
 		if !o.begin(nc) {
-			nc.Close()
+			reset(nc)
 			return
 		}
 		go func() {
@@ -131,6 +131,10 @@ func (o *TCPOutbound) connect(c *call) (net.Conn, mesh.Attempt, error) {
 			return up, to, nil
 		}
 		failure, outcome, flag, err := tcpFailure(err, to.Instance().Address)
+		if o.ctx.Err() != nil {
+			to.Report(mesh.Unknown)
+			return nil, nil, errEnding
+		}
 		to.Report(outcome)
 		if c.Flag = flag; last && flag == grpcproxy.FlagTimeout || !plan.Again(failure) {
 			return nil, nil, err
@@ -154,19 +158,23 @@ func (o *TCPOutbound) plan(c *call) (mesh.Plan, error) {
 		case <-known:
 		case <-late.C:
 			return nil, fmt.Errorf("%w: the instances of %s are not known yet", components.ErrUnavailable, c.Service)
+		case <-o.ctx.Done():
+			return nil, errEnding
 		}
 	}
 }
 
 func (o *TCPOutbound) attempt(in *mesh.Instance, c *call, end time.Time) (net.Conn, error) {
 	c.Upstream = in.Address
-	ctx, cancel := context.WithDeadline(context.Background(), end)
+	ctx, cancel := context.WithDeadline(o.ctx, end)
 	defer cancel()
 	up, err := o.Dial(ctx, in)
 	if err != nil || in.Direct {
 		return up, err
 	}
 	up.SetDeadline(end)
+	stop := context.AfterFunc(o.ctx, func() { up.SetDeadline(time.Now()) })
+	defer stop()
 	if _, err = fmt.Fprintf(up, "%s%s %s 1\n", tcpBegin, c.Service, c.Source); err == nil {
 		err = readTaken(up)
 	}
@@ -177,6 +185,8 @@ func (o *TCPOutbound) attempt(in *mesh.Instance, c *call, end time.Time) (net.Co
 	up.SetDeadline(time.Time{})
 	return up, nil
 }
+
+var errEnding = fmt.Errorf("%w: the sidecar is ending", components.ErrUnavailable)
 
 // begunError is one of an instance that was connected.
 type begunError struct{ error }

@@ -207,6 +207,43 @@ func TestTCPThatIsNotLetIn(t *testing.T) {
 	if _, err := nc.Read(hello); err == nil {
 		t.Error("the connection is open")
 	}
+	if got, err := exchange(t, at, nil); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("after the end: %q, %v", got, err)
+	}
+}
+
+// A connection that is not made yet does not hold up the end: neither one whose instances are not known nor one whose instance says nothing.
+func TestTCPEndsWhileItConnects(t *testing.T) {
+	asked := make(chan struct{}, 10)
+	silent := rawServer(t, func(nc net.Conn) {
+		asked <- struct{}{}
+		io.Copy(io.Discard, nc)
+	})
+	for what, e := range map[string]*engine{
+		"pending": {pending: &mesh.Pending{Wait: func(func()) { asked <- struct{}{} }}},
+		"silent":  {addresses: []string{silent}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			m := &monitor{}
+			at, out := tcpOut(t, e, m, "db")
+			nc, err := net.Dial("tcp", at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			<-asked
+			began := time.Now()
+			if err := out.Shutdown(within(t, 50*time.Millisecond)); err == nil {
+				t.Error("it did not wait")
+			}
+			if took := time.Since(began); took > 3*time.Second { // both would take 5 s and more
+				t.Errorf("it took %s", took)
+			}
+			if r := m.all(t, 1)[0]; r.Attempts > 1 {
+				t.Errorf("recorded %+v", r)
+			}
+		})
+	}
 }
 
 // However a connection begins, it ends, and only a line that names a service of the application's asks for its port.
