@@ -196,6 +196,7 @@ func (k *Call) lost(c *conn, err error, b *batch) {
 	defer k.mu.Unlock()
 	switch {
 	case k.finished.Load():
+	case c == k.down && k.Oneway && k.up != nil: // its client does not wait for anything; it is sent, or not, when there is a connection
 	case c == k.down:
 		k.finish(Outcome{Code: codeCancelled, Status: -1, ByClient: true}, b)
 	case k.on == c:

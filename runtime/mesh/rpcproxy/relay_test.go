@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -224,6 +225,45 @@ func TestOneWayIsSentOnceAndNotAnswered(t *testing.T) {
 		if f := w.Call(t, 6, patience, "echo", "y"); f.ID != 6 {
 			t.Errorf("a one-way request is answered: %+v", f)
 		}
+	})
+}
+
+// A client that has sent a one-way request need not stay for it: it is sent when there is a connection.
+func TestOneWayOutlivesItsClient(t *testing.T) {
+	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
+		s := rpctest.Serve(t, d)
+		r := &rpcproxy.Relay{}
+		gone := make(chan struct{})
+		up := r.NewUpstream(s.Addr(), d, 1, func(ctx context.Context) (net.Conn, error) {
+			select {
+			case <-gone:
+			case <-ctx.Done():
+			}
+			return (&net.Dialer{}).DialContext(ctx, "tcp", s.Addr())
+		})
+		r.Route = func(*rpcproxy.Call) (*rpcproxy.Upstream, error) { return up, nil }
+		in := start(t, d, r)
+		w := in.dial()
+		w.Write(d.Request(3, true, 0, "note", "x"))
+		w.Write(d.Request(4, false, patience, "echo", "y"))
+		rpctest.Eventually(t, func() error {
+			if st := in.Stats(); st.Calls != 2 {
+				return fmt.Errorf("%+v", st)
+			}
+			return nil
+		})
+		w.Conn.Close()
+		in.ended(1) // that which has nobody left who waits for it
+		close(gone)
+		if o := in.ended(2); o[1].ByClient || o[1].Flag != "" || o[1].Sent == 0 {
+			t.Errorf("ended as %+v", o[1])
+		}
+		rpctest.Eventually(t, func() error {
+			if n, m := s.Times("note"), s.Times("echo"); n != 1 || m != 0 {
+				return fmt.Errorf("they arrived %d and %d times", n, m)
+			}
+			return nil
+		})
 	})
 }
 

@@ -204,12 +204,20 @@ func (u *Upstream) start(b *batch) {
 		k.mu.Unlock()
 	}
 	u.sweep()
-	dial := len(u.waiting) > 0 && !u.closed && !u.dialing && len(u.live) < u.max && u.rest.Resting() == nil
-	if dial {
-		u.dialing = true
-		u.r.tasks.Start(u.connect)
+	var failed []*Call
+	var err error
+	if len(u.waiting) > 0 && !u.closed && !u.dialing && len(u.live) < u.max {
+		if err = u.rest.Resting(); err == nil {
+			u.dialing = true
+			u.r.tasks.Start(u.connect)
+		} else if len(u.live) == 0 { // nobody would come back to them
+			failed, u.waiting = u.waiting, nil
+		}
 	}
 	u.mu.Unlock()
+	for _, k := range failed {
+		k.unsent(u, u.unreachable(err), b)
+	}
 }
 
 // sweep takes out the calls that have given up. u.mu is held.
