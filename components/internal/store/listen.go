@@ -32,9 +32,11 @@ func Listen[In, Out any](ctx context.Context, p Peer[In, Out], hear func(In), ta
 		err = nil
 	}
 	select {
-	case <-heard: // what ends the stream in good order is said when the handler has done what it does then
+	case <-heard: // what ends the stream is said when the handler has done what it does then
 	default:
-		p.finish(err)
+		if !errors.Is(context.Cause(ctx), io.EOF) { // else it is about to be
+			p.finish(err)
+		}
 	}
 	<-heard
 	return err

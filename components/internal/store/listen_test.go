@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ type talk struct {
 	end    chan error
 	cause  chan error // of the end of talk's context
 	result chan error // of Listen
+	stays  sync.Mutex // while it is held the handler does not return
 }
 
 var (
@@ -27,22 +29,34 @@ var (
 )
 
 func converse(ctx context.Context, p store.Peer[entry, entered]) error {
-	t := &talk{make(chan string), make(chan struct{}), make(chan error), make(chan error, 1), make(chan error, 1)}
+	t := &talk{hears: make(chan string), heard: make(chan struct{}), end: make(chan error), cause: make(chan error, 1), result: make(chan error, 1)}
 	talks <- t
 	hear := func(in entry) {
 		t.hears <- in.Key
 		<-t.heard
 	}
+	var ends []context.CancelFunc
+	over := context.Background()
 	err := store.Listen(ctx, p, hear, func(ctx context.Context) error {
+		for range 10_000 { // whoever ends the context is busy for a while after talk has seen it
+			_, end := context.WithCancel(ctx)
+			ends = append(ends, end)
+		}
 		select {
 		case err := <-t.end:
 			return err
-		case <-ctx.Done():
-			t.cause <- context.Cause(ctx)
-			return context.Cause(ctx)
+		case <-ctx.Done(): // to ask for its cause would be to wait
+			over = ctx
+			return io.EOF
 		}
 	})
+	t.cause <- context.Cause(over)
 	t.result <- err
+	t.stays.Lock()
+	defer t.stays.Unlock()
+	for _, end := range ends {
+		end()
+	}
 	return err
 }
 
@@ -103,19 +117,35 @@ func TestListenEndsWithItsTalk(t *testing.T) {
 	})
 }
 
-// TestListenHearsTheEnd: that no more is said is no error.
+// TestListenHearsTheEnd: that no more is said is no error, and the other side is told when the handler has done what it does then.
 func TestListenHearsTheEnd(t *testing.T) {
-	conversations(t, func(t *testing.T, s store.Stream[entry, entered], h *talk) {
-		close(h.heard)
-		if err := s.CloseSend(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Recv(); !errors.Is(err, io.EOF) {
-			t.Errorf("the other side is told %v", err)
-		}
-		if cause := <-h.cause; !errors.Is(cause, io.EOF) {
-			t.Errorf("talk ends because of %v", cause)
-		}
-		h.listened(t, nil)
-	})
+	conversations(t, hearsTheEnd)
+}
+
+func hearsTheEnd(t *testing.T, s store.Stream[entry, entered], h *talk) {
+	h.stays.Lock()
+	release := sync.OnceFunc(h.stays.Unlock)
+	defer release()
+	close(h.heard)
+	if err := s.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan error, 1)
+	go func() {
+		_, err := s.Recv()
+		told <- err
+	}()
+	h.listened(t, nil)
+	if cause := <-h.cause; !errors.Is(cause, io.EOF) {
+		t.Errorf("talk ends because of %v", cause)
+	}
+	select {
+	case err := <-told:
+		t.Fatalf("the other side is told %v before the handler has returned", err)
+	case <-time.After(2 * time.Millisecond):
+	}
+	release()
+	if err := <-told; !errors.Is(err, io.EOF) {
+		t.Errorf("the other side is told %v", err)
+	}
 }
