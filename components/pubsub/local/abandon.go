@@ -41,6 +41,9 @@ func (t *topic) abandon(ctx context.Context) error {
 		}
 	}
 	return t.m.space.Update(ctx, db.OS, func(tx *db.Tx) error {
+		if len(gone) > 0 {
+			tx.MakesRoom()
+		}
 		for _, o := range seen {
 			if err := o.see(tx); err != nil {
 				return err

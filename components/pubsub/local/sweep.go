@@ -95,6 +95,7 @@ func (t *topic) sweep(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	err = t.m.space.Update(ctx, db.OS, func(tx *db.Tx) error {
+		tx.MakesRoom()
 		for _, key := range removed {
 			tx.Delete(key)
 		}

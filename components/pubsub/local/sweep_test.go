@@ -2,11 +2,15 @@ package local
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
 
@@ -15,16 +19,30 @@ type rig struct {
 	*machine
 	t      *testing.T
 	passed atomic.Int64 // on the clock
+	disk   disk
 	log    slog.Handler
 	stop   func()
+}
+
+// disk is the machine's, and has little room left when the test says so.
+type disk struct {
+	vfs.FS
+	full atomic.Bool
+}
+
+func (d *disk) GetDiskUsage(path string) (u vfs.DiskUsage, err error) {
+	if u, err = d.FS.GetDiskUsage(path); d.full.Load() {
+		u.AvailBytes = 8 << 20
+	}
+	return u, err
 }
 
 var hourly = settings{Durability: "os", Retention: time.Hour, RetentionBytes: 1 << 30, Groups: 3 * time.Hour, Idempotency: time.Hour}
 
 func newRig(t *testing.T, log slog.Handler) *rig {
 	t.Helper()
-	r := &rig{t: t, log: log}
-	d, err := db.Open(db.Options{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler), Clock: db.Clock{Boot: "one",
+	r := &rig{t: t, log: log, disk: disk{FS: vfs.Default}}
+	d, err := db.Open(db.Options{Dir: t.TempDir(), FS: &r.disk, Logger: slog.New(slog.DiscardHandler), Clock: db.Clock{Boot: "one",
 		Uptime: func() time.Duration { return time.Duration(r.passed.Load()) }, Wall: time.Now}})
 	if err != nil {
 		t.Fatal(err)
@@ -123,5 +141,29 @@ func TestRetentionByTime(t *testing.T) {
 	r.mustSweep()
 	if n := len(r.keys("eix")); n != 5 {
 		t.Errorf("%d records are left, want the 5 events of the last hour", n)
+	}
+}
+
+// On a full disk what is past its time goes, though that is written down: nothing else would make room.
+func TestRetentionOnAFullDisk(t *testing.T) {
+	r := newRig(t, slog.DiscardHandler)
+	r.send("t", "once", 10)
+	r.send("u", "", 10)
+	r.passed.Add(int64(time.Minute)) // a group that was seen at 0 is taken for one of which that is not known
+	_, leave := r.join("gone")
+	leave()
+	r.join("stays")
+	r.disk.full.Store(true)
+	r.until("the disk is full", func() bool {
+		_, err := r.publish(t.Context(), publications("t", "", 1))
+		return errors.Is(err, components.ErrExhausted)
+	})
+	r.passed.Add(int64(10 * time.Hour))
+	r.mustSweep()
+	if n := len(r.keys("eix")); n != 0 {
+		t.Errorf("%d records of events are left", n)
+	}
+	if n := len(r.keys("g")); n != 1 {
+		t.Errorf("%d groups are left, want the one that has a member", n)
 	}
 }

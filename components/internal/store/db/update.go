@@ -203,6 +203,7 @@ type Tx struct {
 	index  map[string]int
 	then   []func()
 	last   []func()
+	clears bool
 }
 
 type write struct {
@@ -210,8 +211,14 @@ type write struct {
 	deleted    bool
 }
 
-// deletes tells whether it only deletes.
+// MakesRoom says that what the update sets is little beside what it deletes: on a full disk it is taken like one that only deletes.
+func (t *Tx) MakesRoom() { t.clears = true }
+
+// deletes tells whether it only deletes, or as good as that.
 func (t *Tx) deletes() bool {
+	if t.clears {
+		return true
+	}
 	for _, w := range t.writes {
 		if !w.deleted {
 			return false
