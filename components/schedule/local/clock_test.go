@@ -21,8 +21,9 @@ import (
 // midnight, UTC, of January 1st, 2000.
 type world struct {
 	*testing.T
-	fs    vfs.FS
+	fs    disk
 	wrong atomic.Int64 // how far the wall clock is ahead of the truth
+	takes atomic.Int64 // how long handling takes
 	begin time.Time
 
 	mu    sync.Mutex
@@ -33,10 +34,23 @@ type world struct {
 	end context.CancelFunc
 }
 
+// disk has little room left when the test says so.
+type disk struct {
+	vfs.FS
+	full atomic.Bool
+}
+
+func (d *disk) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	if d.full.Load() {
+		return vfs.DiskUsage{AvailBytes: 8 << 20}, nil
+	}
+	return vfs.DiskUsage{AvailBytes: 1 << 40}, nil
+}
+
 // inWorld runs a test there.
 func inWorld(t *testing.T, run func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, fs: vfs.NewMem(), begin: time.Now()}
+		w := &world{T: t, fs: disk{FS: vfs.NewMem()}, begin: time.Now()}
 		w.start()
 		defer func() { w.stop() }()
 		run(w)
@@ -49,7 +63,7 @@ func (w *world) start() {
 		Wall: func() time.Time { return time.Now().Add(time.Duration(w.wrong.Load())) }}
 	log := slog.New(slog.NewTextHandler(w.Output(), nil))
 	var err error
-	if w.db, err = db.Open(db.Options{Dir: "store", FS: w.fs, Clock: clock, Logger: log}); err != nil {
+	if w.db, err = db.Open(db.Options{Dir: "store", FS: &w.fs, Clock: clock, Logger: log}); err != nil {
 		w.Fatal(err)
 	}
 	var ctx context.Context
@@ -73,7 +87,7 @@ func (w *world) stop() {
 // set puts the wall clock so far ahead of the truth.
 func (w *world) set(ahead time.Duration) { w.wrong.Store(int64(ahead)) }
 
-// handle settles at once whatever fires.
+// handle settles whatever fires, at once unless it takes long.
 func (w *world) handle() {
 	m := w.m
 	s := m.join(&start{Application: "c/shop/orders/", Term: time.Minute})
@@ -95,6 +109,7 @@ func (w *world) handle() {
 				w.mu.Lock()
 				w.fired = append(w.fired, f.Job.Name[len("shop/orders/"):]+" "+time.Since(w.begin).Truncate(time.Second).String())
 				w.mu.Unlock()
+				time.Sleep(time.Duration(w.takes.Load()))
 				m.settle(s, []schedule.Settlement{{Position: f.Position}})
 			}
 			m.want(s, &wanted{Turn: 1, Room: schedule.Room{Messages: 1, Bytes: 1 << 20}})

@@ -78,6 +78,10 @@ func (m *machine) pop(t *timers, clock time.Time, changes []change, wall time.Ti
 		j.on = nil
 		f := j.run.Firing
 		switch {
+		case j.pending != nil:
+			c := *j.pending
+			m.hold(j)
+			changes = append(changes, c)
 		case j.claim != nil: // the sidecar says nothing: it may be frozen
 			m.place(j)
 		case f != nil && j.waiting == nil: // the delay is over
@@ -180,7 +184,7 @@ func (m *machine) change(all []change) {
 	defer m.mu.Unlock()
 	for _, c := range all {
 		if c.job.busy && c.job.run.Revision == c.base && m.jobs[c.job.key] == c.job {
-			m.postpone(c.job)
+			m.postpone(c)
 		}
 	}
 }

@@ -22,6 +22,7 @@ type job struct {
 	tried   int // how often the firing was delivered
 
 	busy    bool          // an update is under way
+	pending *change       // could not be written yet, and is what has become of the firing
 	waiting *list.Element // of app.waiting: the firing can be delivered
 	claim   *claim        // the session that has the firing
 	on      *timers       // nil: none
@@ -87,7 +88,7 @@ func (m *machine) place(j *job) {
 }
 
 func (m *machine) unplace(j *job) {
-	j.busy = false
+	j.busy, j.pending = false, nil
 	if j.claim != nil {
 		delete(j.claim.session.claims, j.claim.position)
 		j.claim = nil
@@ -105,9 +106,13 @@ func (m *machine) hold(j *job) {
 	j.busy = true
 }
 
-// postpone tries again in a while what an update could not do.
-func (m *machine) postpone(j *job) {
+// postpone tries again in a while what an update could not do. A firing that was settled is not delivered again until then.
+func (m *machine) postpone(c change) {
+	j := c.job
 	m.unplace(j)
+	if j.run.Firing != nil {
+		j.pending = &c
+	}
 	m.set(j, &m.onStore, clockTime(m.space.Now().Add(time.Second)))
 }
 
