@@ -52,6 +52,7 @@ func (Options) Guarantees() string {
 - The records of a sidecar that was killed, is stopped (SIGSTOP) or cannot reach etcd go after ` + "`ttl`" + `, and up to as long again when etcd elects a
   leader meanwhile. They come back when it reaches etcd again.
 - Records outlive the loss of members, of the leader, and a restart of all of etcd that is shorter than ` + "`ttl`" + `.
+- A record that somebody else removes or changes is written anew within ` + "`ttl`" + `.
 - Of several sidecars that have registered the same address the last one's record counts, until it is taken back: then that of the
   one before.
 - A watch goes on where it was when its member is lost; when etcd has compacted what happened meanwhile it is told the list anew.`
@@ -84,6 +85,7 @@ type driver struct {
 
 	ended   context.Context
 	end     context.CancelFunc
+	loop    sync.WaitGroup
 	closing sync.Once
 	err     error // of closing
 }
@@ -111,6 +113,7 @@ func Open(ctx context.Context, env components.Env, o Options) (registry.Driver, 
 		release()
 		return nil, err
 	}
+	d.loop.Go(func() { d.look(o.TTL) })
 	return d, nil
 }
 
@@ -118,6 +121,7 @@ func Open(ctx context.Context, env components.Env, o Options) (registry.Driver, 
 func (d *driver) Close(ctx context.Context) error {
 	d.closing.Do(func() {
 		d.end()
+		d.loop.Wait()
 		d.err = d.kept.Close(ctx)
 		d.release()
 	})
@@ -226,6 +230,51 @@ func (d *driver) writeAll(ctx context.Context, lease clientv3.LeaseID) error {
 	defer func() { <-d.busy }()
 	for key, o := range d.own {
 		revision, err := d.write(ctx, key, o.entry, o.revision, lease)
+		if err != nil {
+			return err
+		}
+		d.own[key] = owned{o.entry, revision}
+	}
+	return nil
+}
+
+// look sees now and then that the records are there, until Close.
+func (d *driver) look(every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			_ = d.heal(d.ended) // it is tried again, and who keeps the lease says what is wrong
+		case <-d.ended.Done():
+			return
+		}
+	}
+}
+
+// heal writes those records anew that somebody else has removed or changed.
+func (d *driver) heal(ctx context.Context) error {
+	if err := d.enter(ctx); err != nil {
+		return err
+	}
+	defer func() { <-d.busy }()
+	for key, o := range d.own {
+		at := int64(0)
+		err := d.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
+			got, err := client.Get(ctx, key, clientv3.WithKeysOnly())
+			if err == nil && len(got.Kvs) > 0 {
+				at = got.Kvs[0].ModRevision
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if at == o.revision {
+			continue
+		}
+		d.log.Warn("somebody has removed or changed a record: it is written anew", "op", "register", "record", key)
+		revision, err := d.write(ctx, key, o.entry, at, d.kept.ID())
 		if err != nil {
 			return err
 		}

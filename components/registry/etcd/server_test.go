@@ -138,3 +138,38 @@ func TestALateRecordDoesNotStay(t *testing.T) {
 	}
 	registrytest.Weights(t, registrytest.Latest(t, near, stock), 1)
 }
+
+// TestWhatIsRemovedComesBack, and what somebody else has written in its place goes.
+func TestWhatIsRemovedComesBack(t *testing.T) {
+	prefix := etcdtest.Prefix()
+	d, client := open(t, prefix), etcdtest.Client(t, etcdtest.Options(t))
+	now := registrytest.Latest(t, d, stock)
+	if err := d.Register(t.Context(), registry.Record{Service: stock, Address: "10.0.0.1:1", Weight: 1}); err != nil {
+		t.Fatal(err)
+	}
+	there, err := client.Get(t.Context(), prefix, clientv3.WithPrefix())
+	if err != nil || len(there.Kvs) != 1 {
+		t.Fatal(there, err)
+	}
+	key := string(there.Kvs[0].Key)
+	for _, spoil := range []clientv3.Op{clientv3.OpDelete(key), clientv3.OpPut(key, `{"weight":7}`), clientv3.OpPut(key, "no record")} {
+		spoilt, err := client.Do(t.Context(), spoil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var after int64
+		if at := spoilt.Del(); at != nil {
+			after = at.Header.Revision
+		} else {
+			after = spoilt.Put().Header.Revision
+		}
+		componenttest.Eventually(t, 20*time.Second, func() error {
+			got, err := client.Get(t.Context(), key)
+			if err == nil && (len(got.Kvs) == 0 || got.Kvs[0].ModRevision <= after) {
+				err = errors.New("it is not written anew")
+			}
+			return err
+		})
+		registrytest.Weights(t, now, 1)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/go-zookeeper/zk"
 
@@ -171,7 +172,7 @@ func (d *driver) create(conn *zk.Conn, folder, node string, data []byte, before 
 			return 0, err
 		}
 		// The service has no node, or somebody has removed the record's.
-		_, err = conn.CreateContainer(folder, nil, zk.FlagContainer, d.acl)
+		err = d.container(conn, folder)
 		if errors.Is(err, zk.ErrNodeExists) && len(ops) > 1 {
 			ops, err = ops[:1], nil
 		}
@@ -184,6 +185,17 @@ func (d *driver) create(conn *zk.Conn, folder, node string, data []byte, before 
 		return 0, err
 	}
 	return stat.Czxid, nil
+}
+
+// container makes a service's node, and those above it, should somebody have removed them.
+func (d *driver) container(conn *zk.Conn, folder string) error {
+	_, err := conn.CreateContainer(folder, nil, zk.FlagContainer, d.acl)
+	if errors.Is(err, zk.ErrNoNode) {
+		if err = mkdirs(conn, d.options.Prefix, d.acl); err == nil {
+			_, err = conn.CreateContainer(folder, nil, zk.FlagContainer, d.acl)
+		}
+	}
+	return err
 }
 
 func (d *driver) Deregister(ctx context.Context, s registry.Service, address string) error {
@@ -211,15 +223,40 @@ func (d *driver) remove(ctx context.Context, node string) error {
 	return err
 }
 
-// run writes what is own anew whenever there is another session, and removes what should not be there, until Close.
+// heal writes those records anew whose nodes somebody else has removed.
+func (d *driver) heal(ctx context.Context) error {
+	if err := d.enter(ctx); err != nil {
+		return err
+	}
+	defer func() { <-d.busy }()
+	for at, o := range d.own {
+		there, err := call(ctx, d, func(conn *zk.Conn) (bool, error) {
+			there, _, err := conn.Exists(o.node)
+			return there, err
+		})
+		if err != nil {
+			return err
+		}
+		if !there {
+			d.log.Warn("somebody has removed a record: it is written anew", "op", "register", "record", o.node)
+			o.node = ""
+			d.own[at] = o
+		}
+	}
+	return d.restore(ctx)
+}
+
+// run writes what is own anew whenever there is another session, and removes what should not be there, until Close. Now and then it looks
+// whether all is there.
 func (d *driver) run() {
 	wait := backend.Backoff{}
+	look := time.NewTicker(d.options.Session)
+	defer look.Stop()
 	for {
 		session, changed := d.state()
 		if session != 0 {
-			err := d.enter(d.ended)
+			err := d.heal(d.ended)
 			if err == nil {
-				<-d.busy
 				wait.Reset()
 			} else if d.ended.Err() == nil {
 				d.log.Warn("records are not written anew", "op", "register", "err", err)
@@ -231,6 +268,7 @@ func (d *driver) run() {
 		}
 		select {
 		case <-changed:
+		case <-look.C:
 		case <-d.ended.Done():
 			return
 		}

@@ -228,7 +228,7 @@ func (d *driver) readAll(ctx context.Context, l *list) ([]registry.Record, error
 			if d.foreign(l.folder) {
 				return d.awaited(conn, l.folder, got, asked)
 			}
-			if _, err = conn.CreateContainer(l.folder, nil, zk.FlagContainer, d.acl); err != nil && !errors.Is(err, zk.ErrNodeExists) {
+			if err = d.container(conn, l.folder); err != nil && !errors.Is(err, zk.ErrNodeExists) {
 				return got, err
 			}
 		}

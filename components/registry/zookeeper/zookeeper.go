@@ -69,6 +69,7 @@ func (Options) Guarantees() string {
 - The records of a sidecar that was killed, is stopped (SIGSTOP) or cannot reach ZooKeeper go when its session is over, which ZooKeeper
   decides; they come back, in a new session, when it is reached again.
 - Records outlive the loss of servers, and a restart of all of ZooKeeper that is shorter than the session.
+- A record that somebody else removes is written anew within ` + "`session`" + `, with the nodes above it, also when ZooKeeper has lost all its data.
 - Of several sidecars that have registered the same address the last one's record counts, until it is taken back: then that of the
   one before.
 - A watch begins with what was acknowledged before, through whichever server, and reads the list again after each reconnection.
