@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nacos-group/nacos-sdk-go/v2/model"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/backend"
@@ -28,6 +29,7 @@ type hub struct {
 	services map[nacosconn.Service]*service
 	lives    int         // connections there have been
 	letGo    *time.Timer // of what is held
+	believed bool        // on this connection, hold is over
 	wake     chan struct{}
 }
 
@@ -280,6 +282,7 @@ func (h *hub) begin() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.lives++
+	h.believed = false
 	for _, s := range h.services {
 		s.untold, s.unseen = len(s.claims) > 0, true
 		if h.lives > 1 {
@@ -293,7 +296,7 @@ func (h *hub) begin() {
 }
 
 // each tells the server of those services.
-func (h *hub) each(ctx context.Context, tell func(context.Context, *service) error, which func(*service) bool) (first error) {
+func (h *hub) each(ctx context.Context, tell func(context.Context, *service) error, which func(*service) bool) error {
 	h.mu.Lock()
 	var names []nacosconn.Service
 	for name, s := range h.services {
@@ -302,18 +305,23 @@ func (h *hub) each(ctx context.Context, tell func(context.Context, *service) err
 		}
 	}
 	h.mu.Unlock()
+	all := errgroup.Group{}
+	all.SetLimit(tellAtOnce)
 	for _, name := range names {
-		s, err := h.enter(ctx, name)
-		if err != nil {
-			return err
-		}
-		if err := tell(ctx, s); err != nil && first == nil {
-			first = err
-		}
-		h.exit(s)
+		all.Go(func() error {
+			s, err := h.enter(ctx, name)
+			if err != nil {
+				return err
+			}
+			defer h.exit(s)
+			return tell(ctx, s)
+		})
 	}
-	return first
+	return all.Wait()
 }
+
+// tellAtOnce is how many services the server is told of at a time: of thousands, one after the other would take longer than hold.
+const tellAtOnce = 16
 
 // wakeUp has the connection see to what is to be told.
 func (h *hub) wakeUp() {

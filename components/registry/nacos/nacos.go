@@ -47,7 +47,7 @@ func (o Options) Validate() error {
 func (Options) Guarantees() string {
 	return `- A record is seen by the others after half a second, which is how long the server waits before it pushes; the records that one sidecar has of one service are registered as one batch.
 - The records of a sidecar that is closed or killed are gone from the others' lists within a second; those of one that is frozen or cut off, after 20 to 30 s.
-- Servers keep ephemeral records in memory alone. After a restart of a server, or of all, the sidecars register what they have again and watch on, within 5 s; for the time of hold no record goes from a list that has not been seen since: an empty or a short list that a server answers meanwhile is not believed.
+- Servers keep ephemeral records in memory alone. After a restart of a server, or of all, the sidecars register what they have again and watch on, within 5 s; for the time of hold no record goes from a list that has not been seen since: an empty or a short list that a server answers meanwhile is not believed. A list that it has not answered with yet, or refuses, stays as it was.
 - What a list is comes over the one connection to the server that was asked for it: none of the Go SDK's clients is used, no UDP port is open that others could plant records through, and nothing is written to the disk.
 - What is denied is an error, never an empty list. A record that the server does not take is INVALID_ARGUMENT, such as one with long metadata.
 - A record's weight is a number without fraction: what others write is rounded, and at least 1 unless it is 0. Records that are disabled or unhealthy are left out.

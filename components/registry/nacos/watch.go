@@ -13,6 +13,7 @@ import (
 type list struct {
 	hosts []host
 	held  []host   // of before the connection: the server has not listed them since
+	asked bool     // the server has answered since
 	taken []string // addresses that were taken back here after that
 }
 
@@ -29,9 +30,12 @@ func (l *list) suspect() {
 	*l = list{held: slices.DeleteFunc(slices.Clone(l.now()), func(h host) bool { return slices.Contains(l.taken, h.address) })}
 }
 
-// take takes what the server says. What it has listed once it may take away.
-func (l *list) take(s model.Service) {
-	l.hosts, l.taken = hostsOf(s), nil
+// take takes what the server says. What it has listed once it may take away, and all when hold is over.
+func (l *list) take(s model.Service, believed bool) {
+	l.hosts, l.taken, l.asked = hostsOf(s), nil, true
+	if believed {
+		l.held = nil
+	}
 	l.held = slices.DeleteFunc(slices.Clone(l.held), func(h host) bool { return has(l.hosts, h.address) })
 }
 
@@ -54,12 +58,13 @@ func (s *service) wakeAll() {
 	}
 }
 
-// believe lets go of what is held.
+// believe lets go of what is held, where the server has been asked by now: what it has not said, or refuses to, is no empty list.
 func (h *hub) believe() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.believed = true
 	for _, s := range h.services {
-		if len(s.list.held) > 0 {
+		if s.list.asked && len(s.list.held) > 0 {
 			s.list.held = nil
 			s.wakeAll()
 		}
@@ -81,7 +86,7 @@ func (h *hub) subscribe(ctx context.Context, s *service) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s.list.take(out.Info)
+	s.list.take(out.Info, h.believed)
 	s.wakeAll()
 	return nil
 }
