@@ -9,6 +9,7 @@ import (
 	"github.com/go-zookeeper/zk"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/internal/backend"
 	"github.com/outrigger-mesh/outrigger/components/registry"
 )
 
@@ -116,23 +117,43 @@ func (d *driver) awaited(conn *zk.Conn, folder string, got children, asked bool)
 	return got, nil
 }
 
-// get reads a node. A foreign one is heard of when it changes, or when another takes its place (see heard), unless its name is a URL, which
-// says everything.
+// get reads a node. A foreign one is heard of when it changes, or when another takes its place (see heard), unless its name is a URL.
 func (d *driver) get(conn *zk.Conn, folder, name string) (data []byte, stat *zk.Stat, err error) {
-	if !d.foreign(folder) || strings.Contains(name, "%3A%2F%2F") {
+	if !d.foreign(folder) || isURL(name) {
 		return conn.Get(folder + "/" + name)
 	}
 	data, stat, _, err = conn.GetW(folder + "/" + name)
 	return data, stat, err
 }
 
-// foreigners are the nodes of a folder that were read, as they are.
-func foreigners(names []string, all []found) []registry.Record {
-	var records []registry.Record
+// isURL tells whether the name of a node is one: then it says everything.
+func isURL(name string) bool { return strings.Contains(name, "%3A%2F%2F") }
+
+// unread is a foreign node that may not be read.
+func unread(name string) (f found) {
+	if f.denied = !isURL(name); !f.denied {
+		f.Since = 1 // it is there
+	}
+	return f
+}
+
+// foreigners are the nodes of a folder that were read, as they are. Anybody may write there what others may not read: that is left out, but
+// an error where there is nothing else, and no empty list.
+func (d *driver) foreigners(l *list, names []string, all []found) (records []registry.Record, err error) {
+	denied := map[string]bool{}
 	for i, f := range all {
 		if f.Since != 0 {
 			records = append(records, registry.Record{Node: names[i], Data: f.data})
 		}
+		if !f.denied {
+			continue
+		}
+		if denied[names[i]] = true; !l.denied[names[i]] {
+			d.log.Warn("what may not be read is not listed", "op", "watch", "record", l.folder+"/"+names[i])
+		}
 	}
-	return records
+	if l.denied = denied; len(denied) > 0 && records == nil {
+		return nil, backend.Refused(d.where, zk.ErrNoAuth)
+	}
+	return records, nil
 }

@@ -31,6 +31,7 @@ type list struct {
 	folder string
 	news   <-chan zk.Event  // fires when nodes come or go; nil: not asked for. Of the goroutine, as is:
 	read   map[string]found // by name of the node
+	denied map[string]bool  // names of foreign ones that may not be read
 	ask    chan struct{}    // holds one: read it again
 
 	users int           // with listing, as are:
@@ -56,6 +57,7 @@ type view struct {
 type found struct {
 	entry
 	address string
+	denied  bool // it may not be read
 }
 
 // Watch tells first what a reading has found that began after the call, and then what the list becomes.
@@ -267,6 +269,8 @@ func (d *driver) readNew(ctx context.Context, l *list, names []string) ([]regist
 					return f, nil
 				}
 				switch {
+				case errors.Is(err, zk.ErrNoAuth) && d.foreign(l.folder):
+					return unread(name), nil
 				case err != nil:
 				case d.foreign(l.folder):
 					f.data, f.Since = string(data), stat.Czxid
@@ -289,7 +293,7 @@ func (d *driver) readNew(ctx context.Context, l *list, names []string) ([]regist
 		return nil, err
 	}
 	if d.foreign(l.folder) {
-		return foreigners(names, all), nil
+		return d.foreigners(l, names, all)
 	}
 	newest := map[string]found{}
 	for _, f := range all {
