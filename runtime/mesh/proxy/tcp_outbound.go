@@ -60,9 +60,10 @@ func (o *TCPOutbound) serve(nc net.Conn, s mesh.Service) (err error) {
 	o.begun.Add(1)
 	o.Monitor.Begin(&c.Record)
 	var to mesh.Attempt
+	outcome := mesh.Answered
 	defer func() {
 		if to != nil {
-			to.Report(mesh.Answered)
+			to.Report(outcome)
 		}
 		if c.self {
 			o.Self.Leave()
@@ -96,6 +97,7 @@ func (o *TCPOutbound) serve(nc net.Conn, s mesh.Service) (err error) {
 	var broken error
 	if c.Sent, c.Received, broken = join(nc, up); broken != nil {
 		c.Flag, c.Code = grpcproxy.FlagClosed, 14
+		outcome = mesh.Unknown // by whichever side: it says nothing good of an instance that may be out of play meanwhile
 	}
 	return nil
 }

@@ -38,6 +38,10 @@ func greeter(t *testing.T, calls *atomic.Int64) string {
 
 // tcpIn is the address of an inbound side before the application at a port.
 func tcpIn(t *testing.T, port int, gate mesh.Inbound, m *monitor) string {
+	return tcpInSecure(t, port, gate, m, nil)
+}
+
+func tcpInSecure(t *testing.T, port int, gate mesh.Inbound, m *monitor, secure *proxy.Secure) string {
 	in := &proxy.TCPInbound{Gate: gate, Monitor: m, App: components.Caller{Namespace: "shop", App: "stock"}, Port: func(service string) (int, bool) {
 		return port, service == "db"
 	}}
@@ -45,7 +49,7 @@ func tcpIn(t *testing.T, port int, gate mesh.Inbound, m *monitor) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &proxy.Dispatch{Logger: slog.New(slog.DiscardHandler), Protocols: []proxy.Protocol{in.Protocol()}}
+	d := &proxy.Dispatch{Logger: slog.New(slog.DiscardHandler), Secure: secure, Protocols: []proxy.Protocol{in.Protocol()}}
 	ended := make(chan struct{})
 	go func() { d.Serve(ln); close(ended) }()
 	t.Cleanup(func() { ln.Close(); d.Close(); <-ended })
@@ -53,8 +57,11 @@ func tcpIn(t *testing.T, port int, gate mesh.Inbound, m *monitor) string {
 }
 
 func tcpOut(t *testing.T, e mesh.Engine, m *monitor, service string) (address string, out *proxy.TCPOutbound) {
-	d := dialing(e, m)
-	out = &proxy.TCPOutbound{Engine: e, Monitor: m, Caller: caller, Dial: d.Dial}
+	return tcpOutBy(t, e, m, service, dialing(e, m).Dial)
+}
+
+func tcpOutBy(t *testing.T, e mesh.Engine, m *monitor, service string, dial func(context.Context, *mesh.Instance) (net.Conn, error)) (address string, out *proxy.TCPOutbound) {
+	out = &proxy.TCPOutbound{Engine: e, Monitor: m, Caller: caller, Dial: dial}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -124,10 +131,12 @@ func TestTCPThroughTwoSidecars(t *testing.T) {
 // What one side breaks off is broken off at the other, and not taken for an end in order.
 func TestTCPIsBrokenOff(t *testing.T) {
 	var calls atomic.Int64
-	at, _ := tcpOut(t, &engine{addresses: []string{tcpIn(t, portAt(greeter(t, &calls)), &gate{}, &monitor{})}}, &monitor{}, "db")
+	e := &engine{addresses: []string{tcpIn(t, portAt(greeter(t, &calls)), &gate{}, &monitor{})}}
+	at, _ := tcpOut(t, e, &monitor{}, "db")
 	if got, err := exchange(t, at, []byte("break")); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("%q, %v", got, err)
 	}
+	e.reported(t, e.addresses[0]+" unknown") // else an instance that is gone would be back in play with each old connection that ends
 }
 
 // A connection goes to another instance as long as no application has taken it; if none does, it is reset at once.
