@@ -1,6 +1,7 @@
 package grpcproxy
 
 import (
+	"slices"
 	"sync"
 )
 
@@ -119,6 +120,14 @@ func (s *stream) write(i int, p []byte, end bool, most int, b *batch) (n int) {
 	c.mu.Unlock()
 	b.touch(c)
 	return n
+}
+
+// dropBlocked takes s, which has ended here, from those that wait for the window of c: it may never open. c.mu and s.mu are held.
+func (c *conn) dropBlocked(s *stream) {
+	if h := &s.h[c.side()]; h.queued {
+		h.queued = false
+		c.blocked = slices.DeleteFunc(c.blocked, func(o *stream) bool { return o == s })
+	}
 }
 
 // push sends on what waits for side i. s.mu is held.

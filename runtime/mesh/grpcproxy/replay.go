@@ -83,6 +83,7 @@ func (s *stream) replay(f Failed, e *Error, b *batch) bool {
 	s.kill(1, codeCancel, b)
 	if c := up.c; c != nil && !up.out {
 		c.mu.Lock()
+		c.dropBlocked(s)
 		delete(c.streams, up.id)
 		c.care.emptied = b.now
 		c.mu.Unlock()

@@ -241,6 +241,7 @@ func (s *stream) settle(b *batch) {
 		if h.done && h.rdone && h.c != nil && !h.out {
 			h.out = true
 			h.c.mu.Lock()
+			h.c.dropBlocked(s)
 			delete(h.c.streams, h.id)
 			over := h.c.draining && len(h.c.streams) == 0
 			h.c.care.emptied = b.now

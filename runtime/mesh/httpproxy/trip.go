@@ -54,7 +54,8 @@ func (uc *upConn) live() bool {
 	}
 	alive := false
 	err := uc.raw.Read(func(fd uintptr) bool {
-		alive = sysEmpty(fd, uc.tcp == nil) // TLS has messages of its own
+		// TLS has messages of its own, the last of which says that it ends.
+		alive = sysEmpty(fd, false) || uc.tcp == nil && sysEmpty(fd, true) && !hungUp(fd, false)
 		return true
 	})
 	return err == nil && alive

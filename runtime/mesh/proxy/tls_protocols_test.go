@@ -1,7 +1,9 @@
 package proxy_test
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -72,6 +74,38 @@ func TestClientGoneBehindTLS(t *testing.T) {
 	case <-ended:
 	case <-time.After(20 * time.Second):
 		t.Error("the application is not told that its client has gone")
+	}
+}
+
+// A sidecar that ends says so by TLS on connections that are idle: nothing is sent on them any longer, as it could not be sent again.
+func TestPeerLeavesBehindTLS(t *testing.T) {
+	ca := newAuthority(t)
+	config := ca.store(t, stockID, later, ca).Server([]string{"outrigger/http"})
+	leave, left := make(chan bool), make(chan bool)
+	to := rawServer(t, func(nc net.Conn) {
+		peer := tls.Server(nc, config)
+		peer.Write([]byte{1}) // it lets its peer in
+		rq, err := http.ReadRequest(bufio.NewReader(peer))
+		if err != nil {
+			return
+		}
+		io.Copy(io.Discard, rq.Body)
+		io.WriteString(peer, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		<-leave
+		peer.Close()
+		left <- true
+	})
+	d := &proxy.Dialer{Identity: ca.store(t, "spiffe://mesh.test/bank/pay", later, ca), Only: true}
+	out := httpOut(t, &engine{addresses: []string{to}}, &monitor{}, func(o *proxy.HTTPOutbound) {
+		o.Dial = func(ctx context.Context, in *mesh.Instance) (net.Conn, error) { return d.Dial(ctx, in, "http") }
+	})
+	for range 5 {
+		if rp, text := ask(t, out, "POST /x HTTP/1.1\r\nHost: stock\r\nContent-Length: 5\r\n\r\nhello"); rp.StatusCode != 200 {
+			t.Errorf("%d %s", rp.StatusCode, text)
+		} else {
+			leave <- true
+			<-left
+		}
 	}
 }
 
