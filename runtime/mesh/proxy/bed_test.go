@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -22,6 +21,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/proxy"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy/rpctest"
 )
 
 var caller = components.Caller{Namespace: "shop", App: "orders"}
@@ -243,19 +243,4 @@ func within(t *testing.T, d time.Duration, md ...string) context.Context {
 }
 
 // deadPort is one that nobody listens on.
-func deadPort(t *testing.T) string {
-	t.Helper()
-	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(socket) })
-	if err := unix.Bind(socket, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil { // it is kept from others, and does not listen
-		t.Fatal(err)
-	}
-	at, err := unix.Getsockname(socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("127.0.0.1:%d", at.(*unix.SockaddrInet4).Port)
-}
+func deadPort(t *testing.T) string { return rpctest.DeadPort(t) }

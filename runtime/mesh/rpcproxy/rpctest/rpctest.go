@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy/bolt"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy/dubbo"
@@ -300,13 +302,20 @@ func Eventually(t testing.TB, ask func() error) {
 	}
 }
 
-// DeadPort is one that nobody listens on.
+// DeadPort is one that nobody listens on until the test has ended.
 func DeadPort(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Cleanup(func() { unix.Close(socket) })
+	if err := unix.Bind(socket, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil { // it is kept from others, and does not listen
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", at.(*unix.SockaddrInet4).Port)
 }
