@@ -36,3 +36,22 @@ func TestHeldUntilTheServerAnswers(t *testing.T) {
 		}
 	}
 }
+
+// TestRegisteredAgain: what the server knows is not told again, unless it counts by now instead of another's.
+func TestRegisteredAgain(t *testing.T) {
+	one, two := &driver{}, &driver{}
+	record := func(of *driver, weight float64) claim {
+		return claim{source{of, false}, model.Instance{Ip: "10.0.0.1", Port: 1, Weight: weight, Metadata: map[string]string{"a": "b"}}}
+	}
+	h, s := &hub{}, &service{claims: map[string][]claim{}}
+	for i, c := range []struct {
+		claim
+		told bool
+	}{{record(one, 1), true}, {record(one, 1), false}, {record(one, 2), true}, {record(two, 2), true}, {record(two, 2), false}, {record(one, 2), true}} {
+		s.untold = false
+		h.change(s, "10.0.0.1:1", func(all []claim) []claim { return with(without(all, c.source), c.claim) })
+		if s.untold != c.told {
+			t.Errorf("%d: to be told %t", i, s.untold)
+		}
+	}
+}

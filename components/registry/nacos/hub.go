@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -51,6 +52,10 @@ type service struct {
 type claim struct {
 	source
 	in model.Instance
+}
+
+func (c claim) same(other claim) bool {
+	return c.source == other.source && reflect.DeepEqual(c.in, other.in)
 }
 
 // source is a component, and which of its two records that may be at one address: a foreign service may be the same as one of ours, if
@@ -209,7 +214,7 @@ func (h *hub) change(s *service, address string, change func([]claim) []claim) (
 	defer h.mu.Unlock()
 	before, untold = s.claims[address], s.untold
 	now := change(before)
-	if len(now) == 0 && len(before) == 0 {
+	if slices.EqualFunc(before, now, claim.same) { // who asks again is not to have all who watch told again
 		return before, untold
 	}
 	s.untold = true
