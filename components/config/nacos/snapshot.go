@@ -143,6 +143,7 @@ func (s *snapshot) run(ctx context.Context) {
 		for _, k := range s.take() {
 			if err := s.write(k); err != nil {
 				s.log.Warn("writing the snapshot", "err", err)
+				s.failed(k)
 			}
 		}
 	}
@@ -154,6 +155,15 @@ func (s *snapshot) take() map[string]kept {
 	all := s.pending
 	s.pending = map[string]kept{}
 	return all
+}
+
+// failed has a file written when its key is read the next time.
+func (s *snapshot) failed(k kept) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept[k.Key] == k.Version {
+		delete(s.kept, k.Key)
+	}
 }
 
 func (s *snapshot) write(k kept) error {

@@ -33,7 +33,14 @@ type mark struct {
 	version  string // empty: that it is absent, or nothing
 	modified int64  // of the newest that was seen, which may be gone
 	stale    bool
+
+	older string    // version of an older one that the server shows; empty: none
+	since time.Time // when it was seen first
 }
+
+// lag is how long a server may show what there was before. What it shows for longer is so: the clock of the data base was set back, or an
+// older copy of it restored.
+const lag = 30 * time.Second
 
 // Watch has keys pushed, and looks for new ones below prefixes now and then.
 func (d *driver) Watch(ctx context.Context, sel config.Selection, report func([]config.Change, bool) error) error {
@@ -191,18 +198,35 @@ func (w *watch) tell(ctx context.Context, ids map[nacosconn.DataID]string, whole
 	return w.report(changes, whole)
 }
 
-// change is what is to be told of a key. A server that lags behind the one before tells nothing new.
+// change is what is to be told of a key. A server that lags behind the one before tells nothing new, until it has been asked again.
 func (w *watch) change(key string, s state, whole bool) (config.Change, bool) {
 	last := w.told[key]
 	switch {
 	case !s.there:
 		w.told[key] = mark{modified: last.modified}
 		return config.Change{Key: key, Deleted: true}, last.version != "" && !whole
-	case s.Modified < last.modified, s.version() == last.version && !last.stale && !whole:
+	case s.Modified < last.modified && w.lags(key, last, s):
+		return config.Change{}, false
+	case s.version() == last.version && !last.stale && !whole:
+		last.older = ""
+		w.told[key] = last
 		return config.Change{}, false
 	}
 	w.told[key] = mark{version: s.version(), modified: s.Modified}
 	return config.Change{Key: key, Item: s.item(key)}, true
+}
+
+// lags tells whether a state that is older than one before may be of a server that lags behind. Then the key is looked at again.
+func (w *watch) lags(key string, last mark, s state) bool {
+	if last.older == s.version() {
+		return time.Since(last.since) < lag
+	}
+	last.older, last.since = s.version(), time.Now()
+	w.told[key] = last
+	if id, err := w.d.options.at(key); err == nil {
+		time.AfterFunc(lag, func() { w.note(id) })
+	}
+	return true
 }
 
 // follow tells of changes as they come.
