@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/backend"
@@ -51,6 +54,8 @@ type Member struct {
 	Client *clientv3.Client
 
 	address string
+	serves  atomic.Bool // from then on it has this one connection
+	lost    atomic.Bool
 	probes  chan struct{} // holds one: look now
 	cancel  context.CancelFunc
 	renewals
@@ -159,6 +164,9 @@ func (c *Conn) watch(ctx context.Context, m *Member) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		if m.lost.Load() {
+			return errLost
+		}
 		err := m.probe(ctx)
 		switch {
 		case err == nil:
@@ -252,7 +260,8 @@ func (c *Conn) try(ctx context.Context, address string) (*Member, error) {
 	m.cancel = cancel
 	stop := context.AfterFunc(ctx, cancel)
 	config := clientv3.Config{Context: living, Endpoints: []string{address}, TLS: c.tls, Username: c.options.User, Password: c.options.Password.Reveal(),
-		DialTimeout: probeTime, MaxCallSendMsgSize: maxSend, MaxUnaryRetries: 2, Logger: zap.NewNop()}
+		DialTimeout: probeTime, MaxCallSendMsgSize: maxSend, MaxUnaryRetries: 2, Logger: zap.NewNop(),
+		DialOptions: []grpc.DialOption{grpc.WithContextDialer(m.dial)}}
 	if c.tls != nil && config.Username != "" {
 		if err := reached(ctx, config); err != nil && kindOf(err) != refusal {
 			cancel()
@@ -269,7 +278,20 @@ func (c *Conn) try(ctx context.Context, address string) (*Member, error) {
 		c.end(m)
 		return nil, c.told(ctx, address, errors.Join(err, ctx.Err()))
 	}
+	m.serves.Store(true)
 	return m, nil
+}
+
+var errLost = errors.New("the connection was lost")
+
+// dial connects once. The library would connect again by itself, and go on with its watches, be it at an etcd that was restored meanwhile.
+func (m *Member) dial(ctx context.Context, address string) (net.Conn, error) {
+	if m.serves.Load() {
+		m.lost.Store(true)
+		m.look()
+		return nil, errLost
+	}
+	return (&net.Dialer{}).DialContext(ctx, "tcp", address)
 }
 
 // reached is why a member cannot be reached by anybody. Of a sign-in for which there is no connection the client says, late, that there was no answer, and

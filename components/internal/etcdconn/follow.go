@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -24,16 +26,17 @@ func (c *Conn) Follow(ctx context.Context, prefix string, whole func(context.Con
 	if err != nil {
 		return err
 	}
+	at := position{rev: rev}
 	wait := backend.Backoff{First: 20 * time.Millisecond, Most: time.Second}
 	for {
-		err := c.follow(ctx, prefix, &rev, func(events []*clientv3.Event) error {
+		err := c.follow(ctx, prefix, &at, func(events []*clientv3.Event) error {
 			wait.Reset()
 			return change(events)
 		})
 		if errors.Is(err, errGap) {
 			next, failed := whole(ctx)
 			if err = failed; err == nil {
-				rev = next
+				at = position{rev: next}
 				continue
 			}
 		}
@@ -49,23 +52,49 @@ func (c *Conn) Follow(ctx context.Context, prefix string, whole func(context.Con
 	}
 }
 
-// follow tells what happens after rev, and keeps rev, until the member is lost.
-func (c *Conn) follow(ctx context.Context, prefix string, rev *int64, change func([]*clientv3.Event) error) error {
+// position is how far what has happened was told.
+type position struct {
+	rev     int64
+	cluster uint64        // 0: not known yet
+	last    *mvccpb.Event // that was told, in rev; nil: none
+}
+
+// check fails with errGap at an etcd that was restored from a backup, though it may have got as far as before meanwhile.
+func (p *position) check(ctx context.Context, client *clientv3.Client, prefix string) error {
+	got, err := client.Get(ctx, prefix, clientv3.WithKeysOnly())
+	switch {
+	case err != nil:
+		return err
+	case got.Header.Revision < p.rev, p.cluster != 0 && p.cluster != got.Header.ClusterId:
+		return errGap
+	}
+	p.cluster = got.Header.ClusterId
+	if p.last == nil {
+		return nil
+	}
+	then, err := client.Get(ctx, string(p.last.Kv.Key), clientv3.WithRev(p.rev), clientv3.WithKeysOnly())
+	if errors.Is(err, rpctypes.ErrCompacted) {
+		return nil // what is missing of what came after it the watch says
+	}
+	if err == nil && (p.last.Type == mvccpb.Event_DELETE) != (len(then.Kvs) == 0) || err == nil && len(then.Kvs) > 0 && then.Kvs[0].ModRevision != p.rev {
+		return errGap
+	}
+	return err
+}
+
+// follow tells what happens after a position, and keeps it, until the member is lost.
+func (c *Conn) follow(ctx context.Context, prefix string, at *position, change func([]*clientv3.Event) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var m *Member
 	err := c.with(ctx, Safe, func(ctx context.Context, used *Member) error {
 		m = used
-		got, err := m.Client.Get(ctx, prefix, clientv3.WithKeysOnly())
-		if err == nil && got.Header.Revision < *rev { // it was restored from a backup
-			return errGap
-		}
-		return err
+		return at.check(ctx, m.Client, prefix)
 	})
 	if err != nil {
 		return err
 	}
-	for news := range m.Client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(*rev+1)) {
+	for news := range m.Client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(at.rev+1)) {
 		if news.CompactRevision != 0 {
 			return errGap
 		}
@@ -82,7 +111,8 @@ func (c *Conn) follow(ctx context.Context, prefix string, rev *int64, change fun
 		if err := change(news.Events); err != nil {
 			return err
 		}
-		*rev = news.Events[len(news.Events)-1].Kv.ModRevision
+		at.last = (*mvccpb.Event)(news.Events[len(news.Events)-1])
+		at.rev = at.last.Kv.ModRevision
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
