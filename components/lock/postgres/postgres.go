@@ -47,7 +47,8 @@ func (Options) Guarantees() string {
 	return `- One owner at a time, among all sidecars with the same server and schema. Who has a lock is on the server's disk before anybody is told; a server with ` + "`fsync`" + `
   or ` + "`synchronous_commit`" + ` off is refused, unless ` + "`allow_loss: true`" + `.
 - Tokens grow for ever. After a fail-over, or where a backup was restored on another server, they go on as if one had been given in each nanosecond since the tables were
-  made, so that none comes again.
+  made, so that none comes again. Where the same server's files are put back as they were, such as by a snapshot of its disk, that is not noticed, and where the tables are
+  dropped tokens begin anew: then fences refuse the new ones.
 - Two holders are possible across a fail-over: with an asynchronous replica who got the lock last may be forgotten, and another gets it with a greater token. Synchronous
   replication (` + "`synchronous_standby_names`" + `) prevents that. While two servers both take themselves for the primary, both give the lock: only a fence at what is protected
   helps then, and their tokens may be equal.

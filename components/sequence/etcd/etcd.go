@@ -45,7 +45,7 @@ func (Options) Guarantees() string {
 - Each number of ` + "`Next`" + ` is greater than all that any sidecar had been given before the call began: each call needs etcd. Calls of a
   sidecar for one key that come at once share a write. Unique numbers come from what the sidecar has put aside.
 - The first number of a key is 1. What was put aside, and what a call was given whose answer was lost, is a gap.
-- An etcd that is restored from a snapshot gives again what was given since.`
+- An etcd that is restored from a snapshot gives again what was given since, and so does one where a key is removed by hand.`
 }
 
 // maxKeys are remembered. Of others the rest of what was put aside is gone.
