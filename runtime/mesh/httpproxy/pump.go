@@ -83,9 +83,13 @@ func (c *conn) awaitPump(uc *upConn, f *Failure) (e pumpEnd, stopped bool) {
 	default:
 	}
 	uc.nc.Close()
+	uc.spent = true
 	c.nc.SetReadDeadline(past)
 	e = <-c.pumped
 	c.nc.SetReadDeadline(time.Time{})
+	if e.rerr == nil && e.werr == nil { // it was at its end, and on a busy machine had no time to say so
+		return e, false
+	}
 	return e, e.rerr == nil || c.in.spliced || errors.Is(e.rerr, os.ErrDeadlineExceeded)
 }
 

@@ -237,7 +237,7 @@ func (c *conn) keepUp(uc *upConn) {
 	res := &c.res
 	odd := (res.status == 204 || res.status == 304) && res.chunked || res.status == 204 && res.length > 0
 	c.until.Store(0)
-	if odd || c.out.mode == toClose || uc.r != uc.w || !c.in.done || !res.persistent() || !c.arm(0, 0) {
+	if odd || uc.spent || c.out.mode == toClose || uc.r != uc.w || !c.in.done || !res.persistent() || !c.arm(0, 0) {
 		uc.drop()
 		return
 	}

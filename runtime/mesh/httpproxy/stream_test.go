@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -193,5 +194,70 @@ func TestConnect(t *testing.T) {
 	}
 	if b, _ := io.ReadAll(rp.Body); string(b) != "some.test:81/p?q" {
 		t.Errorf("%q", b)
+	}
+}
+
+// lateWrites are those of a connection whose goroutine does not come to know of its last write before the connection is closed, as on a
+// busy machine.
+type lateWrites struct {
+	net.Conn
+	writes int
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (w *lateWrites) Write(p []byte) (int, error) {
+	n, err := w.Conn.Write(p)
+	if w.writes++; w.writes > 1 {
+		<-w.closed
+	}
+	return n, err
+}
+
+func (w *lateWrites) Close() error {
+	w.once.Do(func() { close(w.closed) })
+	return w.Conn.Close()
+}
+
+// An answer that ends before the sidecar has noticed that it has sent all of the request leaves the client its connection.
+func TestAnswerBeforeTheLastWriteReturns(t *testing.T) {
+	begun := make(chan bool)
+	up := rawUp(t, func(nc net.Conn, br *bufio.Reader) {
+		r, err := http.ReadRequest(br)
+		if err != nil {
+			return
+		}
+		begun <- true
+		b, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(nc, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(b), b)
+		br.ReadByte() // until it is closed
+	})
+	g := newRig(t, "", func(r *Relay) {
+		u := r.NewUpstream("up.test", func(ctx context.Context) (net.Conn, error) {
+			nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", up)
+			return &lateWrites{Conn: nc, closed: make(chan struct{})}, err
+		})
+		r.Route = func(h *Head) (*Upstream, error) { return u, nil }
+	})
+	nc := dial(t, g.addr)
+	br := bufio.NewReader(nc)
+	for range 3 {
+		io.WriteString(nc, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+		<-begun
+		io.WriteString(nc, "5\r\nhello\r\n0\r\n\r\n")
+		rp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, _ := io.ReadAll(rp.Body); string(b) != "hello" || rp.Close {
+			t.Errorf("%q, close: %v", b, rp.Close)
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, o := range g.outs {
+		if o.Err != nil || o.Flag != "" {
+			t.Errorf("%+v", o)
+		}
 	}
 }

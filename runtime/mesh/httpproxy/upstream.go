@@ -29,6 +29,7 @@ type upConn struct {
 	pooled  bool  // it was idle
 	since   int64 // idle
 	dropped bool
+	spent   bool // closed while its request went on
 
 	tfn  func(uintptr) bool // trip's
 	req  []byte
