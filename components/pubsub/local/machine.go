@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -35,6 +36,7 @@ type machine struct {
 	noting sync.Mutex
 	noted  map[keeper]bool // have something that is to be kept
 	stir   chan struct{}
+	unkept bool // something is, which was said; of keepAlways
 }
 
 // keeper has something in memory that is to be written now and then.
@@ -98,18 +100,21 @@ func (m *machine) keepNoted(ctx context.Context) {
 	m.noted = map[keeper]bool{}
 	m.noting.Unlock()
 	var keeping sync.WaitGroup // together: they share a commit then
-	defer keeping.Wait()
+	var failed atomic.Pointer[error]
 	for k := range all {
 		keeping.Go(func() {
-			err := k.keep(ctx)
-			if err == nil {
-				return
-			}
-			m.note(k)
-			if ctx.Err() == nil {
-				m.log.Error("what was settled could not be kept; it is tried again", "err", err)
+			if err := k.keep(ctx); err != nil {
+				m.note(k)
+				failed.Store(&err)
 			}
 		})
+	}
+	keeping.Wait()
+	if err := failed.Load(); err == nil {
+		m.unkept = false
+	} else if ctx.Err() == nil && !m.unkept {
+		m.unkept = true
+		m.log.Error("what was settled could not be kept; it is tried again until it is", "err", *err)
 	}
 }
 

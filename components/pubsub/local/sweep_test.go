@@ -1,9 +1,11 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -166,4 +168,40 @@ func TestRetentionOnAFullDisk(t *testing.T) {
 	if n := len(r.keys("g")); n != 1 {
 		t.Errorf("%d groups are left, want the one that has a member", n)
 	}
+}
+
+// On a full disk it is said once that what was settled is not kept, though that is tried again and again; and it is kept when there is room.
+func TestWhatIsNotKeptIsSaidOnce(t *testing.T) {
+	var log bytes.Buffer
+	r := newRig(t, slog.NewTextHandler(&log, nil))
+	r.send("t", "", 100)
+	m, leave := r.join("g")
+	all := r.get(m, 100)
+	r.disk.full.Store(true)
+	r.until("the disk is full", func() bool {
+		_, err := r.publish(t.Context(), publications("t", "", 1))
+		return errors.Is(err, components.ErrExhausted)
+	})
+	low := func() uint64 {
+		v := r.space.View()
+		defer v.Close()
+		record, _, err := v.Get(m.g.key)
+		var g groupRecord
+		if err != nil || decode(m.g.key, record, &g) != nil {
+			t.Fatal(err)
+		}
+		return g.Low
+	}
+	for _, one := range all[:5] {
+		m.hear(up{Settled: []settled{{Serial: one.Serial}}})
+		time.Sleep(2 * keepEvery)
+	}
+	r.disk.full.Store(false)
+	r.until("it is kept", func() bool { return low() == 5 })
+	leave()
+	r.stop() // nothing more is logged
+	if n := strings.Count(log.String(), "could not be kept"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, &log)
+	}
+	r.open(r.space)
 }

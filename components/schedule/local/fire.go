@@ -177,8 +177,8 @@ func (m *machine) change(all []change) {
 		}
 		return nil
 	})
-	if err != nil && m.ctx.Err() == nil {
-		m.log.Warn("firings could not be written down", "op", "fire", "jobs", len(all), "err", err)
+	if was := m.unwritten.Swap(err != nil); err != nil && !was && m.ctx.Err() == nil {
+		m.log.Warn("firings could not be written down; it is tried again until they can", "op", "fire", "jobs", len(all), "err", err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

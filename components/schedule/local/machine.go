@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/outrigger-mesh/outrigger/components"
 	"github.com/outrigger-mesh/outrigger/components/internal/store"
@@ -25,6 +26,8 @@ type machine struct {
 	clock *clock
 	loop  sync.WaitGroup
 	wake  chan struct{} // of the loop: a timer may be earlier
+
+	unwritten atomic.Bool // something could not be, which was said
 
 	mu      sync.Mutex
 	jobs    map[string]*job
