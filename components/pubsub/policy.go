@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// MaxSpan bounds delays, and how long something is kept: a time that is further away than a clock can tell would be past.
+const MaxSpan = 100 * 366 * 24 * time.Hour
+
 // Policy is the part of a driver's options that the front goes by.
 type Policy struct {
 	MaxAttempts     int           `yaml:"max_attempts" doc:"deliveries of an event to a group before it is given up"`
@@ -21,6 +24,9 @@ func (p Policy) Validate() error {
 	var faults []error
 	if p.MaxAttempts < 1 {
 		faults = append(faults, fmt.Errorf("max_attempts: %d is less than 1", p.MaxAttempts))
+	}
+	if p.MaxDelay > MaxSpan {
+		faults = append(faults, fmt.Errorf("max_delay: %s is longer than %s", p.MaxDelay, MaxSpan))
 	}
 	if p.DeadLetterTopic != "" {
 		if err := checkName("dead_letter_topic", p.DeadLetterTopic); err != nil {

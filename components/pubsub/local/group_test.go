@@ -96,3 +96,15 @@ func TestAttemptsOfWhatIsSettledAreRemoved(t *testing.T) {
 	r.join("g")
 	r.until("the attempts are removed", func() bool { return len(r.keys("r")) == 0 })
 }
+
+// TestAMachineThatSleeps: what is due when it wakes comes then, and not as much later.
+func TestAMachineThatSleeps(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, slog.DiscardHandler)
+	r.send("t", "", 1)
+	m, _ := r.join("g")
+	m.hear(up{Settled: []settled{{r.get(m, 1)[0].Serial, pubsub.Again, time.Hour}}})
+	r.until("it waits", func() bool { return len(r.keys("r")) == 1 })
+	r.passed.Add(int64(time.Hour)) // no timer has run meanwhile
+	r.get(m, 1)
+}

@@ -45,17 +45,16 @@ type Options struct {
 // Validate implements components.Validator.
 func (o Options) Validate() error {
 	faults := []error{store.CheckDurability(o.Durability)}
-	if o.Retention <= 0 {
-		faults = append(faults, fmt.Errorf("retention: %s is not above 0", o.Retention))
+	for _, d := range []struct {
+		name string
+		is   time.Duration
+	}{{"retention", o.Retention}, {"groups", o.Groups}, {"idempotency", o.Idempotency}} {
+		if d.is <= 0 || d.is > pubsub.MaxSpan {
+			faults = append(faults, fmt.Errorf("%s: %s is not above 0, and at most %s", d.name, d.is, pubsub.MaxSpan))
+		}
 	}
 	if o.RetentionBytes <= 0 {
 		faults = append(faults, fmt.Errorf("retention_bytes: %s is not above 0", o.RetentionBytes))
-	}
-	if o.Groups <= 0 {
-		faults = append(faults, fmt.Errorf("groups: %s is not above 0", o.Groups))
-	}
-	if o.Idempotency <= 0 {
-		faults = append(faults, fmt.Errorf("idempotency: %s is not above 0", o.Idempotency))
 	}
 	if err := o.Delivery.Validate(); err != nil {
 		faults = append(faults, fmt.Errorf("delivery: %w", err))

@@ -3,6 +3,8 @@ package local_test
 import (
 	"context"
 	"log/slog"
+	"math"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -50,4 +52,24 @@ func TestConformanceOfAClient(t *testing.T) {
 		})
 		return opener(dir)
 	})
+}
+
+// TestOptionsThatAreRefused: a time that no clock can show would be taken for one that is past.
+func TestOptionsThatAreRefused(t *testing.T) {
+	for name, change := range map[string]func(*local.Options){
+		"durability":      func(o *local.Options) { o.Durability = "ram" },
+		"retention:":      func(o *local.Options) { o.Retention = math.MaxInt64 },
+		"retention_bytes": func(o *local.Options) { o.RetentionBytes = 0 },
+		"groups":          func(o *local.Options) { o.Groups = math.MaxInt64 },
+		"idempotency":     func(o *local.Options) { o.Idempotency = math.MaxInt64 },
+		"max_delay":       func(o *local.Options) { o.Delivery.MaxDelay = math.MaxInt64 },
+	} {
+		o := options()
+		if err := o.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		if change(&o); o.Validate() == nil || !strings.Contains(o.Validate().Error(), name) {
+			t.Errorf("%s: %v", name, o.Validate())
+		}
+	}
 }

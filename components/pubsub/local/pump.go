@@ -9,6 +9,9 @@ import (
 	"github.com/outrigger-mesh/outrigger/components/internal/store/db"
 )
 
+// lookAgain is how long a timer is trusted, which stands still while the machine sleeps. The store's clock goes on.
+const lookAgain = 5 * time.Second
+
 // pump hands out the group's events as long as it has members.
 func (g *group) pump() {
 	timer := time.NewTimer(time.Hour)
@@ -37,7 +40,7 @@ func (g *group) pump() {
 		}
 		timer.Reset(time.Hour)
 		if next > 0 {
-			timer.Reset(max(next.Sub(g.t.m.space.Now()), 0))
+			timer.Reset(min(max(next.Sub(g.t.m.space.Now()), 0), lookAgain))
 		}
 		select {
 		case <-g.wake:

@@ -12,7 +12,8 @@ const (
 	believeAfter = 10 * time.Minute
 	// slack is by how much the clocks may seem to differ because they are not read at once.
 	slack = 10 * time.Millisecond
-	// lookAgain is how often the wall clock is looked at, though no job is due by it: it may have been set.
+	// lookAgain is how often the clocks are looked at, though no job is due by them: the wall clock may have been set, and the machine
+	// may have slept.
 	lookAgain = 5 * time.Second
 )
 

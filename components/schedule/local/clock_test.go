@@ -24,6 +24,7 @@ type world struct {
 	fs    disk
 	wrong atomic.Int64 // how far the wall clock is ahead of the truth
 	takes atomic.Int64 // how long handling takes
+	slept atomic.Int64 // how long the machine has slept: no timer has run then
 	begin time.Time
 
 	mu    sync.Mutex
@@ -59,8 +60,8 @@ func inWorld(t *testing.T, run func(w *world)) {
 
 func (w *world) start() {
 	w.Helper()
-	clock := db.Clock{Boot: "boot", Uptime: func() time.Duration { return time.Since(w.begin) },
-		Wall: func() time.Time { return time.Now().Add(time.Duration(w.wrong.Load())) }}
+	clock := db.Clock{Boot: "boot", Uptime: func() time.Duration { return time.Since(w.begin) + time.Duration(w.slept.Load()) },
+		Wall: func() time.Time { return time.Now().Add(time.Duration(w.wrong.Load() + w.slept.Load())) }}
 	log := slog.New(slog.NewTextHandler(w.Output(), nil))
 	var err error
 	if w.db, err = db.Open(db.Options{Dir: "store", FS: &w.fs, Clock: clock, Logger: log}); err != nil {
@@ -175,6 +176,19 @@ func TestAnHourForward(t *testing.T) {
 		w.set(0)
 		w.until(75 * mins)
 		w.want("every 20m0s", "every 30m0s", "every 40m0s", "every 50m0s", "every 1h0m0s", "at 1h5m0s", "cron 1h10m0s", "every 1h10m0s")
+	})
+}
+
+// TestAMachineThatSleeps: what became due meanwhile comes when it wakes, and not as much later.
+func TestAMachineThatSleeps(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.create("every", schedule.Trigger{Every: time.Hour}, schedule.Once)
+		w.until(1 * mins)
+		w.slept.Store(int64(time.Hour))
+		w.until(1*mins + 6*sec)
+		if got := w.handled(); len(got) != 1 {
+			t.Errorf("handled %q within 6 seconds", got)
+		}
 	})
 }
 

@@ -58,11 +58,12 @@ func (m *machine) round() time.Duration {
 	return wait
 }
 
-// wait is how long until the next timer. It is not known beforehand when the wall clock will show a time.
+// wait is how long until the next timer. It is not known beforehand when the wall clock will show a time, nor when the store's will: it goes
+// on while the machine sleeps, and what waits here does not.
 func (m *machine) wait(wall time.Time, now db.Time) time.Duration {
 	wait := farOff
 	if len(m.onStore) > 0 {
-		wait = min(wait, m.onStore[0].at.Sub(clockTime(now)))
+		wait = min(wait, m.onStore[0].at.Sub(clockTime(now)), lookAgain)
 	}
 	if len(m.onWall) > 0 {
 		wait = min(wait, m.onWall[0].at.Sub(wall), lookAgain)
