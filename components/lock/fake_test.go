@@ -22,7 +22,7 @@ type fake struct {
 	tokens  uint64
 	holders map[string]holder
 	calls   int
-	away    bool
+	away    error  // what calls meanwhile fail with
 	during  func() // within each TryLock that gives the lock
 }
 
@@ -42,8 +42,8 @@ func front(d lock.Driver) (*lock.Lock, *components.Component[lock.Driver]) {
 
 func (f *fake) begin(key string) (h holder, held bool, err error) {
 	f.calls++
-	if f.away {
-		return h, false, components.ErrUnavailable
+	if f.away != nil {
+		return h, false, f.away
 	}
 	h, held = f.holders[key]
 	return h, held && time.Now().Before(h.end), nil

@@ -33,7 +33,7 @@ const (
 
 // Hold takes a lock, keeps it while heartbeats come, and frees it when it returns: with nil once Heartbeats is closed, with Lost when
 // none came within the lease or the lock was lost otherwise, else with the cause of ctx's end. A heartbeat that
-// comes while the store is away is answered with what is left of the lease.
+// comes while the store is away, or full, is answered with what is left of the lease.
 func (l *Lock) Hold(ctx context.Context, caller components.Caller, h Hold) (err error) {
 	key, r, err := h.checked(caller)
 	if err != nil {
@@ -128,7 +128,7 @@ func (k *keeper) keep(ctx context.Context, got Lease) error {
 				return errLeft
 			}
 			left, err := k.renew(ctx, got.Token, end)
-			if errors.Is(err, components.ErrUnavailable) {
+			if errors.Is(err, components.ErrUnavailable) || errors.Is(err, components.ErrExhausted) {
 				left, err = time.Until(end), nil // the lease goes on meanwhile, as it is
 			}
 			if err != nil {

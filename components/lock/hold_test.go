@@ -104,19 +104,19 @@ func TestAHoldOutlivesAnOutageOfItsStore(t *testing.T) {
 		l, _ := front(d)
 		h := hold(t.Context(), l, time.Minute, false)
 		h.told(t, lock.Taken)
-		d.set(func() { d.away = true })
+		d.set(func() { d.away = components.ErrUnavailable })
 		time.Sleep(30 * time.Second)
 		h.beats <- struct{}{}
 		synctest.Wait()
 		if h.told(t, lock.Renewed); h.last.Lease != 30*time.Second {
 			t.Errorf("a heartbeat that could renew nothing was answered with a lease of %v", h.last.Lease)
 		}
-		d.set(func() { d.away = false })
+		d.set(func() { d.away = nil })
 		time.Sleep(20 * time.Second)
 		h.beats <- struct{}{}
 		synctest.Wait()
 		h.told(t, lock.Renewed)
-		d.set(func() { d.away = true })
+		d.set(func() { d.away = components.ErrExhausted })
 		time.Sleep(50 * time.Second)
 		h.beats <- struct{}{} // it does not count
 		began := time.Now()
