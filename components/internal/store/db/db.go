@@ -183,7 +183,7 @@ func (d *DB) open() error {
 		d.journal.number, d.journal.old = found.numbers[n-1], found.numbers[:n-1]
 	}
 	d.tables.patient.Store(true)
-	d.reclaim.deleted.Store(!o.full) // what was deleted before may be there still
+	d.reclaim.deleted.Store(there && !o.full) // what was deleted before may take room still
 	d.publish(d.now())
 	d.writing.Go(d.write)
 	go d.forsake()
