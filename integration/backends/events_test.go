@@ -155,6 +155,11 @@ func eventFaults(t *testing.T, name string, one, two *harness.Sidecar, happens f
 	e.publish(two, 4)
 	e.more(300)
 	before := running(t, one, two)
+	t.Cleanup(func() {
+		if t.Failed() {
+			fmt.Printf("%s failed; the sidecars said\n%s\n%s\n", name, one.Output(), two.Output())
+		}
+	})
 	for _, f := range faults {
 		said := happens(e.load, f)
 		whole := time.Now()

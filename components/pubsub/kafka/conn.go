@@ -38,6 +38,8 @@ type conn struct {
 	small  *producer
 	big    *producer
 
+	newConsumer func() (sarama.Consumer, error)
+
 	mu     sync.Mutex
 	topics map[string]int32 // partitions
 }
@@ -82,6 +84,7 @@ func (o Options) dial(ctx context.Context) (*conn, error) {
 	}
 	c := &conn{opts: o, where: "kafka " + strings.Join(o.Addresses, ","), topics: map[string]int32{}}
 	c.config = func() *sarama.Config { copied := *config; return &copied }
+	c.newConsumer = c.consumer
 	if err := c.probe(ctx); err != nil {
 		return nil, c.failed(ctx, err)
 	}

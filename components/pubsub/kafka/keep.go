@@ -217,8 +217,8 @@ func (g *group) leave() error {
 	return errLeft
 }
 
-// newConsumer makes one with connections of its own: what waits for events on one would hold up others.
-func (c *conn) newConsumer() (sarama.Consumer, error) {
+// consumer makes one with connections of its own: what waits for events on one would hold up others.
+func (c *conn) consumer() (sarama.Consumer, error) {
 	config := c.config()
 	config.Consumer.Return.Errors = true
 	config.Consumer.IsolationLevel = sarama.ReadCommitted

@@ -171,7 +171,9 @@ func (g *group) finish() {
 		a.done <- nil
 	}
 	for _, r := range g.readings {
-		<-r.ended
+		if <-r.ended; r.own != nil {
+			_ = r.own.Close()
+		}
 	}
 	if g.consumer != nil {
 		_ = g.consumer.Close()

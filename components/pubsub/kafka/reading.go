@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -23,12 +24,21 @@ type reading struct {
 	mu     sync.Mutex
 	from   sarama.PartitionConsumer // nil: none now
 	paused bool
+
+	quiet time.Duration   // after which it is looked whether there is something to be read
+	own   sarama.Consumer // nil: it is the group's
 }
+
+// A partition that is quiet though there is more in it is read anew: the library may have lost its leader. Where what there is is not for us, such as the
+// marks of transactions, that happens less and less often.
+const quietFirst, quietMost = 5 * time.Second, time.Minute
+
+var errQuiet = errors.New("nothing comes, though there is more in it")
 
 // read begins to read. It must be stopped. For the group's member alone.
 func (g *group) read(p *parts.Part) {
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &reading{g: g, p: p, cancel: cancel, ended: make(chan struct{}), before: g.readings[p.ID()]}
+	r := &reading{g: g, p: p, cancel: cancel, ended: make(chan struct{}), before: g.readings[p.ID()], quiet: quietFirst}
 	g.readings[p.ID()] = r
 	p.Read(r)
 	go r.run(ctx)
@@ -62,7 +72,7 @@ func (r *reading) run(ctx context.Context) {
 	defer close(r.ended)
 	if r.before != nil {
 		<-r.before.ended
-		r.before = nil
+		r.own, r.before = r.before.own, nil
 	}
 	g := r.g
 	var wait backend.Backoff
@@ -103,19 +113,22 @@ func (r *reading) removed(ctx context.Context) error {
 // consume reads until it cannot any more.
 func (r *reading) consume(ctx context.Context, wait *backend.Backoff) error {
 	g, next := r.g, r.p.Next()
-	from, err := backend.Within(ctx, func() (sarama.PartitionConsumer, error) { return g.consumer.ConsumePartition(g.topic, r.p.ID(), next) }, sarama.PartitionConsumer.Close)
+	consumer := g.consumer
+	if r.own != nil {
+		consumer = r.own
+	}
+	from, err := backend.Within(ctx, func() (sarama.PartitionConsumer, error) { return consumer.ConsumePartition(g.topic, r.p.ID(), next) }, sarama.PartitionConsumer.Close)
 	if err != nil {
 		return err
 	}
 	r.use(from)
 	defer func() {
 		r.use(nil)
-		from.AsyncClose()
-		for range from.Messages() {
-		}
-		for range from.Errors() {
-		}
+		r.close(from)
 	}()
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	heard, end := time.Now(), int64(-1)
 	for {
 		select {
 		case <-ctx.Done():
@@ -126,6 +139,19 @@ func (r *reading) consume(ctx context.Context, wait *backend.Backoff) error {
 			}
 			wait.Reset()
 			r.take(m, from.Messages())
+			heard, end, r.quiet = time.Now(), -1, quietFirst
+		case <-look.C:
+			switch {
+			case r.isPaused():
+				heard, end = time.Now(), -1
+			case end > r.p.Next(): // a second ago it was there already
+				r.quiet = min(2*r.quiet, quietMost)
+				return errQuiet
+			case time.Since(heard) > r.quiet:
+				heard, end = time.Now(), r.end(ctx)
+			default:
+				end = -1
+			}
 		case e, ok := <-from.Errors():
 			if !ok {
 				return nil
@@ -135,6 +161,50 @@ func (r *reading) consume(ctx context.Context, wait *backend.Backoff) error {
 			}
 		}
 	}
+}
+
+// close waits until the library has let go of the partition, which it does once a broker that is asked has answered, or is given up. Where it does not, it
+// would refuse the partition to whoever reads it next: that has a consumer of its own.
+func (r *reading) close(from sarama.PartitionConsumer) {
+	from.AsyncClose()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		for range from.Messages() {
+		}
+		for range from.Errors() {
+		}
+	}()
+	late := time.NewTimer(10 * r.g.d.opts.Timeout) // it may ask each broker for the leader first
+	defer late.Stop()
+	select {
+	case <-closed:
+		return
+	case <-late.C:
+	}
+	r.g.log.Warn("the client of Kafka does not let go of a partition: it is read over connections of its own", "partition", r.p.ID())
+	if r.own != nil {
+		_ = r.own.Close()
+		r.own = nil
+	}
+	if own, err := r.g.d.conn.newConsumer(); err == nil {
+		r.own = own
+	}
+}
+
+// end is the offset behind the last event that there is; -1: it is not known.
+func (r *reading) end(ctx context.Context) int64 {
+	end, err := backend.Within(ctx, func() (int64, error) { return r.g.d.conn.client.GetOffset(r.g.topic, r.p.ID(), sarama.OffsetNewest) }, func(int64) error { return nil })
+	if err != nil {
+		return -1
+	}
+	return end
+}
+
+func (r *reading) isPaused() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.paused
 }
 
 // closing is the error that an end of messages came with, if there is one.

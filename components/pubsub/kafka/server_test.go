@@ -72,6 +72,68 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// deaf is a client that hears nothing of a partition, and does not let go of it either.
+type deaf struct {
+	sarama.Consumer
+	once chan sarama.PartitionConsumer // what it hears nothing by
+}
+
+func (d deaf) ConsumePartition(topic string, partition int32, offset int64) (sarama.PartitionConsumer, error) {
+	select {
+	case p := <-d.once:
+		return p, nil
+	default:
+		return d.Consumer.ConsumePartition(topic, partition, offset)
+	}
+}
+
+type stuck struct {
+	sarama.PartitionConsumer
+	messages chan *sarama.ConsumerMessage
+	errors   chan *sarama.ConsumerError
+}
+
+func (s stuck) Messages() <-chan *sarama.ConsumerMessage { return s.messages }
+func (s stuck) Errors() <-chan *sarama.ConsumerError     { return s.errors }
+func (stuck) AsyncClose()                                {}
+func (stuck) Pause()                                     {}
+func (stuck) Resume()                                    {}
+
+// TestAPartitionThatIsNotHeardOf is read anew, over other connections if its client does not let go of it.
+func TestAPartitionThatIsNotHeardOf(t *testing.T) {
+	o := options(t)
+	o.Partitions, o.Timeout = 1, time.Second
+	d := open(t, o)
+	p := stuck{messages: make(chan *sarama.ConsumerMessage), errors: make(chan *sarama.ConsumerError)}
+	once := make(chan sarama.PartitionConsumer, 1)
+	once <- p
+	kafka.Through(d, func(c sarama.Consumer) sarama.Consumer { return deaf{c, once} })
+	topic := pubsub.Topic{Namespace: rand.Text(), Name: "t"}
+	s, err := d.Subscribe(t.Context(), pubsub.Subscription{Topic: topic, Group: "g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"1", "2"} {
+		if _, err := d.Publish(t.Context(), []pubsub.Publication{{Topic: topic, Event: pubsub.Event{ID: id}}}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+		all, err := s.Fetch(ctx, pubsub.Room{Messages: 1, Bytes: 1 << 20})
+		if cancel(); err != nil || all[0].Event.ID != id {
+			t.Fatalf("%v came, %v", all, err)
+		}
+		if err := s.Settle(t.Context(), []pubsub.Settlement{{Position: all[0].Position, Outcome: pubsub.Done}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	componenttest.Close(t, d)
+	close(p.messages)
+	close(p.errors)
+}
+
 // sidecar is a driver behind its front, as a process has it.
 func sidecar(t *testing.T, o kafka.Options) *pubsub.PubSub {
 	t.Helper()
