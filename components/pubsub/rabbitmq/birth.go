@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -34,56 +35,111 @@ func bear(ch *amqp.Channel, stream string) error {
 }
 
 // birth answers "" for a stream that has none.
-func (d *driver) birth(ctx context.Context, stream string) (birth string, err error) {
+func (d *driver) birth(ctx context.Context, stream string) (string, error) {
 	ch, err := d.link.channel(ctx)
 	if err != nil {
 		return "", err
 	}
+	said := make(chan string, 1)
 	err = within(ctx, func() error {
+		defer ch.Close()
 		m, ok, err := ch.Get(birthQueue(stream), false)
 		if err != nil || !ok {
 			return err
 		}
-		birth = string(m.Body)
+		said <- string(m.Body)
 		return m.Nack(false, true)
 	})
-	if code(err) == amqp.NotFound && !homeless(err) { // which ends the channel
+	if code(err) == amqp.NotFound && !homeless(err) {
 		return "", nil
 	}
-	if err != nil {
+	select {
+	case birth := <-said:
+		return birth, d.link.said(ctx, err)
+	default: // another asks just now
 		return "", d.link.said(ctx, err)
 	}
-	return birth, d.link.said(ctx, within(ctx, ch.Close))
 }
 
-// renew has those parts begin anew that are of another stream than that of a birth, or further than its end: a server that has lost power may have
-// forgotten the last events, whose offsets come again. It tells whether there are such.
-func (m *member) renew(birth string, end int64) (any bool) {
+// verdict is what a stream was found to be: which one, and how long. What it is compared with was noted before.
+type verdict struct {
+	birth string
+	end   int64
+	seen  map[*part]int64
+	err   error
+}
+
+// doubt has it found out whether the stream is the one that it was. Where nobody answers it is read meanwhile, as if it were, and asked again.
+func (w *work) doubt() {
+	if !w.doubted || w.verdicts != nil || time.Now().Before(w.askAfter) {
+		return
+	}
+	w.m.mu.Lock()
+	v, far := verdict{seen: map[*part]int64{}}, int64(0)
+	for _, p := range w.m.parts {
+		v.seen[p], far = p.seen, max(far, p.seen)
+	}
+	w.m.mu.Unlock()
+	if len(v.seen) == 0 {
+		return
+	}
+	verdicts := make(chan verdict, 1)
+	w.verdicts = verdicts
+	go func() {
+		ctx, cancel := context.WithTimeout(w.m.stopping, readTime)
+		defer cancel()
+		if v.birth, v.err = w.m.d.birth(ctx, w.m.stream); v.err == nil && far > 0 {
+			ends := make(chan int64, 1)
+			v.err = within(ctx, func() error {
+				end, err := w.m.d.mark(ctx, w.m.stream)
+				ends <- end
+				return err
+			})
+			if v.err == nil {
+				v.end = <-ends
+			}
+		}
+		verdicts <- v
+	}()
+}
+
+// judge has parts begin anew that are of another stream than the one that is there.
+func (w *work) judge(v verdict) {
+	w.verdicts = nil
+	if w.unsure = v.err != nil; w.unsure {
+		w.m.d.log.Debug("it is not known whether a topic is the one that it was", "err", v.err)
+		w.askAfter = time.Now().Add(w.reader.pause.Next())
+		return
+	}
+	w.doubted, w.birth = false, v.birth
+	w.renew(func(p *part) bool { return v.seen[p] > v.end })
+	w.look(false)
+}
+
+// renew has those parts begin anew that are of another stream than that of the birth, or that went further than there is anything: a server that has lost power may
+// have forgotten the last events, whose offsets come again.
+func (w *work) renew(beyond func(*part) bool) {
+	m, any := w.m, false
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for number, p := range m.parts {
-		if (birth == "" || p.birth == birth) && p.seen <= end {
+		another := w.birth != "" && p.birth != w.birth
+		if !another && !beyond(p) {
 			continue
 		}
 		any = true
 		m.drop(number)
-		fresh := newPart(number, p.claim, progress{Birth: birth})
+		begin := progress{Birth: p.birth}
+		if another {
+			begin.Birth = w.birth
+		}
+		fresh := newPart(number, p.claim, begin)
 		fresh.leaving, fresh.dirty = p.leaving, true
 		m.parts[number] = fresh
 	}
 	if any {
+		w.unread = true
 		m.generation++ // the same offsets come again
 		m.d.log.Warn("a topic was made anew, or has lost events that it had delivered: it is read from the first one on", "stream", m.stream)
 	}
-	return any
-}
-
-// furthest is the first offset that was not looked at in any part.
-func (m *member) furthest() (offset int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, p := range m.parts {
-		offset = max(offset, p.seen)
-	}
-	return offset
 }

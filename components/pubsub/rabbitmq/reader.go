@@ -25,13 +25,18 @@ type reader struct {
 	input  *amqp.Channel
 	events <-chan amqp.Delivery
 	unread bool      // it is to be read anew
-	end    int64     // an offset that the stream has come to
 	gained time.Time // when there was a part more
 	heard  time.Time // when something came, or it was begun
 	quiet  time.Duration
 	pause  backend.Backoff
 	next   time.Time // of the next try
 	failed time.Time // since when tries fail; zero: the last one did not
+
+	birth    string       // of the stream; "": it is not known, or has none
+	doubted  bool         // it may be another one by now
+	verdicts chan verdict // while that is found out
+	unsure   bool         // it could not be found out, so that nothing waits for it
+	askAfter time.Time    // it is asked again
 }
 
 // look has the stream read anew where that is due.
@@ -40,7 +45,11 @@ func (w *work) look(listens bool) {
 		w.unread, w.quiet = true, min(2*w.quiet, quietMost)
 	}
 	more := len(w.asks) > 0 && time.Since(w.gained) < joinTime // are on their way: what they have in common is read in its order
-	if w.unread && !more && !time.Now().Before(w.next) {
+	if !more {
+		w.doubt()
+	}
+	waits := w.verdicts != nil && !w.unsure // what is read of another stream would come twice, and in another order
+	if w.unread && !more && !waits && !time.Now().Before(w.next) {
 		w.read()
 	}
 }
@@ -81,10 +90,8 @@ func (w *work) read() {
 	}
 	if code(err) == amqp.NotFound && !homeless(err) {
 		w.m.d.log.Warn("the stream of a topic is gone: it is made anew", "stream", w.m.stream)
+		w.doubted = true
 		err = errors.Join(err, w.m.d.declareStream(w.m.stopping, w.m.stream))
-	}
-	if err == nil {
-		err = w.isSame()
 	}
 	if err == nil {
 		w.heard, w.failed = time.Now(), time.Time{}
@@ -100,22 +107,6 @@ func (w *work) read() {
 		w.failed = time.Time{}
 		w.m.d.streams.leave(conn)
 	}
-}
-
-// isSame has the stream read again that is another one than before, or shorter. That it is known only once its reading has begun leaves no moment
-// in between.
-func (w *work) isSame() error {
-	ctx, cancel := context.WithTimeout(w.m.stopping, readTime)
-	defer cancel()
-	birth, err := w.m.d.birth(ctx, w.m.stream)
-	if err == nil && w.m.furthest() > w.end {
-		w.end, err = w.m.d.mark(ctx, w.m.stream)
-	}
-	if err != nil || w.m.renew(birth, w.end) {
-		w.stopReading()
-		w.unread, w.end = true, 0
-	}
-	return err
 }
 
 func (w *work) begin(conn *amqp.Connection, from int64) error {
@@ -153,7 +144,6 @@ func elsewhere(err error) bool {
 func (w *work) take(in amqp.Delivery) error {
 	w.heard, w.quiet = time.Now(), quietFirst
 	offset := offsetOf(&in)
-	w.end = max(w.end, offset+1)
 	event := decode(&in)
 	number := partOf(event.OrderingKey, offset)
 	w.m.mu.Lock()
