@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
-
 	"github.com/outrigger-mesh/outrigger/components/pubsub"
 )
 
@@ -44,29 +42,4 @@ func AsBefore(ctx context.Context, d pubsub.Driver, s pubsub.Subscription) error
 	}
 	_, err = ch.QueueDeclare(base+".there", true, false, false, false, nil)
 	return errors.Join(err, ch.ExchangeDelete(base, false, false))
-}
-
-// Shorten puts another stream in the place of a topic's, with nothing in it, and without that being told from the one before.
-func Shorten(ctx context.Context, d pubsub.Driver, t pubsub.Topic) error {
-	if err := DeleteTopic(ctx, d, t); err != nil {
-		return err
-	}
-	ch, err := d.(*driver).link.channel(ctx)
-	if err != nil {
-		return err
-	}
-	defer ch.Close()
-	_, err = ch.QueueDeclare(d.(*driver).stream(t), true, false, false, false, amqp.Table{"x-queue-type": "stream"})
-	return err
-}
-
-// DeleteTopic is what somebody does by RabbitMQ's own tools.
-func DeleteTopic(ctx context.Context, d pubsub.Driver, t pubsub.Topic) error {
-	ch, err := d.(*driver).link.channel(ctx)
-	if err != nil {
-		return err
-	}
-	defer ch.Close()
-	_, err = ch.QueueDelete(d.(*driver).stream(t), false, false, false)
-	return err
 }

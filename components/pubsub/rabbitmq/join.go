@@ -93,32 +93,29 @@ func (d *driver) makeGroup(ctx context.Context, stream, base string, earliest bo
 		if err := ch.Confirm(false); err != nil {
 			return err
 		}
+		low := int64(0)
 		if former {
 			return makeSeats(ch, base)
 		}
-		birth, err := d.birth(ctx, stream)
-		if err != nil {
-			return err
-		}
-		begin := progress{Birth: birth}
 		if !earliest {
-			if begin.Low, err = d.mark(ctx, stream); err != nil {
+			var err error
+			if low, err = d.mark(ctx, stream); err != nil {
 				return err
 			}
 		}
-		return make8(ch, base, begin)
+		return make8(ch, base, low)
 	}))
 }
 
 // make8 makes the queues of a group. What another left of it half made goes first.
-func make8(ch *amqp.Channel, base string, begin progress) error {
+func make8(ch *amqp.Channel, base string, low int64) error {
 	if _, err := ch.QueueDeclare(base, true, false, false, false, amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": often}); err != nil {
 		return err
 	}
 	if _, err := ch.QueuePurge(base, false); err != nil {
 		return err
 	}
-	body, err := cbor.Marshal(begin)
+	body, err := cbor.Marshal(progress{Low: low})
 	if err != nil {
 		return err
 	}
@@ -129,7 +126,8 @@ func make8(ch *amqp.Channel, base string, begin progress) error {
 		return err
 	}
 	for number := range parts {
-		if _, err := ch.QueueDeclare(progressQueue(base, number), true, false, false, false, lastAlone()); err != nil {
+		args := amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": often, "x-max-length": int64(1), "x-overflow": "drop-head"}
+		if _, err := ch.QueueDeclare(progressQueue(base, number), true, false, false, false, args); err != nil {
 			return err
 		}
 		if err := errors.Join(put(progressQueue(base, number), body), put(base, []byte{byte(number)})); err != nil {

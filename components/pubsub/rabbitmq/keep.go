@@ -75,7 +75,6 @@ func (w *work) acquire(a arrival) error {
 	w.m.parts[number] = newPart(number, a.claim, p)
 	w.m.tell()
 	w.m.mu.Unlock()
-	w.renew(func(*part) bool { return false })
 	w.unread, w.gained = true, time.Now()
 	w.look(false)
 	return nil

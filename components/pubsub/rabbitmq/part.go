@@ -28,14 +28,12 @@ type progress struct {
 	Done     []int64         `cbor:"2,keyasint,omitempty"`
 	Attempts map[int64]int   `cbor:"3,keyasint,omitempty"`
 	Due      map[int64]int64 `cbor:"4,keyasint,omitempty"`
-	Birth    string          `cbor:"5,keyasint,omitempty"` // of the stream
 }
 
 // part is one that this sidecar serves. The member's mutex guards it.
 type part struct {
 	number  int
 	claim   *claim // of its token
-	birth   string // of the stream that it is of
 	read    bool   // the stream that is read began before it; else what comes is not for it
 	seen    int64  // the first offset that was not looked at
 	done    map[int64]bool
@@ -61,7 +59,7 @@ type entry struct {
 }
 
 func newPart(number int, c *claim, p progress) *part {
-	out := &part{number: number, claim: c, birth: p.Birth, seen: p.Low, kept: p.Low, done: map[int64]bool{}, entries: map[int64]*entry{}, keys: map[string][]*entry{}, saved: p}
+	out := &part{number: number, claim: c, seen: p.Low, kept: p.Low, done: map[int64]bool{}, entries: map[int64]*entry{}, keys: map[string][]*entry{}, saved: p}
 	for _, offset := range p.Done {
 		out.done[offset] = true
 	}
@@ -71,7 +69,7 @@ func newPart(number int, c *claim, p progress) *part {
 // progress is what is kept now.
 func (p *part) progress() progress {
 	p.kept = p.seen
-	out := progress{Birth: p.birth, Low: p.seen, Attempts: map[int64]int{}, Due: map[int64]int64{}}
+	out := progress{Low: p.seen, Attempts: map[int64]int{}, Due: map[int64]int64{}}
 	for offset, e := range p.entries {
 		out.Low = min(out.Low, offset)
 		if e.attempt > 0 {

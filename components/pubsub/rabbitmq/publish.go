@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"sync"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -57,143 +55,60 @@ type publisher struct {
 	turn chan struct{} // holds an element while somebody sends, which guards the rest
 
 	ch    *amqp.Channel
-	back  *returns
-	sent  uint64
 	known map[string]bool // streams that there are
 }
 
-// sending is an event that the server is to confirm.
-type sending struct {
-	id     string // of the message, on its channel
-	stream string
-	answer *amqp.DeferredConfirmation
-}
-
-// Publish implements pubsub.Driver. What came back, since somebody has deleted the topic, is published once more.
+// Publish implements pubsub.Driver.
 func (d *driver) Publish(ctx context.Context, events []pubsub.Publication) ([]pubsub.Result, error) {
-	results, left := make([]pubsub.Result, len(events)), make([]int, len(events))
-	for i := range events {
-		left[i], results[i].ID = i, events[i].Event.ID
-	}
-	for range 2 {
-		var err error
-		if left, err = d.publish.publish(ctx, events, left); err != nil {
-			return nil, err
-		}
-		if len(left) == 0 {
-			return results, nil
-		}
-	}
-	return nil, backend.Unknown(ctx, d.streams.where, errors.New("the topic is deleted again and again"))
-}
-
-// publish has the server confirm those events, and answers which came back instead.
-func (p *publisher) publish(ctx context.Context, events []pubsub.Publication, which []int) (left []int, err error) {
-	all, ch, back, err := p.send(ctx, events, which)
+	results := make([]pubsub.Result, len(events))
+	pending := make([]*amqp.DeferredConfirmation, len(events))
+	ch, err := d.publish.send(ctx, events, pending)
 	if err != nil {
 		return nil, err
 	}
 	bounded, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
-	for i, s := range all {
-		acked, err := s.answer.WaitContext(bounded)
+	for i, p := range pending {
+		acked, err := p.WaitContext(bounded)
 		if err == nil && !acked {
 			err = errors.New("the server did not confirm it")
 		}
 		if err != nil {
 			if bounded.Err() != nil {
-				p.renew(ctx, ch)
+				d.publish.renew(ctx, ch)
 			}
-			return nil, backend.Unknown(ctx, p.d.streams.where, err)
+			return nil, backend.Unknown(ctx, d.streams.where, err)
 		}
-		if back.has(s.id) {
-			left = append(left, which[i])
-			p.forget(ctx, ch, s.stream)
-		}
+		results[i].ID = events[i].Event.ID
 	}
-	return left, nil
+	return results, nil
 }
 
-func (p *publisher) send(ctx context.Context, events []pubsub.Publication, which []int) (all []sending, ch *amqp.Channel, back *returns, err error) {
+func (p *publisher) send(ctx context.Context, events []pubsub.Publication, pending []*amqp.DeferredConfirmation) (*amqp.Channel, error) {
 	select {
 	case p.turn <- struct{}{}:
 		defer func() { <-p.turn }()
 	case <-ctx.Done():
-		return nil, nil, nil, ctx.Err()
+		return nil, ctx.Err()
 	}
-	for n, i := range which {
+	for i := range events {
 		stream := p.d.stream(events[i].Topic)
 		if err := p.ready(ctx, stream); err != nil {
-			return nil, nil, nil, err
+			return nil, err
 		}
 		body, err := encode(&events[i].Event)
 		if err != nil {
-			return nil, nil, nil, err
+			return nil, err
 		}
-		p.sent++
-		s := sending{id: strconv.FormatUint(p.sent, 36), stream: stream}
-		s.answer, err = p.ch.PublishWithDeferredConfirm("", stream, true, false, amqp.Publishing{ContentType: eventType, MessageId: s.id, DeliveryMode: amqp.Persistent, Body: body})
-		if err != nil && n == 0 {
-			return nil, nil, nil, p.d.streams.said(ctx, err)
+		pending[i], err = p.ch.PublishWithDeferredConfirm("", stream, false, false, amqp.Publishing{ContentType: eventType, DeliveryMode: amqp.Persistent, Body: body})
+		if err != nil && i == 0 {
+			return nil, p.d.streams.said(ctx, err)
 		}
 		if err != nil {
-			return nil, nil, nil, backend.Unknown(ctx, p.d.streams.where, err)
-		}
-		all = append(all, s)
-	}
-	return all, p.ch, p.back, nil
-}
-
-// forget has a stream made anew, if need be, before the next event.
-func (p *publisher) forget(ctx context.Context, ch *amqp.Channel, stream string) {
-	select {
-	case p.turn <- struct{}{}:
-	case <-ctx.Done():
-		return
-	}
-	if p.ch == ch {
-		delete(p.known, stream)
-	}
-	<-p.turn
-}
-
-// returns are the messages that came back on a channel, since nothing takes them: the server confirms them nevertheless, right after.
-type returns struct {
-	came  chan amqp.Return // without a buffer: what the server says next is heard when this was
-	turns chan struct{}    // given while nothing that came waits to be noted
-	ended chan struct{}
-	ids   sync.Map
-}
-
-func newReturns(ch *amqp.Channel) *returns {
-	r := &returns{came: ch.NotifyReturn(make(chan amqp.Return)), turns: make(chan struct{}), ended: make(chan struct{})}
-	go r.run()
-	return r
-}
-
-// run ends with the channel.
-func (r *returns) run() {
-	defer close(r.ended)
-	for {
-		select {
-		case m, ok := <-r.came:
-			if !ok {
-				return
-			}
-			r.ids.Store(m.MessageId, true)
-		case r.turns <- struct{}{}:
+			return nil, backend.Unknown(ctx, p.d.streams.where, err)
 		}
 	}
-}
-
-// has tells whether a message came back that was confirmed.
-func (r *returns) has(id string) bool {
-	select {
-	case <-r.turns:
-	case <-r.ended:
-	}
-	_, back := r.ids.LoadAndDelete(id)
-	return back
+	return p.ch, nil
 }
 
 // renew has the next one send on another channel than one on which answers stay away: it may be told of the stream's new leader no more.
@@ -220,7 +135,7 @@ func (p *publisher) ready(ctx context.Context, stream string) error {
 		if err := within(ctx, func() error { return ch.Confirm(false) }); err != nil {
 			return p.d.streams.said(ctx, err)
 		}
-		p.ch, p.back, p.known = ch, newReturns(ch), map[string]bool{}
+		p.ch, p.known = ch, map[string]bool{}
 	}
 	if p.known[stream] {
 		return nil
@@ -234,32 +149,22 @@ func (p *publisher) ready(ctx context.Context, stream string) error {
 
 // declareStream makes a topic. One that is there with another retention stays as it is.
 func (d *driver) declareStream(ctx context.Context, stream string) error {
-	if there, err := d.exists(ctx, stream); there || err != nil {
-		return err
-	}
-	d.making.Lock() // as in makeGroup
-	defer d.making.Unlock()
-	lock, err := d.lock(ctx, stream+".lock")
+	ch, err := d.streams.channel(ctx)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
-	if there, err := d.exists(ctx, stream); there || err != nil {
-		return err
-	}
-	ch, err := d.link.channel(ctx)
-	if err != nil {
-		return err
-	}
-	defer ch.Close()
-	return d.link.said(ctx, within(ctx, func() error {
-		if err := bear(ch, stream); err != nil {
-			return err
-		}
-		args := amqp.Table{"x-queue-type": "stream", "x-max-age": fmt.Sprintf("%ds", int64(d.opts.Retention.Seconds())), "x-stream-max-segment-size-bytes": int64(64 << 20)}
+	args := amqp.Table{"x-queue-type": "stream", "x-max-age": fmt.Sprintf("%ds", int64(d.opts.Retention.Seconds())), "x-stream-max-segment-size-bytes": int64(64 << 20)}
+	err = within(ctx, func() error {
 		_, err := ch.QueueDeclare(stream, true, false, false, false, args)
 		return err
-	}))
+	})
+	if code(err) == amqp.PreconditionFailed { // which ends the channel
+		return nil
+	}
+	if err == nil {
+		err = within(ctx, ch.Close)
+	}
+	return d.streams.said(ctx, err)
 }
 
 func (d *driver) stream(t pubsub.Topic) string {

@@ -5,8 +5,6 @@
 // H are the first 32 digits of the SHA-256 of a name, C is the component's name:
 //
 //	outrigger.C.topic.H        a stream of events, in CBOR
-//	outrigger.C.topic.H.birth  a queue with one message, by which the stream is told from one of the same name before
-//	outrigger.C.topic.H.lock   a queue that there is while a stream is made
 //	outrigger.C.group.H        a queue of tokens: who has one serves a part of the topic for the group; and an exchange that is there once the group is made
 //	outrigger.C.group.H.N      a queue that keeps the last message alone: how far part N is
 //	outrigger.C.group.H.seats  a queue of 8 messages, of which each sidecar that serves the group holds one: how many are left tells how many those are
@@ -88,8 +86,8 @@ func (Options) Guarantees() string {
   up to 11 channels for each group.
 - A handler may take 10 minutes. RabbitMQ takes away what is held for longer than its ` + "`consumer_timeout`" + `, 30 minutes unless set, and then what was under way comes again: so each
   part of a group is given back and had anew after 10 minutes when nothing of it is under way, and after 20 minutes gives out nothing more until that is so.
-- A topic that somebody deletes is made anew by who publishes or subscribes, and its groups begin with its first event. So they do where a server that lost power
-  has forgotten events that it had delivered, which then come again.
+- A topic must not be deleted under running sidecars: RabbitMQ confirms what is published to it until they connect again, and it is lost. Nor is a topic told from one of that name before:
+  who deletes one deletes its groups' queues and exchanges as well.
 - There are no idempotency keys, and no replay. A group is kept until somebody deletes its queues.`
 }
 

@@ -31,12 +31,6 @@ type reader struct {
 	pause  backend.Backoff
 	next   time.Time // of the next try
 	failed time.Time // since when tries fail; zero: the last one did not
-
-	birth    string       // of the stream; "": it is not known, or has none
-	doubted  bool         // it may be another one by now
-	verdicts chan verdict // while that is found out
-	unsure   bool         // it could not be found out, so that nothing waits for it
-	askAfter time.Time    // it is asked again
 }
 
 // look has the stream read anew where that is due.
@@ -45,11 +39,7 @@ func (w *work) look(listens bool) {
 		w.unread, w.quiet = true, min(2*w.quiet, quietMost)
 	}
 	more := len(w.asks) > 0 && time.Since(w.gained) < joinTime // are on their way: what they have in common is read in its order
-	if !more {
-		w.doubt()
-	}
-	waits := w.verdicts != nil && !w.unsure // what is read of another stream would come twice, and in another order
-	if w.unread && !more && !waits && !time.Now().Before(w.next) {
+	if w.unread && !more && !time.Now().Before(w.next) {
 		w.read()
 	}
 }
@@ -87,11 +77,6 @@ func (w *work) read() {
 	conn, err := w.m.d.streams.get(w.m.stopping)
 	if err == nil {
 		err = w.begin(conn, from)
-	}
-	if code(err) == amqp.NotFound && !homeless(err) {
-		w.m.d.log.Warn("the stream of a topic is gone: it is made anew", "stream", w.m.stream)
-		w.doubted = true
-		err = errors.Join(err, w.m.d.declareStream(w.m.stopping, w.m.stream))
 	}
 	if err == nil {
 		w.heard, w.failed = time.Now(), time.Time{}

@@ -31,7 +31,7 @@ type work struct {
 
 func newWork(m *member) *work {
 	pause := backend.Backoff{First: 50 * time.Millisecond, Most: time.Second}
-	return &work{m: m, arrived: make(chan arrival), over: make(chan struct{}), pause: pause, reader: reader{pause: pause, quiet: quietFirst, doubted: true}}
+	return &work{m: m, arrived: make(chan arrival), over: make(chan struct{}), pause: pause, reader: reader{pause: pause, quiet: quietFirst}}
 }
 
 // hangUp has the server give what there is to whoever is there.
@@ -73,10 +73,8 @@ func (w *work) serve(begun func()) error {
 			w.arrive(a)
 		case event, ok := <-events:
 			if !ok || w.take(event) != nil {
-				w.events, w.unread, w.doubted = nil, true, true
+				w.events, w.unread = nil, true
 			}
-		case v := <-w.verdicts:
-			w.judge(v)
 		case <-w.m.kick:
 			if wants, _ := w.m.wants(); wants != (w.seat != nil) {
 				w.tend(w.balance)
