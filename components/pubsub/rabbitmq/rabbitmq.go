@@ -70,7 +70,8 @@ func (o Options) Validate() error {
 func (Options) Guarantees() string {
 	return `- Shared by all sidecars with the same server, virtual host and component name.
 - A publication that was answered has been confirmed by the server: it survives the end of the server's process, and in a cluster that of a minority of the nodes
-  that keep the stream. A stream is not synced to the disk before it is confirmed: a single node that loses power may forget the last events.
+  that keep the stream. A stream is not synced to the disk before it is confirmed: a single node that loses power may forget the last events,
+  and then groups that had seen them pass over as many that come next.
 - A cluster of three nodes may lose one: streams and queues are kept on all nodes that the cluster has when they are made (queues on five at most), and a sidecar goes on
   with the next of its ` + "`addresses`" + `. Publications fail meanwhile, after 10 s of waiting for an answer at most. What was under way at a lost connection comes again, as it does
   when a sidecar crashes, and counts as an attempt. Where a majority is away nothing is published or delivered.
