@@ -237,25 +237,31 @@ func (w told) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Where there was too little room to make room, it is made as soon as there is enough, without a deletion more.
-func TestRoomIsMadeOnceThereIsRoomForThat(t *testing.T) {
+// noRoomToMakeRoom has a store that has filled its disk, of which something is deleted, with so much free that no room can be made.
+func noRoomToMakeRoom(t *testing.T, free int64) (*small, *filler) {
+	t.Helper()
 	fs := newSmall(160 << 20)
 	failed := told{"no room could be made", make(chan struct{}, 1)}
 	d, err := db.Open(db.Options{Dir: "store", FS: fs, Logger: slog.New(slog.NewTextHandler(failed, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close()
 	f := fill(t, d)
-	fs.resize(6 << 20)
+	fs.resize(free)
 	if refused := f.remove(len(f.keys) / 8); refused > 0 {
 		t.Errorf("%d deletions are refused", refused)
 	}
-	for end := time.Now().Add(20 * time.Second); len(failed.c) == 0; time.Sleep(20 * time.Millisecond) {
-		if f.set(); time.Now().After(end) {
-			t.Fatal("nothing is tried")
-		}
+	if f.set() {
+		t.Fatal("a write is taken")
 	}
+	await(t, "nothing is tried", failed.c)
+	return fs, f
+}
+
+// Where there was too little room to make room, it is made as soon as there is enough, without a deletion more.
+func TestRoomIsMadeOnceThereIsRoomForThat(t *testing.T) {
+	fs, f := noRoomToMakeRoom(t, 6<<20)
+	defer f.d.Close()
 	fs.resize(70 << 20)
 	if f.set() {
 		t.Fatal("a write is taken before there is room")
@@ -360,23 +366,8 @@ func TestFullDiskIsRead(t *testing.T) {
 
 // What was deleted before the store was opened makes room, too: whoever deleted it need not be there any more.
 func TestRoomIsMadeOfWhatWasDeletedBefore(t *testing.T) {
-	fs := newSmall(160 << 20)
-	failed := told{"no room could be made", make(chan struct{}, 1)}
-	d, err := db.Open(db.Options{Dir: "store", FS: fs, Logger: slog.New(slog.NewTextHandler(failed, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := fill(t, d)
-	fs.resize(12 << 20)
-	if refused := f.remove(len(f.keys) / 8); refused > 0 {
-		t.Errorf("%d deletions are refused", refused)
-	}
-	for end := time.Now().Add(20 * time.Second); len(failed.c) == 0; time.Sleep(20 * time.Millisecond) {
-		if f.set(); time.Now().After(end) {
-			t.Fatal("nothing is tried")
-		}
-	}
-	if err := d.Close(); err != nil {
+	fs, f := noRoomToMakeRoom(t, 12<<20)
+	if err := f.d.Close(); err != nil {
 		t.Fatal(err)
 	}
 	fs.resize(70 << 20)
