@@ -29,18 +29,26 @@ type result struct {
 	Seen string
 }
 
-// testClient lets the language's client call the Go application, over the loopback port and over the unix socket.
+// testClient lets the language's client call the Go application by metadata, over the loopback port and over the unix socket, and at the
+// outbound port by the channel's authority.
 func testClient(t *testing.T, l *language, dir string) {
 	app := startApp(t)
 	caller := startPair(t, app.port)
-	for _, c := range []struct{ name, target string }{{"tcp", caller.GRPC}, {"unix", "unix://" + caller.Socket}} {
+	for _, c := range []struct {
+		name   string
+		target []string
+	}{{"tcp", []string{caller.GRPC}}, {"unix", []string{"unix://" + caller.Socket}}, {"authority", []string{caller.Outbound, "echo"}}} {
 		t.Run(c.name, func(t *testing.T) {
 			canceled, zipped := app.echo.Canceled.Load(), app.zipped.Load()
-			results := l.call(t, dir, "client", c.target)
+			results := l.call(t, dir, append([]string{"client"}, c.target...)...)
 			if v := results["version"]; v.OK {
 				t.Logf("client %s", v.Seen)
 			}
-			for _, name := range append(slices.Clone(cases), "cache", "cache large") { // the latter are of the sidecar's own API
+			cases := slices.Clone(cases)
+			if len(c.target) == 1 {
+				cases = append(cases, "cache", "cache large") // of the sidecar's own API, which is not at the outbound port
+			}
+			for _, name := range cases {
 				t.Run(name, func(t *testing.T) { check(t, results, name) })
 			}
 			harness.Eventually(t, 20*time.Second, func() error { // the calls of "deadline" and "cancel"

@@ -1,4 +1,4 @@
-"""A gRPC application in Python: `peer.py server PORT MAX_AGE_MS`, `peer.py client TARGET` or `peer.py steady TARGET SECONDS`."""
+"""A gRPC application in Python: `peer.py server PORT MAX_AGE_MS`, `peer.py client TARGET [AUTHORITY]` or `peer.py steady TARGET SECONDS`."""
 
 import sys
 

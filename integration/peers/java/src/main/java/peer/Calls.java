@@ -39,7 +39,9 @@ final class Calls {
 
   static Metadata to(String service) {
     Metadata metadata = new Metadata();
-    metadata.put(SERVICE, service);
+    if (!Client.isAuthority(service)) {
+      metadata.put(SERVICE, service);
+    }
     return metadata;
   }
 
