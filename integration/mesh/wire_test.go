@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,18 +23,6 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/integration/echopb"
 )
-
-// answering is an application of one protocol that does what the method it is asked for is called, and counts: "fine" is answered; "busy" by the
-// status of the protocol that says that it could not be done; "hang" is answered by nothing; at "drop" the connection is closed.
-type answering struct {
-	port   int
-	broken atomic.Bool // each call is one of "drop"
-	mu     sync.Mutex
-	conns  map[net.Conn]struct{}
-	count  map[string]int
-	ended  chan struct{}
-	stop   func() // ends it before the test does
-}
 
 // wire is a protocol written by hand, or with its own library, so that tests see each attempt.
 type wire struct {
@@ -50,79 +37,6 @@ var wires = []wire{
 	{"http", serveHTTPAnswers, askHTTP}, {"grpc", serveGRPCAnswers, askGRPC},
 	{"bolt", func(a *answering, ln net.Listener) { serveFrames(a, ln, boltWire) }, func(t *testing.T, at string) func(string) error { return askFrames(t, at, boltWire) }},
 	{"dubbo", func(a *answering, ln net.Listener) { serveFrames(a, ln, dubboWire) }, func(t *testing.T, at string) func(string) error { return askFrames(t, at, dubboWire) }},
-}
-
-// app starts an application that ends with the test.
-func (w wire) app(t *testing.T) *answering {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &answering{port: ln.Addr().(*net.TCPAddr).Port, conns: map[net.Conn]struct{}{}, count: map[string]int{}, ended: make(chan struct{})}
-	var tasks sync.WaitGroup
-	tasks.Go(func() { w.serve(a, kept{ln, a}) })
-	a.stop = sync.OnceFunc(func() {
-		close(a.ended)
-		ln.Close()
-		a.drop()
-		tasks.Wait()
-	})
-	t.Cleanup(a.stop)
-	return a
-}
-
-// kept are connections that can be broken off.
-type kept struct {
-	net.Listener
-	a *answering
-}
-
-func (k kept) Accept() (net.Conn, error) {
-	nc, err := k.Listener.Accept()
-	if err == nil {
-		k.a.mu.Lock()
-		k.a.conns[nc] = struct{}{}
-		k.a.mu.Unlock()
-	}
-	return nc, err
-}
-
-func (a *answering) drop() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for nc := range a.conns {
-		nc.Close()
-	}
-	clear(a.conns)
-}
-
-// asked counts a call, and waits or breaks off where the method says so. An answer follows if it is true.
-func (a *answering) asked(method string, gone <-chan struct{}) bool {
-	if a.broken.Load() {
-		method = "drop"
-	}
-	a.mu.Lock()
-	a.count[method]++
-	a.mu.Unlock()
-	switch method {
-	case "hang":
-		select {
-		case <-gone:
-		case <-a.ended:
-		}
-		return false
-	case "drop":
-		a.drop()
-		return false
-	}
-	return true
-}
-
-// times is how many calls of a method have arrived.
-func (a *answering) times(method string) int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.count[method]
 }
 
 func serveHTTPAnswers(a *answering, ln net.Listener) {
