@@ -2,7 +2,8 @@
 //
 // A block marked sh is run, all blocks of a page in one shell at the top of the tree; a block marked text right after it is
 // what it prints, where a line "..." stands for any lines and "..." within a line for any text. A block marked yaml is a
-// configuration and must be without fault. Every block says what it is, so that none with commands goes unnoticed.
+// configuration and must be without fault. A page with blocks marked properties, the settings of applications, is followed by a test that takes
+// them from it. Every block says what it is, so that none with commands goes unnoticed.
 package docs
 
 import (
@@ -20,37 +21,13 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/integration/harness"
+	"github.com/outrigger-mesh/outrigger/integration/page"
 )
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
-// block is one fenced block of a page.
-type block struct {
-	language, text string
-	line           int
-}
-
 // languages are what a block may be marked with.
-var languages = []string{"sh", "text", "yaml", "go", "python", "proto", "json"}
-
-var fence = regexp.MustCompile("^ *(```+|~~~+) *([^ ]*)")
-
-func blocks(page string) (all []block) {
-	var open *block
-	for i, line := range strings.Split(page, "\n") {
-		m := fence.FindStringSubmatch(line)
-		switch {
-		case open == nil && m != nil:
-			open = &block{language: m[2], line: i + 1}
-		case open != nil && m != nil:
-			all = append(all, *open)
-			open = nil
-		case open != nil:
-			open.text += line + "\n"
-		}
-	}
-	return all
-}
+var languages = []string{"sh", "text", "yaml", "properties", "go", "python", "proto", "json"}
 
 // pages are those whose blocks must hold. Decisions are history, and what is generated has no commands.
 func pages(t *testing.T) []string {
@@ -70,18 +47,18 @@ func pages(t *testing.T) []string {
 
 func TestPages(t *testing.T) {
 	run := 0
-	for _, page := range pages(t) {
-		text, err := os.ReadFile(filepath.Join(harness.Root(), page))
+	for _, name := range pages(t) {
+		text, err := os.ReadFile(filepath.Join(harness.Root(), name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		all := blocks(string(text))
-		t.Run(page, func(t *testing.T) {
+		all := page.Blocks(string(text))
+		t.Run(name, func(t *testing.T) {
 			for _, line := range unmarked(all) {
-				t.Errorf("%s:%d: this block must be marked with one of %v", page, line, languages)
+				t.Errorf("%s:%d: this block must be marked with one of %v", name, line, languages)
 			}
-			configurations(t, page, all)
-			run += commands(t, page, all)
+			configurations(t, name, all)
+			run += commands(t, name, all)
 		})
 	}
 	if run == 0 {
@@ -91,37 +68,65 @@ func TestPages(t *testing.T) {
 }
 
 // unmarked are the lines of the blocks that do not say what they are.
-func unmarked(all []block) (lines []int) {
+func unmarked(all []page.Block) (lines []int) {
 	for _, b := range all {
-		if !slices.Contains(languages, b.language) {
-			lines = append(lines, b.line)
+		if !slices.Contains(languages, b.Language) {
+			lines = append(lines, b.Line)
 		}
 	}
 	return lines
 }
 
-func TestUnmarked(t *testing.T) {
-	for page, want := range map[string][]int{
-		"```sh\nls\n```\n": nil, "```\nls\n```\n": {1}, "a\n```bash\nls\n```\n": {2}, "- a\n  ```\n  ls\n  ```\n": {2}, "~~~\nls\n~~~\n": {1},
-		"```text\na\n```\n\n``` \nls\n```\n": {5}, "no block": nil,
-	} {
-		if got := unmarked(blocks(page)); !slices.Equal(got, want) {
-			t.Errorf("%q: lines %v, want %v", page, got, want)
+// TestSettingsAreTried: a page with settings of applications is opened by a test, which fails if it has not taken each.
+func TestSettingsAreTried(t *testing.T) {
+	var tests strings.Builder
+	for _, pattern := range []string{"integration/*/*_test.go", "integration/*/*/*_test.go"} {
+		files, err := filepath.Glob(filepath.Join(harness.Root(), pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tests.Write(text)
+		}
+	}
+	for _, name := range pages(t) {
+		text, err := os.ReadFile(filepath.Join(harness.Root(), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		settings := slices.ContainsFunc(page.Blocks(string(text)), func(b page.Block) bool { return b.Language == "properties" })
+		if settings && !strings.Contains(tests.String(), fmt.Sprintf("page.Open(t, %q", name)) {
+			t.Errorf("%s has settings that no test tries", name)
 		}
 	}
 }
 
-func configurations(t *testing.T, page string, all []block) {
+func TestUnmarked(t *testing.T) {
+	for name, want := range map[string][]int{
+		"```sh\nls\n```\n": nil, "```\nls\n```\n": {1}, "a\n```bash\nls\n```\n": {2}, "- a\n  ```\n  ls\n  ```\n": {2}, "~~~\nls\n~~~\n": {1},
+		"```text\na\n```\n\n``` \nls\n```\n": {5}, "no block": nil,
+	} {
+		if got := unmarked(page.Blocks(name)); !slices.Equal(got, want) {
+			t.Errorf("%q: lines %v, want %v", name, got, want)
+		}
+	}
+}
+
+func configurations(t *testing.T, name string, all []page.Block) {
 	for _, b := range all {
-		if b.language != "yaml" {
+		if b.Language != "yaml" {
 			continue
 		}
 		path := filepath.Join(t.TempDir(), "block.yaml")
-		if err := os.WriteFile(path, []byte(b.text), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(b.Text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if out, err := exec.Command(harness.Binary(t), "check", "-app-id", "docs", "-config", path).CombinedOutput(); err != nil {
-			t.Errorf("%s:%d: this configuration has faults:\n%s", page, b.line, out)
+			t.Errorf("%s:%d: this configuration has faults:\n%s", name, b.Line, out)
 		}
 	}
 }
@@ -132,36 +137,36 @@ const (
 )
 
 // commands runs a page's sh blocks and answers how many there were.
-func commands(t *testing.T, page string, all []block) (ran int) {
+func commands(t *testing.T, name string, all []page.Block) (ran int) {
 	script := &strings.Builder{}
 	for _, b := range all {
-		if b.language == "sh" {
-			fmt.Fprintf(script, "%s\nprintf '\\n%s%d\\n'\n", b.text, marker, b.line)
+		if b.Language == "sh" {
+			fmt.Fprintf(script, "%s\nprintf '\\n%s%d\\n'\n", b.Text, marker, b.Line)
 			ran++
 		}
 	}
 	if ran == 0 {
 		return 0
 	}
-	out := shell(t, page, script.String())
+	out := shell(t, name, script.String())
 	for i, b := range all {
-		if b.language != "sh" {
+		if b.Language != "sh" {
 			continue
 		}
-		printed, rest, ok := strings.Cut(out, fmt.Sprintf("\n%s%d\n", marker, b.line))
+		printed, rest, ok := strings.Cut(out, fmt.Sprintf("\n%s%d\n", marker, b.Line))
 		if !ok {
-			t.Fatalf("%s:%d: this block did not end well:\n%s", page, b.line, out)
+			t.Fatalf("%s:%d: this block did not end well:\n%s", name, b.Line, out)
 		}
 		out = rest
-		if i+1 < len(all) && all[i+1].language == "text" {
-			compare(t, page, all[i+1], printed)
+		if i+1 < len(all) && all[i+1].Language == "text" {
+			compare(t, name, all[i+1], printed)
 		}
 	}
 	return ran
 }
 
 // shell runs a script as a reader would, but with a data folder of its own.
-func shell(t *testing.T, page, script string) string {
+func shell(t *testing.T, name, script string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), pageTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
@@ -173,7 +178,7 @@ func shell(t *testing.T, page, script string) string {
 	out, err := cmd.CombinedOutput()
 	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what a page left running
 	if err != nil {
-		t.Errorf("%s: %v", page, err)
+		t.Errorf("%s: %v", name, err)
 	}
 	return string(out)
 }
@@ -192,9 +197,9 @@ func installed(t *testing.T) string {
 	return dir
 }
 
-func compare(t *testing.T, page string, want block, printed string) {
-	if !shows(want.text).MatchString(strings.TrimSpace(printed)) {
-		t.Errorf("%s:%d: the page shows\n%s\nbut what is printed is\n%s", page, want.line, want.text, printed)
+func compare(t *testing.T, name string, want page.Block, printed string) {
+	if !shows(want.Text).MatchString(strings.TrimSpace(printed)) {
+		t.Errorf("%s:%d: the page shows\n%s\nbut what is printed is\n%s", name, want.Line, want.Text, printed)
 	}
 }
 

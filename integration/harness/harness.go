@@ -5,6 +5,7 @@ package harness
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,7 +82,7 @@ func Main(m *testing.M) int {
 
 // Options say how a sidecar is started; its ports are always free ones.
 type Options struct {
-	App      string
+	App      string // "": as Config says; then there is no Client
 	AppPort  int
 	Protocol string // of the application; grpc unless set
 	DataDir  string // a folder of the test's unless set; sidecars that are to find each other share one
@@ -173,12 +174,15 @@ func (s *Sidecar) Ready() error {
 }
 
 func (o Options) args(t testing.TB) []string {
-	args := []string{"run", "-app-id", o.App, "-data-dir", o.DataDir, "-app-protocol", o.Protocol}
+	args := []string{"run", "-data-dir", o.DataDir}
+	if o.App != "" {
+		args = append(args, "-app-id", o.App, "-app-protocol", o.Protocol)
+	}
 	if o.AppPort != 0 {
 		args = append(args, "-app-port", strconv.Itoa(o.AppPort))
 	}
 	if o.Config != "" {
-		path := filepath.Join(t.TempDir(), o.App+".yaml")
+		path := filepath.Join(t.TempDir(), cmp.Or(o.App, "sidecar")+".yaml")
 		if err := os.WriteFile(path, []byte(o.Config), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -110,6 +110,7 @@ func (l load) ends(what string) int {
 func TestMesh(t *testing.T) {
 	t.Log("feature: http bolt dubbo, either side moves to the mesh under load, and nothing fails")
 	t.Run("matrix", matrix)
+	t.Run("pages", pages)
 }
 
 func matrix(t *testing.T) {

@@ -74,23 +74,23 @@ func spring(t *testing.T, s *servers.Server, dir string) {
 		}
 		return nil
 	})
-	before := requests(t, ours)
+	before := requests(t, ours, "http")
 	through = begin(consumer, "direct")
 	providers.do("unexport mesh")
 	listed(t, s.Addr(), nacosPublic, service, at)
 	calls := through.ends("its sidecar as a proxy -> mesh and direct, and the provider with a sidecar goes")
-	if n := requests(t, ours) - before; n < calls {
+	if n := requests(t, ours, "http") - before; n < calls {
 		t.Errorf("of %d calls %d went through the sidecar", calls, n)
 	}
 	providers.do("unexport direct")
 	listed(t, s.Addr(), nacosPublic, service)
 }
 
-// requests is how many requests of HTTP a sidecar has sent out.
-func requests(t *testing.T, s *harness.Sidecar) (n int) {
+// requests is how many requests of a protocol a sidecar has sent out or let in.
+func requests(t *testing.T, s *harness.Sidecar, protocol string) (n int) {
 	t.Helper()
 	for line := range strings.Lines(s.Page("/metrics")) {
-		if strings.HasPrefix(line, "outrigger_mesh_request_seconds_count") && strings.Contains(line, `protocol="http"`) {
+		if strings.HasPrefix(line, "outrigger_mesh_request_seconds_count") && strings.Contains(line, fmt.Sprintf("protocol=%q", protocol)) {
 			_, value, _ := strings.Cut(line, "} ")
 			one, err := strconv.Atoi(strings.TrimSpace(value))
 			if err != nil {

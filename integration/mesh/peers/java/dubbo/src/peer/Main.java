@@ -9,7 +9,7 @@ import org.apache.dubbo.config.RegistryConfig;
 import org.apache.dubbo.config.ServiceConfig;
 import org.apache.dubbo.config.bootstrap.DubboBootstrap;
 
-/** Dubbo, 2.7 and 3.3, as it comes: a registry is zookeeper://HOST:PORT or N/A, a reference may have a url. */
+/** Dubbo, 2.7 and 3.3, as it comes: a registry is zookeeper://HOST:PORT or N/A, or - for that of the settings, a reference may have a url. */
 public final class Main extends Lines {
     private final String who;
     private final Map<String, ServiceConfig<Hello>> providers = new HashMap<>();
@@ -42,7 +42,7 @@ public final class Main extends Lines {
                 ServiceConfig<Hello> s = new ServiceConfig<>();
                 s.setInterface(Hello.class);
                 s.setRef(n -> who + port + ":" + n);
-                s.setRegistry(new RegistryConfig(words[2]));
+                if (!words[2].equals("-")) s.setRegistry(new RegistryConfig(words[2]));
                 s.setProtocol(new ProtocolConfig("dubbo", port));
                 s.export();
                 providers.put(words[1], s);
