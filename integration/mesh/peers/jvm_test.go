@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 // frameworks are made by Maven, each in a folder of one program.
-var frameworks = []string{"sofa", "dubbo3", "dubbo27", "spring", "springzk"}
+var frameworks = []string{"sofa", "sofaboot", "dubbo3", "dubbo27", "spring", "springzk"}
 
 func stock() *lang.Program {
 	java := lang.Java()

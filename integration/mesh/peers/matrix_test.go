@@ -118,6 +118,7 @@ func matrix(t *testing.T) {
 	versions(t, dir)
 	b := newBoard(t)
 	t.Run("sofarpc", func(t *testing.T) { b.t = t; sofarpc(t, b, dir) })
+	t.Run("sofaboot", func(t *testing.T) { b.t = t; sofaboot(t, b, dir) })
 	t.Run("dubbo3", func(t *testing.T) { b.t = t; dubbo(t, b, dir, "dubbo3") })
 	t.Run("springzk", func(t *testing.T) { b.t = t; springByZookeeper(t, b, dir) })
 	t.Run("nacos", func(t *testing.T) { nacos(t, dir) })
@@ -144,7 +145,7 @@ func versions(t *testing.T, dir string) {
 	}
 }
 
-var library = regexp.MustCompile(`^(sofa-rpc-all|dubbo|spring-boot|spring-cloud-openfeign-core|spring-cloud-alibaba-commons|nacos-client|zookeeper)-[0-9]`)
+var library = regexp.MustCompile(`^(sofa-rpc-all|rpc-sofa-boot|dubbo|spring-boot|spring-cloud-openfeign-core|spring-cloud-alibaba-commons|nacos-client|zookeeper)-[0-9]`)
 
 // sofarpc: the registry mesh on either side; the sidecar's port of calls is the one that SOFARPC does not let be changed.
 func sofarpc(t *testing.T, b *board, dir string) {

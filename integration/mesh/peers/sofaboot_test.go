@@ -1,0 +1,87 @@
+package peers_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/integration/harness"
+)
+
+// sofaboot: SOFABoot's settings have the registry mesh on either side, and nothing else of its applications differs.
+func sofaboot(t *testing.T, b *board, dir string) {
+	const folder = "/sofa-rpc/peer.Hello/providers"
+	peers := started(t, dir, "sofaboot", "p", "q", "c", "r")
+	provider, next, consumer, last := peers[0], peers[1], peers[2], peers[3]
+	direct, meshed := harness.FreePort(t), harness.FreePort(t)
+	provider.do("export direct zookeeper://%s %d", b.addr, direct)
+	at := fmt.Sprint("127.0.0.1:", direct)
+	b.shows(folder, at)
+	consumer.do("refer direct zookeeper://%s", b.addr)
+	consumer.calls("direct", fmt.Sprint("p", direct))
+
+	// The consumer moves first.
+	b.sidecar("orders", harness.Options{}, ", sofarpc: {control: '127.0.0.4:13330', outbound: '127.0.0.4:12220'}")
+	consumer.do("refer mesh mesh://127.0.0.4:13330")
+	consumer.calls("mesh", fmt.Sprint("p", direct))
+	through, beside := begin(consumer, "mesh"), begin(consumer, "direct")
+
+	// Then a provider that has a sidecar comes.
+	theirs := b.sidecar("stock", harness.Options{AppPort: meshed, Protocol: "bolt"}, ", sofarpc: {control: '127.0.0.5:13330', outbound: '127.0.0.5:12220'}")
+	next.do("export mesh mesh://127.0.0.5:13330 %d", meshed)
+	b.shows(folder, at, theirs.Inbound)
+	through.ends("mesh -> direct, and a provider comes that has a sidecar")
+	beside.ends("direct -> direct, and a provider comes that has a sidecar")
+	for reference, want := range map[string]string{"mesh": "1", "direct": "2"} { // the one has its sidecar for all
+		harness.Eventually(t, 30*time.Second, func() error {
+			if n := consumer.do("entries %s", reference); n != want {
+				return fmt.Errorf("%s sees %s providers, not %s", reference, n, want)
+			}
+			return nil
+		})
+	}
+
+	// The other one goes: what is left is behind the sidecar alone, for both kinds of consumers.
+	provider.do("unexport direct")
+	b.shows(folder, theirs.Inbound)
+	for _, reference := range []string{"mesh", "direct"} {
+		consumer.calls(reference, fmt.Sprint("q", meshed))
+	}
+	if n := consumer.do("entries direct"); n != "1" {
+		t.Errorf("the consumer without a sidecar sees %s providers", n)
+	}
+	through, beside = begin(consumer, "mesh"), begin(consumer, "direct")
+	time.Sleep(time.Second)
+	through.ends("mesh -> mesh")
+	beside.ends("direct -> mesh")
+
+	// And back, while both kinds of consumers call: a provider comes that has no sidecar, and the other one's sidecar ends.
+	back := harness.FreePort(t)
+	through, beside = begin(consumer, "mesh"), begin(consumer, "direct")
+	last.do("export direct zookeeper://%s %d", b.addr, back)
+	b.shows(folder, theirs.Inbound, fmt.Sprint("127.0.0.1:", back))
+	harness.Eventually(t, 30*time.Second, func() error { // it has connected to it, or it would be left with nobody
+		if said := consumer.do("call direct x"); said != fmt.Sprint("r", back, ":x") {
+			return fmt.Errorf("answered by %s", said)
+		}
+		return nil
+	})
+	if code := theirs.Stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	b.shows(folder, fmt.Sprint("127.0.0.1:", back))
+	through.ends("mesh -> direct, a provider has come that has no sidecar, the sidecar has gone")
+	beside.ends("direct -> direct, a provider has come that has no sidecar, the sidecar has gone")
+	for _, reference := range []string{"mesh", "direct"} {
+		consumer.calls(reference, fmt.Sprint("r", back))
+	}
+
+	// What was published is announced again by a sidecar that comes back, and applications that end are not.
+	again := harness.Start(t, theirs.Options)
+	b.shows(folder, again.Inbound, fmt.Sprint("127.0.0.1:", back))
+	last.do("unexport direct")
+	b.shows(folder, again.Inbound)
+	consumer.calls("mesh", fmt.Sprint("q", meshed))
+	next.do("unexport mesh")
+	b.shows(folder)
+}
