@@ -70,7 +70,7 @@ h2spec: ## run h2spec's cases against the relay
 bench: build ## measure against the limit and the peers at hand, daprd built first; writes bench.json; ONLY=name runs one part
 	$(GO) run ./integration/bench -peers $(if $(ONLY),-only '$(ONLY)',)
 
-bench-gate: build ## a short bench, daprd and MOSN built first, that fails when a target is missed by more than its double, or one against daprd at c=64 at all
+bench-gate: build ## a short bench, daprd and MOSN built first, that fails when a target is missed by more than its double, or by less than that where its noise is less
 	$(GO) run ./integration/bench -rounds 3 -length 1s -gate 2 -o /dev/null
 
 fuzz: ## run each fuzz target for FUZZTIME (10s); ONLY=REGEXP: those whose folder and name fit it

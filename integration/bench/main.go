@@ -33,7 +33,7 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "parts whose name has this: cache, state, lock, tx, tx-dtm, slow-disk, pubsub, pubsub-daprd, invoke, mesh, mesh-bolt, mesh-tls, mesh-directory, mesh-many, backends, idle")
 	flag.StringVar(&o.binary, "binary", "bin/outrigger", "the sidecar")
 	flag.StringVar(&o.out, "o", "bench.json", "where the rows go")
-	flag.Float64Var(&o.slack, "gate", 0, "exit 1 when a target is missed by more than this factor; 0: only report")
+	flag.Float64Var(&o.slack, "gate", 0, "exit 1 when a target is missed by more than this factor, or that of its own; 0: only report")
 	flag.BoolVar(&o.peers, "peers", false, "measure also against peers that are built first, daprd, and on real servers, which are installed: that takes some minutes once")
 	flag.BoolVar(&o.traced, "traced", false, "its own: this process and those it starts sync slowly")
 	flag.Parse()

@@ -67,9 +67,17 @@ func mesh(o options) (rows []row, err error) {
 	}
 	defer callee.end()
 	defer caller.end()
-	return compare(o, append(kinds,
+	rows, of, err := compared(o, append(kinds,
 		kind{name: "http-sidecar", target: callee.inbound, call: "http", pids: []int{callee.pid()}, against: beside},
 		kind{name: "http-two-sidecars", target: caller.outbound, call: "http", pids: []int{callee.pid(), caller.pid()}, hops: 2, against: beside}))
+	for _, c := range o.concurrences {
+		if err == nil && beside == "http-nginx" {
+			_, low, high := paired(of(len(kinds), c), of(len(kinds)-1, c), func(s sample) float64 { return s.cpu })
+			name := fmt.Sprint("http-to-nginx-c", c)
+			rows = append(rows, row{Name: name + "-low", Value: low, Unit: "of nginx's CPU, lower end of 95 %"}, row{Name: name + "-high", Value: high, Unit: "of nginx's CPU, upper end of 95 %"})
+		}
+	}
+	return rows, err
 }
 
 // nginxConf is one process that keeps its connections, as the sidecar does.

@@ -72,7 +72,7 @@ func meshMany(o options) ([]row, error) {
 	}
 	for _, c := range o.concurrences {
 		for i, k := range kinds[1:] {
-			middle, low, high := paired(samples(i+1, c), samples(0, c))
+			middle, low, high := paired(samples(i+1, c), samples(0, c), func(s sample) float64 { return s.p50 })
 			name := fmt.Sprint(k.name, "-p50-c", c)
 			rows = append(rows, row{Name: name, Value: middle, Unit: "of that among 10"}, row{Name: name + "-low", Value: low, Unit: "of that among 10, lower end of 95 %"},
 				row{Name: name + "-high", Value: high, Unit: "of that among 10, upper end of 95 %"})
@@ -81,11 +81,11 @@ func meshMany(o options) ([]row, error) {
 	return rows, nil
 }
 
-// paired is the median of the rounds' ratios of p50, and an interval that has the true one in 19 of 20 cases or more, whatever their distribution.
-func paired(a, b []sample) (middle, low, high float64) {
+// paired is the median of the rounds' ratios of a figure, and an interval that has the true one in 19 of 20 cases or more, whatever their distribution.
+func paired(a, b []sample, figure func(sample) float64) (middle, low, high float64) {
 	ratios := make([]float64, len(a))
 	for i := range a {
-		ratios[i] = a[i].p50 / b[i].p50
+		ratios[i] = figure(a[i]) / figure(b[i])
 	}
 	slices.Sort(ratios)
 	outside, n := 0, float64(len(ratios))
