@@ -9,7 +9,9 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
@@ -139,4 +141,53 @@ func TestManyInstances(t *testing.T) {
 		took = append(took, time.Since(began))
 	}
 	figure("change-among-100k", float64(middle(took).Nanoseconds())/1e3, "us", 20_000)
+}
+
+// TestAChangeTouchesItsServiceAlone: of 10,000 instances one changes, and nothing else is made anew, nor are watchers of other services told.
+func TestAChangeTouchesItsServiceAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, c, all, _ := many(t, 500, 20)
+		var told [2]atomic.Int64
+		for i := range told {
+			go e.Directory.Watch(t.Context(), all[i], func(*mesh.Snapshot) error {
+				told[i].Add(1)
+				return nil
+			})
+		}
+		now := func() (at []*mesh.Snapshot) {
+			for _, s := range all {
+				at = append(at, e.Directory.Find(s).Snapshot())
+			}
+			return at
+		}
+		before := now()
+		for version := 1; version <= 50; version++ {
+			changed := 1 + rand.IntN(len(all)-1) // of the two that are watched one never is
+			one := c.instances(all[changed], 0)
+			one[7].Weight = version
+			if err := c.reports[all[changed]](one); err != nil {
+				t.Fatal(err)
+			}
+			after := now()
+			for i := range all {
+				if (after[i] != before[i]) != (i == changed) {
+					t.Fatalf("%s has changed: another snapshot of %s: %t", all[changed].Name, all[i].Name, after[i] != before[i])
+				}
+			}
+			for i, p := range after[changed].Endpoints {
+				if (p != before[changed].Endpoints[i]) != (i == 7) {
+					t.Fatalf("instance 7 has changed, another endpoint %d: %t", i, i != 7)
+				}
+			}
+			before = after
+		}
+		change := c.instances(all[1], 1)
+		if err := c.reports[all[1]](change); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if told[0].Load() != 1 || told[1].Load() < 2 {
+			t.Errorf("a watcher of what never changed had %d reports, the other %d", told[0].Load(), told[1].Load())
+		}
+	})
 }
