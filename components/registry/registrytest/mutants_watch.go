@@ -144,4 +144,33 @@ var watchMutants = []componenttest.Mutant[registry.Driver]{
 			return d.Watch(ctx, s, report)
 		}}
 	}},
+	{Name: "a watch reports again when another service changes", Break: func(d registry.Driver) registry.Driver {
+		var mu sync.Mutex
+		again := map[registry.Service]func(){}
+		return &hooks{Full: d.(Full),
+			register: func(ctx context.Context, r registry.Record) error {
+				mu.Lock()
+				for s, report := range again {
+					if s != r.Service {
+						report()
+					}
+				}
+				mu.Unlock()
+				return d.Register(ctx, r)
+			},
+			watch: func(ctx context.Context, s registry.Service, report reporter) error {
+				var busy sync.Mutex
+				one := func(all []registry.Record) error {
+					busy.Lock()
+					defer busy.Unlock()
+					return report(slices.Clone(all))
+				}
+				return d.Watch(ctx, s, func(all []registry.Record) error {
+					mu.Lock()
+					again[s] = func() { _ = one(all) }
+					mu.Unlock()
+					return one(all)
+				})
+			}}
+	}},
 }

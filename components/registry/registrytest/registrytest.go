@@ -51,6 +51,7 @@ var cases = []struct {
 	{"RegisterAtOnce", registerAtOnce}, {"Deregister", deregister}, {"Names", names}, {"Outside", outside},
 	{"Instances", instances}, {"WatchBegins", watchBegins}, {"WatchLastState", watchLastState}, {"WatchOwnership", watchOwnership},
 	{"WatchEnds", watchEnds}, {"WatchReportFails", watchReportFails}, {"WatchSlowReader", watchSlowReader}, {"WatchMany", watchMany},
+	{"WatchOthers", watchOthers},
 	{"CloseTakesBack", closeTakesBack}, {"Succession", succession},
 }
 

@@ -138,3 +138,25 @@ func watchMany(s *suite) {
 		w.want(r)
 	}
 }
+
+// watchOthers: what changes of one service is not reported to who watches another.
+func watchOthers(s *suite) {
+	d := s.Open()
+	there := record(registry.Service{Namespace: "shop", Group: "main", Name: "orders"}, "10.0.0.2:7080")
+	s.register(d, there)
+	quiet, w := s.watch(d, there.Service, nil), s.watch(d, stock, nil)
+	quiet.want(there)
+	r := record(stock, "10.0.0.1:7080")
+	for r.Weight = range 5 {
+		s.register(d, r)
+		w.want(r)
+	}
+	there.Weight++
+	s.register(d, there)
+	quiet.want(there) // by now all has come that was to come before
+	quiet.mu.Lock()
+	defer quiet.mu.Unlock()
+	if quiet.reports != 2 {
+		s.Errorf("%d reports while another service changed, want 2: what there is, and what it became", quiet.reports)
+	}
+}
