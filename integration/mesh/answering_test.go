@@ -27,7 +27,7 @@ func (w wire) app(t *testing.T) *answering {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &answering{port: ln.Addr().(*net.TCPAddr).Port, conns: map[net.Conn]struct{}{}, count: map[string]int{}, ended: make(chan struct{}), letGo: make(chan struct{})}
+	a := newAnswering(ln)
 	var tasks sync.WaitGroup
 	tasks.Go(func() { w.serve(a, kept{ln, a}) })
 	a.stop = sync.OnceFunc(func() {
@@ -38,6 +38,10 @@ func (w wire) app(t *testing.T) *answering {
 	})
 	t.Cleanup(a.stop)
 	return a
+}
+
+func newAnswering(ln net.Listener) *answering {
+	return &answering{port: ln.Addr().(*net.TCPAddr).Port, conns: map[net.Conn]struct{}{}, count: map[string]int{}, ended: make(chan struct{}), letGo: make(chan struct{})}
 }
 
 // kept are connections that can be broken off.

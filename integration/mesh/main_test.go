@@ -10,7 +10,13 @@ import (
 	"github.com/outrigger-mesh/outrigger/integration/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+func TestMain(m *testing.M) {
+	if protocol := os.Getenv(appVariable); protocol != "" {
+		runApp(protocol)
+		return
+	}
+	os.Exit(harness.Main(m))
+}
 
 // ask reads JSON from a sidecar's admin.
 func ask(s *harness.Sidecar, path string, into any) error {

@@ -37,7 +37,7 @@ func (r *ruled) start(policies string, versions ...string) {
 	r.consumer = harness.Start(r.t, harness.Options{App: "consumer", DataDir: r.t.TempDir(), Config: r.registry() + policies})
 	call := r.caller()
 	harness.Eventually(r.t, 30*time.Second, func() error {
-		if n := instancesOf(r.consumer); n != len(versions) {
+		if n := instancesOf(r.consumer); n != len(r.sidecars) {
 			call("fine") // it looks for what is called
 			return fmt.Errorf("%d instances", n)
 		}
@@ -50,14 +50,18 @@ func (r *ruled) registry() string {
 }
 
 func (r *ruled) provider(version string) {
-	a := r.w.app(r.t)
+	r.apps = append(r.apps, r.w.app(r.t))
+	r.sidecar(version, r.apps[len(r.apps)-1].port)
+}
+
+// sidecar starts that of a provider at a port.
+func (r *ruled) sidecar(version string, port int) {
 	of := ""
 	if r.w.protocol == "bolt" {
 		of = ", version: '1.0'"
 	}
-	r.apps = append(r.apps, a)
 	r.sidecars = append(r.sidecars, harness.Start(r.t, harness.Options{App: "provider-" + version, DataDir: r.t.TempDir(), Config: r.registry() + r.more +
-		fmt.Sprintf("app: {services: [{name: %s, protocol: %s, port: %d, labels: {version: %s}%s}]}\n", askedService, r.w.protocol, a.port, version, of)}))
+		fmt.Sprintf("app: {services: [{name: %s, protocol: %s, port: %d, labels: {version: %s}%s}]}\n", askedService, r.w.protocol, port, version, of)}))
 }
 
 func (r *ruled) caller() func(string) error { return r.w.client(r.t, r.consumer.Outbound) }

@@ -126,31 +126,3 @@ func TestErrorsAtOnce(t *testing.T) {
 		})
 	}
 }
-
-// TestFrozenInstancesAreLeft: a provider that stands still with its sidecar is left after a few calls that wait for it; none fails.
-func TestFrozenInstancesAreLeft(t *testing.T) {
-	t.Log("feature: http grpc bolt dubbo, an instance that stands still is left after a few attempts that wait for it")
-	const perTry = 300 * time.Millisecond
-	for _, w := range wires {
-		t.Run(w.protocol, func(t *testing.T) {
-			t.Parallel()
-			r := newRuled(t, w, "mesh: {defaults: {balance: round_robin, outlier: {failures: 3, eject: 30s}, retry: {attempts: 2, per_try: 300ms, budget: 100%}}, routes: [{service: peer.Hello, idempotent: true}]}\n", "v1", "v2")
-			call := r.caller()
-			r.sidecars[0].Freeze()
-			defer r.sidecars[0].Signal(syscall.SIGCONT)
-			before, waited := r.apps[0].times("fine"), 0
-			for range 60 {
-				began := time.Now()
-				if err := call("fine"); err != nil {
-					t.Errorf("a call that may be repeated: %v", err)
-				}
-				if time.Since(began) >= perTry {
-					waited++
-				}
-			}
-			if n := r.apps[0].times("fine") - before; n != 0 || waited < 3 || waited > 10 {
-				t.Errorf("of 60 calls %d waited, and %d came to what stands still", waited, n)
-			}
-		})
-	}
-}
