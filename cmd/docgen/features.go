@@ -21,7 +21,7 @@ const (
 )
 
 var (
-	featureFolders   = []string{"runtime/mesh", "integration/mesh", "integration/peers"} // whose tests are asked
+	featureFolders   = []string{"runtime/mesh", "integration/mesh", "integration/peers", "integration/backends"} // whose tests are asked
 	featureProtocols = []struct{ name, title string }{{"http", "HTTP/1.1"}, {"grpc", "gRPC"}, {"bolt", "Bolt"}, {"dubbo", "Dubbo"}, {"tcp", "TCP"}}
 
 	// A test says "feature: PROTOCOL..., WHAT" of what it shows; it holds while the test passes.
