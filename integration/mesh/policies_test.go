@@ -105,14 +105,14 @@ func TestPolicies(t *testing.T) {
 	t.Log("feature: http grpc bolt dubbo, an instance that fails is out of play for a while")
 	t.Log("feature: http grpc bolt dubbo, calls are divided among labels by weight")
 	t.Log("feature: http grpc bolt dubbo, an instance that is taken away loses no call")
-	t.Log("feature: http grpc bolt dubbo, a provider that is killed gets no calls a second later")
+	t.Log("feature: http grpc bolt dubbo, a provider that is killed, or its application alone, gets no calls a second later")
 	for _, w := range wires {
 		t.Run(w.protocol, func(t *testing.T) {
 			t.Parallel()
 			for _, c := range []struct {
 				name string
 				run  func(t *testing.T, w wire)
-			}{{"timeout", timeoutHolds}, {"budget", budgetHolds}, {"once", arrivesOnce}, {"breaker", breakerHolds}, {"ejection", ejectionHolds}, {"split", splitHolds}, {"leave", leaveHolds}, {"kill", killHolds}} {
+			}{{"timeout", timeoutHolds}, {"budget", budgetHolds}, {"once", arrivesOnce}, {"breaker", breakerHolds}, {"ejection", ejectionHolds}, {"split", splitHolds}, {"leave", leaveHolds}, {"kill", killHolds}, {"kill app", killAppHolds}} {
 				t.Run(c.name, func(t *testing.T) { c.run(t, w) })
 			}
 		})
@@ -238,8 +238,12 @@ func leaveHolds(t *testing.T, w wire) {
 	}
 }
 
-// One of two providers is killed with its sidecar while calls are made that are not tried elsewhere: a second later none goes there.
-func killHolds(t *testing.T, w wire) {
+// One of two providers is killed, with its sidecar or without, while calls are made that are not tried elsewhere: a second later none goes there.
+func killHolds(t *testing.T, w wire) { killed(t, w, true) }
+
+func killAppHolds(t *testing.T, w wire) { killed(t, w, false) }
+
+func killed(t *testing.T, w wire, sidecar bool) {
 	r := newRuled(t, w, "mesh: {defaults: {retry: {attempts: 1}}}\n", "v1", "v2")
 	callers := make(chan func(string) error, 8)
 	for range cap(callers) {
@@ -259,18 +263,21 @@ func killHolds(t *testing.T, w wire) {
 	if n := failed.Load(); n > 0 {
 		t.Fatalf("%d calls failed before", n)
 	}
-	killed := time.Now()
-	r.sidecars[0].Signal(syscall.SIGKILL)
+	at := time.Now()
+	if sidecar {
+		r.sidecars[0].Signal(syscall.SIGKILL)
+	}
 	r.apps[0].stop()
 	harness.Eventually(t, patience, func() error {
-		if time.Since(killed) < 3*time.Second/2 {
+		if time.Since(at) < 3*time.Second/2 {
 			return errNoFailure
 		}
 		return nil
 	})
 	l.more(100)
 	l.end()
-	if late := time.Duration(last.Load() - killed.UnixNano()); late > time.Second {
+	if late := time.Duration(last.Load() - at.UnixNano()); late > time.Second {
 		t.Errorf("%d calls failed, the last %v after the end", failed.Load(), late)
 	}
+	t.Logf("%d calls failed, the last %v after the end", failed.Load(), time.Duration(last.Load()-at.UnixNano()))
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components/registry"
@@ -17,6 +18,7 @@ const (
 	missesAllowed = 2  // probes in a row that may fail before the service is taken out
 	certain       = 5  // and before it is taken that there is nothing to announce
 	patience      = 10 // and before it is logged that nobody answers: applications take a while to start
+	hurry         = 5  // times as often as else a port is probed that refuses: callers are to know within a second that an application is gone
 	registryTime  = 5 * time.Second
 	answerTime    = 500 * time.Millisecond // that a port has to accept a connection, however often it is asked
 )
@@ -34,14 +36,15 @@ type keeper struct {
 	settled chan struct{}
 
 	// Of its goroutine alone.
-	misses int
-	port   int                // that was tried last
-	told   *Publication       // what the registry was asked to have; nil: nothing
-	wrote  []registry.Record  // as which records
-	heard  bool               // and it has them
-	front  *registry.Registry // which one was asked
-	said   string             // the failure that was logged
-	once   bool               // it has settled
+	misses  int
+	refused bool               // by the last probe: nobody listens, which a machine that is busy does not look like
+	port    int                // that was tried last
+	told    *Publication       // what the registry was asked to have; nil: nothing
+	wrote   []registry.Record  // as which records
+	heard   bool               // and it has them
+	front   *registry.Registry // which one was asked
+	said    string             // the failure that was logged
+	once    bool               // it has settled
 }
 
 // keep starts a keeper. p.mu is held.
@@ -82,6 +85,7 @@ func (k *keeper) run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		k.step(ctx, k.want.Load())
+		tick.Reset(k.next())
 		k.settle()
 		if k.told == nil && k.want.Load() == nil && k.p.dismiss(k) {
 			return
@@ -93,6 +97,14 @@ func (k *keeper) run(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// next is how long to wait until the port is probed again.
+func (k *keeper) next() time.Duration {
+	if k.refused && k.told != nil && k.misses <= missesAllowed {
+		return k.p.opts.Probe / hurry
+	}
+	return k.p.opts.Probe
 }
 
 func (k *keeper) settle() {
@@ -112,7 +124,8 @@ func (k *keeper) step(ctx context.Context, want *Publication) {
 	if want.Port != k.port { // calls go to the new port already, so it gets no time to come up
 		k.port, k.misses = want.Port, missesAllowed
 	}
-	if answers(ctx, want.Port) {
+	err := probe(ctx, want.Port)
+	if k.refused = errors.Is(err, syscall.ECONNREFUSED); err == nil {
 		k.misses = 0
 	} else if k.misses++; ctx.Err() != nil {
 		return
@@ -129,15 +142,14 @@ func (k *keeper) step(ctx context.Context, want *Publication) {
 	}
 }
 
-func answers(ctx context.Context, port int) bool {
+func probe(ctx context.Context, port int) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-	if err != nil {
-		return false
+	if err == nil {
+		nc.Close()
 	}
-	nc.Close()
-	return true
+	return err
 }
 
 // announce makes the registry have want, unless it has.
