@@ -158,6 +158,7 @@ func Open(ctx context.Context, env components.Env, o Options) (transaction.Drive
 	conn, err := grpc.NewClient("passthrough:///"+o.Address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig(),
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: o.RequestTimeout,
 			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}}),
+		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)), grpc.WithUserAgent("outrigger"))
 	if err != nil {
 		return nil, err
@@ -172,6 +173,12 @@ func Open(ctx context.Context, env components.Env, o Options) (transaction.Drive
 	}
 	return d, nil
 }
+
+// Windows of what DTM is asked and calls, in bytes. Without them gRPC measures the line by a ping for each message, which wakes both ends once more.
+const (
+	streamWindow = 1 << 20
+	connWindow   = 4 << 20
+)
 
 // Close implements components.Closer.
 func (d *driver) Close(context.Context) error {

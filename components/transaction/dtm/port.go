@@ -53,7 +53,7 @@ func (d *driver) Drive(ctx context.Context, application string, call transaction
 	defer end()
 	s := &session{d: d, application: application, call: call, life: life, port: &port{Listener: listener, all: map[string]net.Conn{}}}
 	server := grpc.NewServer(grpc.ForceServerCodecV2(raw{}), grpc.UnknownServiceHandler(s.serve), grpc.ConnectionTimeout(d.options.RequestTimeout),
-		grpc.MaxRecvMsgSize(2*transaction.MaxContent))
+		grpc.MaxRecvMsgSize(2*transaction.MaxContent), grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connWindow))
 	d.driving.Store(s)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(s.port) }()

@@ -1,6 +1,7 @@
 package dtm
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -101,9 +102,23 @@ func (d *driver) callback() string {
 
 var encoding, _ = cbor.EncOptions{Sort: cbor.SortCanonical}.EncMode()
 
-// seal makes of a branch what DTM hands back with each call of it: nobody else can say what is called.
+// once stands before a branch whose compensation has the same data as its action, which is there once then. CBOR does not begin so: a version that does not
+// know of it refuses the branch, and does not call the compensation without data.
+const once = 0xff
+
+// seal makes of a branch what DTM hands back with each call of it: nobody else can say what is called. It should be short: DTM keeps it twice, and writes it anew
+// with each change.
 func (d *driver) seal(gid string, b *transaction.Branch) ([]byte, error) {
+	same := len(b.Do.Data) > 0 && bytes.Equal(b.Do.Data, b.Undo.Data)
+	if same {
+		short := *b
+		short.Undo.Data = nil
+		b = &short
+	}
 	body, err := encoding.Marshal(b)
+	if same {
+		body = append([]byte{once}, body...)
+	}
 	return append(d.mac(gid, body), body...), err
 }
 
@@ -113,7 +128,11 @@ func (d *driver) unseal(gid string, sealed []byte) (b transaction.Branch, err er
 	if len(sealed) <= macSize || !hmac.Equal(sealed[:macSize], d.mac(gid, sealed[macSize:])) {
 		return b, errForged
 	}
-	return b, cbor.Unmarshal(sealed[macSize:], &b)
+	body, same := bytes.CutPrefix(sealed[macSize:], []byte{once})
+	if err = cbor.Unmarshal(body, &b); same {
+		b.Undo.Data = b.Do.Data
+	}
+	return b, err
 }
 
 // custom is what DTM keeps with a transaction. It looks at the first two itself.
