@@ -113,6 +113,8 @@ var targets = []target{
 	}, least: 1000, time: true},
 	{part: "tx-dtm", what: "sagas of 2 steps by DTM against DTM's client, a second, c=1", value: ratio("tx-dtm", "tx-dtm-direct", 1, opsOf), least: 0.85, peer: true},
 	{part: "tx-dtm", what: "sagas of 2 steps by DTM against DTM's client, a second, c=16", value: ratio("tx-dtm", "tx-dtm-direct", 16, opsOf), least: 0.85, peer: true},
+	{part: "tx-dtm", what: "sagas of 2 steps by DTM on PostgreSQL against DTM's client, a second, c=1", value: ratio("tx-dtm-postgres", "tx-dtm-direct-postgres", 1, opsOf), least: 0.85, peer: true},
+	{part: "tx-dtm", what: "sagas of 2 steps by DTM on PostgreSQL against DTM's client, a second, c=16", value: ratio("tx-dtm-postgres", "tx-dtm-direct-postgres", 16, opsOf), least: 0.85, peer: true},
 	{part: "pubsub-daprd", what: "publish to delivery (os) against daprd, c=16", value: ratio("deliver-os", "deliver-daprd", 16, opsOf), least: 4, peer: true, gate: true},
 	{part: "pubsub-daprd", what: "publish to delivery (os) against daprd, c=64", value: ratio("deliver-os", "deliver-daprd", 64, opsOf), least: 4, slack: 1, peer: true, gate: true},
 	{part: "pubsub-daprd", what: "PublishMany to delivery (os) against daprd, c=16", value: ratio("deliver-os-many", "deliver-daprd", 16, opsOf), least: 10, peer: true, gate: true},

@@ -63,6 +63,6 @@ func onSlowDisk(o options) ([]row, error) {
 	if rows = append(rows, more...); err != nil || !o.peers {
 		return rows, err
 	}
-	more, err = compareDTM(o, "-slow")
+	more, err = compareDTM(o, "dtm", "-slow")
 	return append(rows, more...), err
 }

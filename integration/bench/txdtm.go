@@ -21,17 +21,27 @@ transaction:
   dtm: {driver: dtm, options: {address: %q, http: %q, listen: %q}}
 `
 
+// dtmStores are the DTMs that are measured, and what their rows end with. By DTM's own words its store in a file is for development and tests.
+var dtmStores = []struct{ server, suffix string }{{"dtm", ""}, {"dtm-postgres", "-postgres"}}
+
 // txDTM compares sagas of two steps that a DTM coordinates: begun through the sidecar, and by DTM's own client, whose branches DTM calls
 // without any sidecar, or by the caller's outbound port, as calls of its own would be made. DTM is built and started for it, so it runs only where peers are asked for.
-func txDTM(o options) ([]row, error) {
+func txDTM(o options) (rows []row, err error) {
 	if !o.peers {
 		return nil, nil
 	}
-	return compareDTM(o, "")
+	for _, s := range dtmStores {
+		more, err := compareDTM(o, s.server, s.suffix)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.server, err)
+		}
+		rows = append(rows, more...)
+	}
+	return rows, nil
 }
 
-func compareDTM(o options, suffix string) ([]row, error) {
-	d, err := servers.Start(context.Background(), "dtm", servers.Options{Output: os.Stdout})
+func compareDTM(o options, server, suffix string) ([]row, error) {
+	d, err := servers.Start(context.Background(), server, servers.Options{Output: os.Stdout})
 	if err != nil {
 		return nil, err
 	}
