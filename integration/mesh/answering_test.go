@@ -92,6 +92,8 @@ func (a *answering) asked(method string, gone <-chan struct{}) bool {
 		select {
 		case <-gone:
 			return false
+		case <-a.ended:
+			return false
 		case <-a.letGo:
 		}
 	case "drop", "reset":

@@ -104,7 +104,7 @@ func TestPolicies(t *testing.T) {
 	t.Log("feature: http grpc bolt dubbo, a breaker bounds what is under way")
 	t.Log("feature: http grpc bolt dubbo, an instance that fails is out of play for a while")
 	t.Log("feature: http grpc bolt dubbo, calls are divided among labels by weight")
-	t.Log("feature: http grpc bolt dubbo, an instance that is taken away loses no call")
+	t.Log("feature: http grpc bolt dubbo, an instance that is taken away loses no call, nor one that is under way")
 	t.Log("feature: http grpc bolt dubbo, a provider that is killed, or its application alone, gets no calls a second later")
 	for _, w := range wires {
 		t.Run(w.protocol, func(t *testing.T) {
@@ -139,7 +139,7 @@ func budgetHolds(t *testing.T, w wire) {
 }
 
 func arrivesOnce(t *testing.T, w wire) {
-	r := newRuled(t, w, "", "v1", "v2")
+	r := newRuled(t, w, "mesh: {defaults: {retry: {per_try: 300ms}}}\n", "v1", "v2")
 	call := r.caller()
 	methods := []string{"busy", "drop"}
 	if w.protocol == "bolt" || w.protocol == "dubbo" {
@@ -154,6 +154,10 @@ func arrivesOnce(t *testing.T, w wire) {
 		if n := r.apps[0].times(method) + r.apps[1].times(method); n == 0 || n > 20 {
 			t.Errorf("%s: 20 calls arrived %d times", method, n)
 		}
+	}
+	r.spread(16, "hang", failed)
+	if n := r.apps[0].times("hang") + r.apps[1].times("hang"); n == 0 || n > 16 {
+		t.Errorf("16 calls that nobody answered arrived %d times", n)
 	}
 }
 
@@ -213,6 +217,43 @@ func splitHolds(t *testing.T, w wire) {
 	}
 }
 
+// hold makes calls until each provider has one that it does not answer yet. answered has it do so, and waits for them: none may fail.
+func (r *ruled) hold() (answered func()) {
+	r.t.Helper()
+	var calls sync.WaitGroup
+	for _, a := range r.apps {
+		harness.Eventually(r.t, patience, func() error {
+			if a.times("held") > 0 {
+				return nil
+			}
+			call := r.caller()
+			calls.Go(func() {
+				if err := call("held"); err != nil {
+					r.t.Errorf("a call that was under way: %v", err)
+				}
+			})
+			return errNoFailure
+		})
+	}
+	return func() {
+		for _, a := range r.apps {
+			close(a.letGo)
+		}
+		calls.Wait()
+	}
+}
+
+// knows waits until the consumer has so many instances.
+func (r *ruled) knows(n int) {
+	r.t.Helper()
+	harness.Eventually(r.t, 20*time.Second, func() error {
+		if got := instancesOf(r.consumer); got != n {
+			return fmt.Errorf("%d instances, not %d", got, n)
+		}
+		return nil
+	})
+}
+
 // The sidecar of one of two providers ends in order while calls are made.
 func leaveHolds(t *testing.T, w wire) {
 	r := newRuled(t, w, "mesh: {defaults: {retry: {attempts: 1}}}\n", "v1", "v2")
@@ -225,9 +266,14 @@ func leaveHolds(t *testing.T, w wire) {
 		defer func() { callers <- c }()
 		return c("fine")
 	}
+	underWay := r.hold()
 	l := begin(t, call)
 	l.more(100)
-	if code := r.sidecars[0].Stop(); code != 0 {
+	stopped := make(chan int, 1)
+	go func() { stopped <- r.sidecars[0].Stop() }()
+	r.knows(1)
+	underWay()
+	if code := <-stopped; code != 0 {
 		t.Errorf("exit %d", code)
 	}
 	at := r.apps[0].times("fine")

@@ -48,11 +48,14 @@ func TestUnpublishedIsLeft(t *testing.T) {
 				defer func() { callers <- c }()
 				return c("fine")
 			})
+			underWay := r.hold()
 			l.more(50)
 			if err := registries[0].Unpublish(t.Context(), of); err != nil {
 				t.Fatal(err)
 			}
 			l.more(50)
+			r.knows(1)
+			underWay()
 			l.end()
 			harness.Eventually(t, 10*time.Second, func() error {
 				at := r.apps[0].times("fine")
