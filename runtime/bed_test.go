@@ -174,6 +174,20 @@ func (s *sidecar) get(path string) (code int, text string) {
 	return res.StatusCode, string(body)
 }
 
+// shows waits until admin shows each of these texts at a path.
+func (s *sidecar) shows(t *testing.T, path string, want ...string) {
+	t.Helper()
+	eventually(t, func() error {
+		_, said := s.get(path)
+		for _, one := range want {
+			if !strings.Contains(said, one) {
+				return fmt.Errorf("%s does not show %s:\n%s", path, one, said)
+			}
+		}
+		return nil
+	})
+}
+
 func eventually(t *testing.T, ask func() error) {
 	t.Helper()
 	var err error

@@ -121,30 +121,34 @@ func TestPoliciesOfAComponent(t *testing.T) {
 				})
 				return version
 			}
-			shows := func(path string, want ...string) {
-				t.Helper()
-				eventually(t, func() error {
-					_, said := s.get(path)
-					for _, one := range want {
-						if !strings.Contains(said, one) {
-							return fmt.Errorf("%s does not show %s:\n%s", path, one, said)
-						}
-					}
-					return nil
-				})
-			}
-			shows("/explain?service=stock", `"rule":"own"`, `"policies":{}`)
+			s.shows(t, "/explain?service=stock", `"rule":"own"`, `"policies":{}`)
 			version := set("routes: [{name: central, service: stock}]")
-			shows("/explain?service=stock", `"rule":"central"`, `"source":"config central/policies"`, fmt.Sprintf(`"version":%q`, version))
+			s.shows(t, "/explain?service=stock", `"rule":"central"`, `"source":"config central/policies"`, fmt.Sprintf(`"version":%q`, version))
 			set("routes: [{name: wrong, service: a b}]")
-			shows("/info", `"refused": "config central/policies:1:33`, version)
-			shows("/metrics", "outrigger_mesh_policies_refused 1", `outrigger_mesh_policies_changes_total{outcome="applied"} 1`, `outrigger_mesh_policies_changes_total{outcome="refused"} 1`,
+			s.shows(t, "/info", `"refused": "config central/policies:1:33`, version)
+			s.shows(t, "/metrics", "outrigger_mesh_policies_refused 1", `outrigger_mesh_policies_changes_total{outcome="applied"} 1`, `outrigger_mesh_policies_changes_total{outcome="refused"} 1`,
 				"outrigger_mesh_instances_held 0", `outrigger_relay_rpc_calls{side="inbound"} 0`)
-			shows("/explain?service=stock", `"rule":"central"`)
+			s.shows(t, "/explain?service=stock", `"rule":"central"`)
 			s.write(t, text+"telemetry: {log: {level: warn}}\n") // a reload leaves them
-			shows("/info", `"generation": 2`)
-			shows("/explain?service=stock", `"rule":"central"`)
+			s.shows(t, "/info", `"generation": 2`)
+			s.shows(t, "/explain?service=stock", `"rule":"central"`)
 			conn.Close()
 		})
 	}
+}
+
+// Policies of the file change with it, all that it has at once, and one with a fault changes nothing.
+func TestPoliciesOfTheFile(t *testing.T) {
+	const base = "registry: {default: {driver: file}}\ndrain: {propagation: 10ms}\nmesh: {registry: default, "
+	s := start(t, base+"routes: [{name: one, service: stock}]}\n")
+	s.shows(t, "/explain?service=stock", `"rule":"one"`)
+	s.write(t, base+"defaults: {timeout: 7s}, routes: [{name: two, service: stock}], migration: [{service: stock, mesh: 10%}]}\n")
+	s.shows(t, "/info", `"generation": 2`)
+	s.shows(t, "/explain?service=stock", `"rule":"two"`, `"timeout":"7s"`, `"migration"`)
+	s.write(t, base+"defaults: {timeout: 8s}, routes: [{name: three, service: a b}]}\n")
+	s.shows(t, "/info", `"last_error": "`, "a b")
+	s.shows(t, "/explain?service=stock", `"rule":"two"`, `"timeout":"7s"`)
+	s.write(t, base+"routes: []}\n")
+	s.shows(t, "/info", `"generation": 3`)
+	s.shows(t, "/explain?service=stock", `"rule":"default"`)
 }
