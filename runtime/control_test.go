@@ -10,6 +10,7 @@ import (
 	"time"
 
 	registryv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/registry/v1"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy/rpctest"
 )
 
 // sofaConfig has SOFARPC's listeners on a host of the machine's loopback, at ports that are free there.
@@ -41,14 +42,15 @@ func say(t *testing.T, control, path, body string) string {
 	return string(text)
 }
 
+var hello = &registryv1.Service{Name: "peer.Hello:1.0", Protocol: "bolt"}
+
 // known waits until the sidecar's directory has a service, or has it no more.
-func known(t *testing.T, s *sidecar, want bool) {
+func known(t *testing.T, s *sidecar, of *registryv1.Service, want bool) {
 	t.Helper()
 	conn := dial(t, s.grpc)
 	defer conn.Close()
 	for late := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		_, err := registryv1.NewRegistryClient(conn).Resolve(within(t, 10*time.Second), &registryv1.ResolveRequest{
-			Service: &registryv1.Service{Name: "peer.Hello:1.0", Protocol: "bolt"}})
+		_, err := registryv1.NewRegistryClient(conn).Resolve(within(t, 10*time.Second), &registryv1.ResolveRequest{Service: of})
 		if (err == nil) == want {
 			return
 		}
@@ -70,20 +72,20 @@ func TestSOFARPCPublishes(t *testing.T) {
 	if got := say(t, control, "/services/publish", publishHello); !strings.Contains(got, `"success":true`) {
 		t.Fatal(got)
 	}
-	known(t, s, true)
+	known(t, s, hello, true)
 	app.Close()
-	known(t, s, false) // it has gone
+	known(t, s, hello, false) // it has gone
 	if app, err = net.Listen("tcp", app.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
 	defer app.Close()
-	known(t, s, true)
+	known(t, s, hello, true)
 	next := s.replacement(t)
-	known(t, next, true)
+	known(t, next, hello, true)
 	if got := say(t, control, "/services/unpublish", publishHello); !strings.Contains(got, `"success":true`) {
 		t.Fatal(got)
 	}
-	known(t, next, false)
+	known(t, next, hello, false)
 }
 
 // TestSOFARPCOfTwoSidecars: what is taken is said, with what to do; on another host there is room.
@@ -99,4 +101,44 @@ func TestSOFARPCOfTwoSidecars(t *testing.T) {
 		t.Errorf("an application whose port is not known: %s", got)
 	}
 	_ = second
+}
+
+// TestMOSNPublishes: what an application asks for as it does of MOSN is done: it is announced with its version and group, taken back, and called.
+func TestMOSNPublishes(t *testing.T) {
+	app := rpctest.Serve(t, rpctest.Dubbo)
+	var port int
+	if _, err := fmt.Sscanf(app.Addr(), "127.0.0.1:%d", &port); err != nil {
+		t.Fatal(err)
+	}
+	text, control := sofaConfig(t, "127.0.0.1", port)
+	s := start(t, strings.Replace(text, "protocol: bolt", "protocol: dubbo", 1))
+	ask := func(path, service string) {
+		t.Helper()
+		if got := say(t, control, path, `{"registry":{"type":"zookeeper","addr":"127.0.0.1:2181"},"service":`+service+`}`); !strings.Contains(got, `"err_no":0`) {
+			t.Fatalf("%s: %s", path, got)
+		}
+	}
+	of := &registryv1.Service{Name: "peer.Hello", Version: "1.2", Group: "g", Protocol: "dubbo"}
+	const full, plain = `{"interface":"peer.Hello","methods":["echo"],"group":"g","version":"1.2"}`, `{"interface":"peer.Hello","methods":["echo"]}`
+	ask("/pub", full)
+	known(t, s, of, true)
+	ask("/unpub", full)
+	known(t, s, of, false)
+
+	ask("/pub", plain)
+	ask("/sub", plain)
+	if _, info := s.get("/info"); !strings.Contains(info, `"default/peer.Hello dubbo"`) {
+		t.Errorf("what is subscribed to is not watched before the first call: %s", info)
+	}
+	known(t, s, &registryv1.Service{Name: "peer.Hello", Protocol: "dubbo"}, true)
+	nc, err := net.Dial("tcp", s.outbound)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	w := &rpctest.Wire{Conn: nc, Dialect: rpctest.Dubbo}
+	if f := w.Call(t, 7, 5*time.Second, "echo", "as it was"); !strings.Contains(rpctest.Dubbo.Body(f.Bytes), "as it was") {
+		t.Errorf("answered %q", f.Bytes)
+	}
+	ask("/unsub", plain) // what is called no more is forgotten
 }
