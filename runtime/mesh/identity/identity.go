@@ -251,6 +251,8 @@ func Explain(err error) error {
 		return fmt.Errorf("%w: the peer has no TLS, or no certificate yet (mesh.tls of its sidecar)", components.ErrUnavailable)
 	case strings.Contains(text, "remote error: tls: internal error"):
 		return fmt.Errorf("%w: the peer has no certificate yet (mesh.tls of its sidecar)", components.ErrUnavailable)
+	case strings.Contains(text, "remote error: tls: protocol version not supported"):
+		return fmt.Errorf("%w: the peer has no TLS 1.3", components.ErrUnavailable)
 	case strings.Contains(text, "remote error: tls: "):
 		return fmt.Errorf("%w: the peer does not take this sidecar's certificate: its log says why (%s)", components.ErrDenied, text)
 	case strings.Contains(text, "didn't provide a certificate"):

@@ -255,6 +255,48 @@ func TestNoClientCertificate(t *testing.T) {
 	})
 }
 
+// Nothing is spoken that is older than TLS 1.3, whichever side would like to.
+func TestOldTLSIsRefused(t *testing.T) {
+	ca := newAuthority(t)
+	stock, orders := ca.store(t, stockID, later, ca), ca.store(t, ordersID, later, ca)
+	address, m, log := secured(t, &proxy.Secure{Identity: stock, Only: true})
+	old, err := orders.Client("outrigger/grpc", stockID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.MinVersion, old.MaxVersion = 0, tls.VersionTLS12
+	nc, err := tls.Dial("tcp", address, old)
+	if err == nil {
+		nc.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "protocol version not supported") {
+		t.Errorf("a caller with TLS 1.2: %v", err)
+	}
+	eventually(t, func() error {
+		if !strings.Contains(log.String(), "unsupported versions") {
+			return errors.New("the log has " + log.String())
+		}
+		return nil
+	})
+	m.all(t, 0)
+
+	if old, err = stock.Server([]string{"outrigger/grpc"}).GetConfigForClient(nil); err != nil {
+		t.Fatal(err)
+	}
+	old.MinVersion, old.MaxVersion = 0, tls.VersionTLS12
+	peer := rawServer(t, func(nc net.Conn) {
+		c := tls.Server(nc, old)
+		c.Write([]byte{1}) // it lets its peer in
+		c.Read(make([]byte, 1))
+	})
+	if nc, err := (&proxy.Dialer{Identity: orders, Only: true}).Dial(t.Context(), &mesh.Instance{Address: peer, Identity: stockID}, "grpc"); err == nil {
+		nc.Close()
+		t.Error("a peer with TLS 1.2 is called")
+	} else if !strings.Contains(err.Error(), "has no TLS 1.3") {
+		t.Errorf("a peer with TLS 1.2: %v", err)
+	}
+}
+
 // Certificates and CAs are replaced under load, and no call fails; then calls are made by the new ones, and those of the old CA are refused.
 func TestRotation(t *testing.T) {
 	one, two := newAuthority(t), newAuthority(t)
