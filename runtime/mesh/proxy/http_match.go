@@ -22,5 +22,8 @@ func HTTP1(head []byte) Verdict {
 			return No
 		}
 	}
+	if len(head) >= helloSize { // no method is that long
+		return No
+	}
 	return More
 }
