@@ -114,6 +114,30 @@ func TestRPCThroughTwoSidecars(t *testing.T) {
 	})
 }
 
+// A body of protobuf passes as it is, and so does the byte that says what it is.
+func TestProtobufInBoltPassesUntouched(t *testing.T) {
+	d := rpctest.Bolt
+	request, response := d.Request, d.Response
+	d.Request = func(id uint64, oneway bool, timeout time.Duration, method, body string) []byte {
+		b := request(id, oneway, timeout, method, body)
+		b[9] = 11 // protobuf
+		return b
+	}
+	d.Response = func(of rpcproxy.Frame, body string) []byte {
+		b := response(of, body)
+		b[9] = of.Bytes[9]
+		return b
+	}
+	body := make([]byte, 256)
+	for i := range body {
+		body[i] = byte(i)
+	}
+	f := newRPCBed(t, d, "").client.Call(t, 7, 5*time.Second, "echo", string(body))
+	if f.Bytes[9] != 11 || d.Body(f.Bytes) != string(body) {
+		t.Errorf("answered %q", f.Bytes)
+	}
+}
+
 func TestRPCErrors(t *testing.T) {
 	t.Log("feature: bolt dubbo, errors of the sidecar in the protocol's own form, with a reason")
 	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
