@@ -203,6 +203,16 @@ func TestHTTPErrors(t *testing.T) {
 			if c.origin == "sidecar" && c.reason != "SERVICE_UNNAMED" && told.Metadata["service"] != "shop/stock" {
 				t.Errorf("which service? %s", body)
 			}
+			if want := map[string]string{"refused": "unreachable", "reset": "failed", "timeout": "failed"}[c.name]; want != "" {
+				eventually(t, func() error { // held against the instance
+					c.e.mu.Lock()
+					defer c.e.mu.Unlock()
+					if n := len(c.e.reports); n == 0 || n != c.e.begun || !strings.HasSuffix(c.e.reports[n-1], " "+want) {
+						return fmt.Errorf("%d attempts, reported %q, want %s", c.e.begun, c.e.reports, want)
+					}
+					return nil
+				})
+			}
 			if r := m.all(t, 1)[0]; r.Status != fmt.Sprint(c.status) || r.Code == 0 || (r.Flag == mesh.FlagBreaker) != (c.name == "breaker") {
 				t.Errorf("%+v", r)
 			}
