@@ -140,12 +140,31 @@ func TestBadRequests(t *testing.T) {
 			}
 		}
 	})
-	g := newRig(t, up, func(r *Relay) { r.HeadTimeout = 300 * time.Millisecond })
+	g := newRig(t, up, func(r *Relay) {
+		r.HeadTimeout = 300 * time.Millisecond
+		none, good := r.NewUpstream("up.test", dialer(up)), r.NewUpstream("good", dialer(httpUp(t, echo)))
+		r.Route = func(h *Head) (*Upstream, error) {
+			if string(h.Host) == "good" {
+				return good, nil
+			}
+			return none, nil
+		}
+	})
+	still := dial(t, g.addr) // what others send costs it nothing
+	answers := bufio.NewReader(still)
 	t.Log(len(bad), "cases")
 	for _, c := range bad {
 		s := raw(t, g.addr, c.raw+"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
 		if len(s) < 12 || s[9] != '4' && s[:12] != "HTTP/1.1 505" && s[:12] != "HTTP/1.1 501" || s[:12] == "HTTP/1.1 408" || strings.Count(s, "HTTP/1.1 ") != 1 || !strings.Contains(s, "Connection: close\r\n") {
 			t.Errorf("%s: %q", c.name, s)
+		}
+		io.WriteString(still, "POST / HTTP/1.1\r\nHost: good\r\nContent-Length: 5\r\n\r\nstill")
+		rp, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatalf("after %s the others are answered: %v", c.name, err)
+		}
+		if b, err := io.ReadAll(rp.Body); err != nil || string(b) != "still" || rp.Close {
+			t.Errorf("after %s the others are answered %q, %v", c.name, b, err)
 		}
 	}
 }
