@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -147,4 +148,34 @@ func TestSourceOfADirectory(t *testing.T) {
 	if err := n.Watch(t.Context(), service("dubbo", "x"), nil); !errors.Is(err, components.ErrNotFound) {
 		t.Errorf("without a registry: %v", err)
 	}
+}
+
+// A thousand changes a second for a while: each holds once it has come, none has to wait for the next, and calls go on.
+func TestAThousandChangesASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := service("grpc", "peer.Hello")
+		b := &board{lists: map[string]chan []registry.Record{"": make(chan []registry.Record)}}
+		d := mesh.NewDirectory(names(b, "local"), slog.New(slog.DiscardHandler))
+		defer d.Close()
+		e := &mesh.Router{Directory: d, MaxHops: 8}
+		entry := d.Find(s)
+		var told int // what a watcher knows
+		go d.Watch(t.Context(), s, func(now *mesh.Snapshot) error {
+			told = now.Endpoints[0].Instance().Weight
+			return nil
+		})
+		for weight := 1; weight <= 3000; weight++ {
+			p := hello("10.0.0.1:7080", 20880)
+			p.Service, p.Instance.Weight = s, weight
+			b.lists[""] <- []registry.Record{native.Form{}.Record(registry.Service{}, p)}
+			synctest.Wait()
+			if now := entry.Snapshot().Endpoints[0].Instance().Weight; now != weight || told != weight {
+				t.Fatalf("after change %d the weight in force is %d, and a watcher was told %d", weight, now, told)
+			}
+			if _, err := e.Route(&mesh.Request{Protocol: "grpc", Service: s}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
 }
