@@ -2,6 +2,8 @@ package runtime_test
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +16,27 @@ func TestRequiredComponentThatCannotBeOpened(t *testing.T) {
 	s, err := begin(t, "secret: {s: {driver: file, required: true, options: {dir: /no/such/folder}}}\nreload: {timeout: 1s}\n")
 	if !errors.Is(err, runtime.ErrStart) || !strings.Contains(err.Error(), "/no/such/folder") || !strings.Contains(err.Error(), `secret "s"`) {
 		t.Fatalf("ended with %v, having said %q", err, s.out.String())
+	}
+}
+
+// Each port that only the file sets is taken at the start or the sidecar does not start, and says which it is.
+func TestPortsThatAreTaken(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	taken := ln.Addr().String()
+	const file = "registry: {default: {driver: file}}\n"
+	for setting, text := range map[string]string{
+		"admin.probes":          fmt.Sprintf("admin: {probes: %q}\n", taken),
+		"mesh.sofarpc.control":  file + fmt.Sprintf("mesh: {registry: default, sofarpc: {control: %q, outbound: '127.0.0.1:0'}}\n", taken),
+		"mesh.sofarpc.outbound": file + fmt.Sprintf("mesh: {registry: default, sofarpc: {control: '127.0.0.1:0', outbound: %q}}\n", taken),
+		"mesh.outbound.tcp":     file + fmt.Sprintf("mesh: {registry: default, outbound: {tcp: [{address: %q, service: prices}]}}\n", taken),
+	} {
+		if s, err := begin(t, text); !errors.Is(err, runtime.ErrStart) || !strings.Contains(err.Error(), taken) || !strings.Contains(err.Error(), setting) {
+			t.Errorf("%s: ended with %v, having said %q", setting, err, s.out.String())
+		}
 	}
 }
 
