@@ -156,6 +156,44 @@ func (e evidence) shows(name string, within []string) string {
 	return "no suite has the case " + name
 }
 
+var testFile = regexp.MustCompile(`^[\w./-]+_test\.go$`)
+
+// pageFaults are the tests, and files of them, that a page names and that are not there.
+func pageFaults(page string, e evidence, files map[string]string) (faults []string) {
+	_, others := e.spans(page)
+	for _, name := range others {
+		_, file := files[name]
+		if testFunc.MatchString("func "+name+"(") && e.tests[name] == nil || testFile.MatchString(name) && !file {
+			faults = append(faults, "there is no "+name)
+		}
+	}
+	return faults
+}
+
+func TestPageRule(t *testing.T) {
+	tree := map[string]string{"jar/glass_test.go": "func TestGlass(t *testing.T) {}\nfunc FuzzGlass(f *testing.F) {}\n"}
+	page := "| a trap | how |\n|---|---|\n| one | `TestGlass`, `FuzzGlass`; `jar/glass_test.go`, `make jar`, `Test` |\n| two | `TestPlastic` |\nAnd `jar/tin_test.go`.\n"
+	expect(t, pageFaults(page, gather(tree), tree), "there is no TestPlastic", "there is no jar/tin_test.go")
+}
+
+// Whatever page says that a test shows something, as docs/mesh/rpc.md does of each trap.
+func TestTreePages(t *testing.T) {
+	tree := files(t, ".go", ".md")
+	e := gather(tree)
+	named := 0
+	for name, page := range tree {
+		if strings.HasSuffix(name, ".md") {
+			named += strings.Count(page, "`Test")
+			for _, f := range pageFaults(page, e, tree) {
+				t.Errorf("%s: %s", name, f)
+			}
+		}
+	}
+	if named < 300 {
+		t.Errorf("pages name %d tests: the search misses most", named)
+	}
+}
+
 func TestGuaranteeRule(t *testing.T) {
 	e := gather(map[string]string{
 		"components/jar/jartest/suite.go":    `var all = []test{{"Holds", holds}, {"Keeps", keeps}}`,
