@@ -113,16 +113,62 @@ func (l *link) dial(address string) (*amqp.Connection, error) {
 }
 
 func (l *link) channel(ctx context.Context) (*amqp.Channel, error) {
-	conn, err := l.get(ctx)
-	if err != nil {
+	return l.prepared(ctx, func(*amqp.Channel) error { return nil })
+}
+
+// prepared is a channel for which something was done before. One that comes when ctx has ended is closed.
+func (l *link) prepared(ctx context.Context, prepare func(*amqp.Channel) error) (*amqp.Channel, error) {
+	made, failed := make(chan *amqp.Channel), make(chan error, 1)
+	go func() {
+		conn, err := l.get(ctx)
+		if err != nil {
+			failed <- err
+			return
+		}
+		ch, err := conn.Channel()
+		if err == nil {
+			err = prepare(ch)
+		}
+		if err == nil {
+			select {
+			case made <- ch:
+				return
+			case <-ctx.Done():
+			}
+		} else {
+			failed <- l.said(ctx, err)
+		}
+		if ch != nil {
+			_ = ch.Close()
+		}
+	}()
+	select {
+	case ch := <-made:
+		return ch, nil
+	case err := <-failed:
 		return nil, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	var ch *amqp.Channel
-	err = within(ctx, func() (err error) { ch, err = conn.Channel(); return err })
+}
+
+// do does something on a channel of its own. Nobody waits for the end of that.
+func (l *link) do(ctx context.Context, what func(*amqp.Channel) error) error {
+	ch, err := l.channel(ctx)
 	if err != nil {
-		return nil, l.said(ctx, err)
+		return err
 	}
-	return ch, nil
+	done := make(chan error, 1)
+	go func() {
+		done <- what(ch)
+		_ = ch.Close()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // leave gives up a connection for one to the next node. It says so in time, or not at all.

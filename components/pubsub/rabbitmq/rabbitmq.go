@@ -73,7 +73,7 @@ func (Options) Guarantees() string {
   that keep the stream. A stream is not synced to the disk before it is confirmed: a single node that loses power may forget the last events,
   and then groups that had seen them pass over as many that come next.
 - A cluster of three nodes may lose one: streams and queues are kept on all nodes that the cluster has when they are made (queues on five at most), and a sidecar goes on
-  with the next of its ` + "`addresses`" + `. Publications fail meanwhile, after 10 s of waiting for an answer at most. What was under way at a lost connection comes again, as it does
+  with the next of its ` + "`addresses`" + `. Publications fail meanwhile: each takes 10 s at most, with all that it waits for, or until a connection that takes nothing more is given up. What was under way at a lost connection comes again, as it does
   when a sidecar crashes, and counts as an attempt. Where a majority is away nothing is published or delivered.
 - A node that is frozen or cut off is missed by the others after Erlang's ` + "`net_ticktime`" + `, a minute unless set, and until then what it leads stands still. ` + "`heartbeat`" + ` must
   be well below a fifth of it, and ` + "`cluster_partition_handling = pause_minority`" + ` is needed: by default both sides of a cut go on by themselves, an ordering key may have an event unsettled on
@@ -87,8 +87,8 @@ func (Options) Guarantees() string {
   up to 11 channels for each group.
 - A handler may take 10 minutes. RabbitMQ takes away what is held for longer than its ` + "`consumer_timeout`" + `, 30 minutes unless set, and then what was under way comes again: so each
   part of a group is given back and had anew after 10 minutes when nothing of it is under way, and after 20 minutes gives out nothing more until that is so.
-- A topic must not be deleted under running sidecars: RabbitMQ confirms what is published to it until they connect again, and it is lost. Nor is a topic told from one of that name before:
-  who deletes one deletes its groups' queues and exchanges as well.
+- A topic that somebody deletes is made anew by who publishes to it or subscribes, and all that was answered since is in it. But it is not told from the one before: groups pass over as many
+  of its events as they had seen of that, also those that go on under running sidecars. Who deletes a topic deletes its groups' queues and exchanges as well, while no sidecar serves them.
 - There are no idempotency keys, and no replay. A group is kept until somebody deletes its queues.`
 }
 
@@ -100,6 +100,7 @@ type driver struct {
 	streams *link // for streams: what becomes of its connection takes nothing from groups
 	publish publisher
 	renew   time.Duration
+	confirm time.Duration
 
 	making sync.Mutex // while a group is made
 
@@ -123,8 +124,8 @@ func Open(ctx context.Context, env components.Env, o Options) (pubsub.Driver, er
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{opts: o, name: env.ID.Name, log: env.Logger, link: l, streams: streams, renew: renewEvery, groups: map[string]*member{}}
-	d.publish = publisher{d: d, turn: make(chan struct{}, 1)}
+	d := &driver{opts: o, name: env.ID.Name, log: env.Logger, link: l, streams: streams, renew: renewEvery, confirm: confirmTime, groups: map[string]*member{}}
+	d.publish = publisher{d: d, turn: make(chan struct{}, 1), known: map[string]uint64{}}
 	if err := d.Check(ctx); err != nil {
 		l.close()
 		return nil, err
@@ -148,8 +149,8 @@ func (d *driver) Check(ctx context.Context) error {
 }
 
 // Close implements components.Closer.
-func (d *driver) Close(context.Context) error {
+func (d *driver) Close(ctx context.Context) error {
 	d.streams.close()
 	d.link.close()
-	return nil
+	return within(ctx, func() error { d.publish.aside.Wait(); return nil })
 }
