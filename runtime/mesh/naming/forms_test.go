@@ -1,6 +1,7 @@
 package naming_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"reflect"
@@ -77,10 +78,29 @@ func TestStockProvidersAreRead(t *testing.T) {
 	}
 }
 
+// left are keys that stock providers write and sidecars do not, and why.
+var left = map[string]string{
+	"pid": perProcess, "startTime": perProcess, "timestamp": perProcess, "id": perProcess,
+	"methods":                   "the sidecar does not know them; stock consumers call providers that name none (TestMesh)",
+	"release":                   ofLibrary,
+	"revision":                  ofLibrary,
+	"anyhost":                   "whether the provider listens at all of its host's addresses; consumers connect to the one that is written",
+	"metadata-type":             byApplication,
+	"service-name-mapping":      byApplication,
+	"service.name":              "the bean's, in the provider's own Spring",
+	"logger":                    "which logging the provider has",
+	"preserved.register.source": "says that Spring Cloud has registered it; its consumers call who says nothing",
+	"prefer.serialization":      "stock consumers that are told none send hessian2 (TestMesh), which is all that sidecars read",
+}
+
+const (
+	perProcess    = "another for each start: a record must be the same when the sidecar is started anew"
+	ofLibrary     = "which library the provider uses, and a package's version: the sidecar uses none"
+	byApplication = "for consumers that look for applications, which sidecars do not register"
+)
+
 // TestOwnRecordsLookLikeStockOnes: each key that a stock provider writes and that we know is written with the same value, in the same order.
 func TestOwnRecordsLookLikeStockOnes(t *testing.T) {
-	left := []string{"pid", "startTime", "timestamp", "id", "methods", "release", "revision", "anyhost", "metadata-type", "service.name",
-		"prefer.serialization", "service-name-mapping"}
 	for _, c := range []struct{ protocol, app, address string }{
 		{"bolt", "sofa-provider", "127.0.0.1:12201"}, {"dubbo", "dubbo-provider", "127.0.0.1:20880"}, {"dubbo", "dubbo-provider", "127.0.0.1:20881"},
 	} {
@@ -100,7 +120,7 @@ func TestOwnRecordsLookLikeStockOnes(t *testing.T) {
 			}
 			var want []naming.Param
 			for _, p := range theirs.Params {
-				if !slices.Contains(left, p.Key) {
+				if left[p.Key] == "" {
 					want = append(want, p)
 				}
 			}
@@ -132,6 +152,51 @@ func TestOwnRecordsLookLikeStockOnes(t *testing.T) {
 	}
 	if shape(ours.Data) != shape(theirs) {
 		t.Errorf("wrote %s, they %s", shape(ours.Data), shape(theirs))
+	}
+}
+
+// TestOwnRecordsInNacosLookLikeStockOnes: in the same place, each key with the same value; and theirs are read.
+func TestOwnRecordsInNacosLookLikeStockOnes(t *testing.T) {
+	text, err := os.ReadFile("testdata/nacos.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compared := 0
+	for line := range strings.Lines(string(text)) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(f) != 5 {
+			continue
+		}
+		compared++
+		s, app := service("http", f[1]), ""
+		switch {
+		case f[0] == "sofa-rpc":
+			s, app = service("bolt", "peer.Hello"), "sofa-p"
+		case strings.HasPrefix(f[1], "providers:"):
+			s, app = service("dubbo", "peer.Hello"), "dubbo-p"
+		}
+		var theirs map[string]string
+		if err := json.Unmarshal([]byte(f[4]), &theirs); err != nil {
+			t.Fatal(err)
+		}
+		form := forms[s.Protocol]
+		at, _ := form.Place("nacos", s)
+		if want := (registry.Service{Namespace: f[0], Name: f[1], Cluster: f[2]}); at != want {
+			t.Errorf("%s is at %+v, theirs at %+v", s.Protocol, at, want)
+		}
+		ours := form.Record(at, naming.Provider{Service: s, App: app, Port: 1, Instance: mesh.Instance{Address: f[3], Weight: 100}})
+		for key, want := range theirs {
+			if got, there := ours.Metadata[key]; left[key] == "" && (got != want || !there) {
+				t.Errorf("%s: wrote %s=%q, they %q", s.Protocol, key, got, want)
+			}
+		}
+		got := form.Entries(s, []registry.Record{{Service: at, Address: f[3], Weight: 100, Metadata: theirs}})
+		if len(got) != 1 || !got[0].Direct || got[0].Address != f[3] || got[0].Weight != 100 {
+			t.Errorf("%s: read as %+v", s.Protocol, got)
+		}
+	}
+	if compared != 3 {
+		t.Errorf("%d records are compared, want 3", compared)
 	}
 }
 
