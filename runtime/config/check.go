@@ -87,9 +87,12 @@ func (k *check) app(a *App) {
 		s, path := &a.Services[i], fmt.Sprintf("app.services.%d", i)
 		s.Port, s.Protocol, s.Weight = cmp.Or(s.Port, a.Port), cmp.Or(s.Protocol, a.Protocol), cmp.Or(s.Weight, 100)
 		k.service(path, *s)
-		id := strings.Join([]string{s.Name, s.Group, s.Version, s.Protocol}, "\x00")
+		id, what := strings.Join([]string{s.Name, s.Group}, "\x00"), "name and group" // as the registry's records are told apart
+		if s.Protocol == "bolt" || s.Protocol == "dubbo" {
+			id, what = id+"\x00"+s.Version, "name, group and version"
+		}
 		if seen[id] {
-			k.fault(path, "the service is listed twice with this name, group, version and protocol")
+			k.fault(path, "the service is listed twice with this %s: only the last would be published", what)
 		}
 		seen[id] = true
 	}
