@@ -33,10 +33,18 @@ type wire struct {
 
 const askedService = "peer.Hello"
 
-var wires = []wire{
-	{"http", serveHTTPAnswers, askHTTP}, {"grpc", serveGRPCAnswers, askGRPC},
-	{"bolt", func(a *answering, ln net.Listener) { serveFrames(a, ln, boltWire) }, func(t *testing.T, at string) func(string) error { return askFrames(t, at, boltWire) }},
-	{"dubbo", func(a *answering, ln net.Listener) { serveFrames(a, ln, dubboWire) }, func(t *testing.T, at string) func(string) error { return askFrames(t, at, dubboWire) }},
+var wires = wiresOf(askedService)
+
+// wiresOf are those whose clients ask for a service.
+func wiresOf(service string) []wire {
+	framed := func(protocol string, p framed) wire {
+		return wire{protocol, func(a *answering, ln net.Listener) { serveFrames(a, ln, p) }, func(t *testing.T, at string) func(string) error { return askFrames(t, at, p) }}
+	}
+	return []wire{
+		{"http", serveHTTPAnswers, func(t *testing.T, at string) func(string) error { return askHTTP(t, at, service) }},
+		{"grpc", serveGRPCAnswers, func(t *testing.T, at string) func(string) error { return askGRPC(t, at, service) }},
+		framed("bolt", boltOf(service)), framed("dubbo", dubboOf(service)),
+	}
 }
 
 func serveHTTPAnswers(a *answering, ln net.Listener) {
@@ -52,7 +60,7 @@ func serveHTTPAnswers(a *answering, ln net.Listener) {
 	}))
 }
 
-func askHTTP(t *testing.T, address string) func(string) error {
+func askHTTP(t *testing.T, address, service string) func(string) error {
 	c := &http.Client{Timeout: patience, Transport: &http.Transport{}}
 	t.Cleanup(c.CloseIdleConnections)
 	return func(method string) error {
@@ -60,7 +68,7 @@ func askHTTP(t *testing.T, address string) func(string) error {
 		if err != nil {
 			return err
 		}
-		req.Header.Set("outrigger-service", askedService)
+		req.Header.Set("outrigger-service", service)
 		res, err := c.Do(req)
 		if err != nil {
 			return err
@@ -92,14 +100,14 @@ func serveGRPCAnswers(a *answering, ln net.Listener) {
 	s.Serve(ln)
 }
 
-func askGRPC(t *testing.T, address string) func(string) error {
+func askGRPC(t *testing.T, address, service string) func(string) error {
 	cc, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cc.Close() })
 	return func(method string) error {
-		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "outrigger-service", askedService), patience)
+		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "outrigger-service", service), patience)
 		defer cancel()
 		_, err := echopb.NewEchoClient(cc).Unary(ctx, &echopb.Message{Text: method})
 		for _, d := range status.Convert(err).Details() {
@@ -216,51 +224,55 @@ func lengthPrefixed(all ...string) (b []byte) {
 	return b
 }
 
-var boltWire = framed{
-	head: func(first []byte) (int, func([]byte) int) {
-		head := 20 // of an answer, and two more of a request
-		if first[1] != 0 {
-			head = 22
-		}
-		return head, func(h []byte) int {
-			lengths := h[head-8:]
-			return int(binary.BigEndian.Uint16(lengths)) + int(binary.BigEndian.Uint16(lengths[2:])) + int(binary.BigEndian.Uint32(lengths[4:]))
-		}
-	},
-	id: 5,
-	request: func(id uint32, method string) []byte {
-		const class = "com.alipay.sofa.rpc.core.request.SofaRequest"
-		headers := lengthPrefixed("sofa_head_target_service", askedService+":1.0", "sofa_head_method_name", method)
-		b := binary.BigEndian.AppendUint32([]byte{1, 1, 0, 1, 1}, id)
-		b = binary.BigEndian.AppendUint32(append(b, 1), uint32(patience.Milliseconds()))
-		b = binary.BigEndian.AppendUint16(b, uint16(len(class)))
-		b = binary.BigEndian.AppendUint16(b, uint16(len(headers)))
-		b = binary.BigEndian.AppendUint32(b, 0)
-		return append(append(b, class...), headers...)
-	},
-	method: func(frame []byte) string {
-		if frame[3] != 1 {
-			return ""
-		}
-		headers := frame[22+int(binary.BigEndian.Uint16(frame[14:])):]
-		_, after, _ := strings.Cut(string(headers), "sofa_head_method_name")
-		return after[4 : 4+binary.BigEndian.Uint32([]byte(after))]
-	},
-	answer: func(request []byte, method string) []byte {
-		b := []byte{1, 0, 0, 2, 1, request[5], request[6], request[7], request[8], 1, 0, 0}
-		if method == "" {
-			b[3] = 0
-		} else if method == "busy" {
-			b[11] = 4
-		}
-		return append(b, 0, 0, 0, 0, 0, 0, 0, 0)
-	},
-	failure: func(answer []byte) error {
-		if status := binary.BigEndian.Uint16(answer[10:]); status != 0 || len(answer) > 20 {
-			return fmt.Errorf("status %d: %q", status, answer[20:])
-		}
-		return nil
-	},
+var boltWire, dubboWire = boltOf(askedService), dubboOf(askedService)
+
+func boltOf(service string) framed {
+	return framed{
+		head: func(first []byte) (int, func([]byte) int) {
+			head := 20 // of an answer, and two more of a request
+			if first[1] != 0 {
+				head = 22
+			}
+			return head, func(h []byte) int {
+				lengths := h[head-8:]
+				return int(binary.BigEndian.Uint16(lengths)) + int(binary.BigEndian.Uint16(lengths[2:])) + int(binary.BigEndian.Uint32(lengths[4:]))
+			}
+		},
+		id: 5,
+		request: func(id uint32, method string) []byte {
+			const class = "com.alipay.sofa.rpc.core.request.SofaRequest"
+			headers := lengthPrefixed("sofa_head_target_service", service+":1.0", "sofa_head_method_name", method)
+			b := binary.BigEndian.AppendUint32([]byte{1, 1, 0, 1, 1}, id)
+			b = binary.BigEndian.AppendUint32(append(b, 1), uint32(patience.Milliseconds()))
+			b = binary.BigEndian.AppendUint16(b, uint16(len(class)))
+			b = binary.BigEndian.AppendUint16(b, uint16(len(headers)))
+			b = binary.BigEndian.AppendUint32(b, 0)
+			return append(append(b, class...), headers...)
+		},
+		method: func(frame []byte) string {
+			if frame[3] != 1 {
+				return ""
+			}
+			headers := frame[22+int(binary.BigEndian.Uint16(frame[14:])):]
+			_, after, _ := strings.Cut(string(headers), "sofa_head_method_name")
+			return after[4 : 4+binary.BigEndian.Uint32([]byte(after))]
+		},
+		answer: func(request []byte, method string) []byte {
+			b := []byte{1, 0, 0, 2, 1, request[5], request[6], request[7], request[8], 1, 0, 0}
+			if method == "" {
+				b[3] = 0
+			} else if method == "busy" {
+				b[11] = 4
+			}
+			return append(b, 0, 0, 0, 0, 0, 0, 0, 0)
+		},
+		failure: func(answer []byte) error {
+			if status := binary.BigEndian.Uint16(answer[10:]); status != 0 || len(answer) > 20 {
+				return fmt.Errorf("status %d: %q", status, answer[20:])
+			}
+			return nil
+		},
+	}
 }
 
 // hessian is a string of ASCII, as Dubbo writes them.
@@ -278,42 +290,44 @@ func dubboRequest(id uint32, service, version, method string) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(body))), body...)
 }
 
-var dubboWire = framed{
-	head: func([]byte) (int, func([]byte) int) {
-		return 16, func(h []byte) int { return int(binary.BigEndian.Uint32(h[12:])) }
-	},
-	id:      8,
-	request: func(id uint32, method string) []byte { return dubboRequest(id, askedService, "0.0.0", method) },
-	method: func(frame []byte) string {
-		if frame[2]&0x20 != 0 {
-			return ""
-		}
-		rest, text := frame[16:], []byte(nil)
-		for range 4 {
-			n, head := int(rest[0]), 1
-			if n >= 0x30 {
-				n, head = (n-0x30)<<8+int(rest[1]), 2
+func dubboOf(service string) framed {
+	return framed{
+		head: func([]byte) (int, func([]byte) int) {
+			return 16, func(h []byte) int { return int(binary.BigEndian.Uint32(h[12:])) }
+		},
+		id:      8,
+		request: func(id uint32, method string) []byte { return dubboRequest(id, service, "0.0.0", method) },
+		method: func(frame []byte) string {
+			if frame[2]&0x20 != 0 {
+				return ""
 			}
-			text, rest = rest[head:head+n], rest[head+n:]
-		}
-		return string(text)
-	},
-	answer: func(request []byte, method string) []byte {
-		flags, status, body := byte(0x02), byte(20), "\x91"+hessian(method)
-		if method == "" {
-			flags, body = 0x22, "N"
-		} else if method == "busy" {
-			status, body = 100, hessian(method)
-		}
-		b := append([]byte{0xda, 0xbb, flags, status}, request[4:12]...)
-		return append(binary.BigEndian.AppendUint32(b, uint32(len(body))), body...)
-	},
-	failure: func(answer []byte) error {
-		if answer[3] != 20 {
-			return fmt.Errorf("status %d: %q", answer[3], answer[16:])
-		}
-		return nil
-	},
+			rest, text := frame[16:], []byte(nil)
+			for range 4 {
+				n, head := int(rest[0]), 1
+				if n >= 0x30 {
+					n, head = (n-0x30)<<8+int(rest[1]), 2
+				}
+				text, rest = rest[head:head+n], rest[head+n:]
+			}
+			return string(text)
+		},
+		answer: func(request []byte, method string) []byte {
+			flags, status, body := byte(0x02), byte(20), "\x91"+hessian(method)
+			if method == "" {
+				flags, body = 0x22, "N"
+			} else if method == "busy" {
+				status, body = 100, hessian(method)
+			}
+			b := append([]byte{0xda, 0xbb, flags, status}, request[4:12]...)
+			return append(binary.BigEndian.AppendUint32(b, uint32(len(body))), body...)
+		},
+		failure: func(answer []byte) error {
+			if answer[3] != 20 {
+				return fmt.Errorf("status %d: %q", answer[3], answer[16:])
+			}
+			return nil
+		},
+	}
 }
 
 var errNoFailure = errors.New("no error")
