@@ -64,6 +64,37 @@ func TestPortInUse(t *testing.T) {
 	}
 }
 
+// TestAddressInUse: ports that only the configuration names are refused alike, and the message says which of them it is.
+func TestAddressInUse(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	const registry = "registry: {default: {driver: file}}\n"
+	for setting, config := range map[string]string{
+		"admin.probes":                "admin: {probes: '%s'}\n",
+		"mesh.outbound.tcp.1.address": registry + "mesh: {outbound: {tcp: [{service: a, address: '127.0.0.1:0'}, {service: b, address: '%s'}]}}\n",
+		"mesh.sofarpc.control":        registry + "mesh: {sofarpc: {control: '%s', outbound: '127.0.0.1:0'}}\n",
+		"mesh.sofarpc.outbound":       registry + "mesh: {sofarpc: {control: '127.0.0.1:0', outbound: '%s'}}\n",
+	} {
+		t.Run(setting, func(t *testing.T) {
+			s, err := harness.Launch(t, harness.Options{App: "a", Config: fmt.Sprintf(config, ln.Addr())})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if code := s.Wait(time.Minute); code != 2 {
+				t.Errorf("exit code %d, want 2", code)
+			}
+			for _, want := range []string{ln.Addr().String(), setting, "integration.test"} {
+				if !strings.Contains(s.Output(), want) {
+					t.Errorf("the message does not say %q:\n%s", want, s.Output())
+				}
+			}
+		})
+	}
+}
+
 // A port that a sidecar has may be that of the one to be replaced; the folder of a store that it uses is not restored to.
 func TestWhatAnotherSidecarHas(t *testing.T) {
 	dir := t.TempDir()
