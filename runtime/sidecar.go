@@ -270,7 +270,7 @@ func (s *sidecar) stopMesh(ctx context.Context) error {
 func declared(c *config.Config) []publish.Publication {
 	var all []publish.Publication
 	if c.App.Port != 0 {
-		all = append(all, publish.Publication{Port: c.App.Port, Itself: c.App.Protocol == "bolt" || c.App.Protocol == "dubbo", // which know no names of applications
+		all = append(all, publish.Publication{Port: c.App.Port, Ours: c.App.Protocol == "bolt" || c.App.Protocol == "dubbo", // which know no names of applications
 			Service: mesh.Service{Namespace: c.App.Namespace, Name: c.App.ID, Protocol: c.App.Protocol}})
 	}
 	for _, s := range c.App.Services {

@@ -47,7 +47,7 @@ type Service struct {
 	Weight   int               `yaml:"weight" doc:"share of calls relative to other instances; unset: 100"`
 	Zone     string            `yaml:"zone" doc:"where this instance runs"`
 	Labels   map[string]string `yaml:"labels" doc:"what routes can ask for"`
-	Itself   bool              `yaml:"registers_itself" doc:"the application registers it with the sidecar's address, as Dubbo 3 and Spring Cloud can: the sidecar writes no record in mesh.naming's form"`
+	Itself   bool              `yaml:"registers_itself" doc:"the application registers it with the sidecar's address, as Dubbo 3 and Spring Cloud can: the sidecar writes no record in mesh.naming's form, and others call it while the application's own is there"`
 }
 
 // API is the door for the application.

@@ -30,8 +30,10 @@ type Publication struct {
 	Weight  int // 0: 100
 	Zone    string
 	Labels  map[string]string
-	// Itself: the application writes its ecosystem's record by itself, with the sidecar's address.
+	// Itself: the application writes its ecosystem's record by itself, with the sidecar's address, and takes it back by itself.
 	Itself bool
+	// Ours: in our form alone.
+	Ours bool
 }
 
 func (p Publication) check() error {
@@ -44,12 +46,12 @@ func (p Publication) check() error {
 const defaultWeight = 100
 
 func (p Publication) provider(announce, app string) naming.Provider {
-	return naming.Provider{Service: p.Service, App: app, Port: p.Port, Itself: p.Itself,
+	return naming.Provider{Service: p.Service, App: app, Port: p.Port, Itself: p.Itself, Ours: p.Ours,
 		Instance: mesh.Instance{Address: announce, Weight: cmp.Or(p.Weight, defaultWeight), Zone: p.Zone, Labels: mesh.LabelsOf(p.Labels)}}
 }
 
 func same(a, b Publication) bool {
-	return a.Service == b.Service && a.Port == b.Port && a.Weight == b.Weight && a.Zone == b.Zone && a.Itself == b.Itself && maps.Equal(a.Labels, b.Labels)
+	return a.Service == b.Service && a.Port == b.Port && a.Weight == b.Weight && a.Zone == b.Zone && a.Itself == b.Itself && a.Ours == b.Ours && maps.Equal(a.Labels, b.Labels)
 }
 
 // key is what tells publications of one application apart.

@@ -22,10 +22,10 @@ func pages(t *testing.T) {
 }
 
 const (
-	pageZooKeeper, pageNacos    = "127.0.0.1:2181", "127.0.0.1:8848"
-	pageInbound, pageOutbound   = "127.0.0.1:7080", "127.0.0.1:7090"
-	pageProvider, pageConsumer  = "A provider", "A consumer"
-	sofaProviders, dubboFolders = "/sofa-rpc/peer.Hello/providers", "/dubbo/peer.Hello/providers"
+	pageZooKeeper, pageNacos      = "127.0.0.1:2181", "127.0.0.1:8848"
+	pageInbound, pageOutbound     = "127.0.0.1:7080", "127.0.0.1:7090"
+	pageProvider, pageConsumer    = "A provider", "A consumer"
+	sofaProviders, dubboProviders = "/sofa-rpc/peer.Hello/providers", "/dubbo/peer.Hello/providers"
 )
 
 // besideProvider is a sidecar with a page's configuration, on the inbound port that pages speak of.
@@ -53,12 +53,12 @@ func through(t *testing.T, ours *harness.Sidecar, protocol string, consumer *jvm
 func sofarpcPage(t *testing.T, b *board, dir string) {
 	p := page.Open(t, "docs/mesh/sofarpc.md", "yaml", "properties")
 	zk := []string{pageZooKeeper, b.addr}
-	peers := started(t, dir, "sofa", "p", "q", "c")
-	provider, next, consumer := peers[0], peers[1], peers[2]
+	peers, boots := started(t, dir, "sofa", "q", "c"), started(t, dir, "sofaboot", "p", "v")
+	next, consumer, provider, virtual := peers[0], peers[1], boots[0], boots[1]
 
 	theirs := besideProvider(t, p.Take(pageProvider, "yaml", zk...))
 	registry := p.Setting(pageProvider).Value
-	provider.do("export mesh %s 12200", registry)
+	provider.do("export mesh %s 12200", registry) // SOFABoot takes it as that setting
 	b.shows(sofaProviders, pageInbound)
 
 	ours := besideConsumer(t, p.Take(pageConsumer, "yaml", zk...))
@@ -78,6 +78,18 @@ func sofarpcPage(t *testing.T, b *board, dir string) {
 	through(t, ours, "bolt", consumer, "mesh", "q12200")
 	next.quit()
 	theirs.Stop()
+	b.shows(sofaProviders)
+
+	// It registers by itself, by its sidecar's port.
+	theirs = besideProvider(t, p.Take(pageProvider, "yaml", zk...))
+	var settings []string
+	for _, s := range p.Settings(pageProvider) {
+		settings = append(settings, s.String())
+	}
+	virtual.do("export virtual zookeeper://%s 12200 %s", b.addr, strings.Join(settings, " "))
+	b.shows(sofaProviders, pageInbound)
+	through(t, ours, "bolt", consumer, "mesh", "v12200")
+	virtual.quit()
 	b.shows(sofaProviders)
 }
 
@@ -100,7 +112,7 @@ func dubboPage(t *testing.T, b *board, dir, framework, provider string) {
 		registry = "-"
 	}
 	peers[0].do("export mesh %s 20880", registry)
-	b.shows(dubboFolders, pageInbound)
+	b.shows(dubboProviders, pageInbound)
 
 	ours := besideConsumer(t, p.Take(pageConsumer, "yaml", zk...))
 	for _, consumer := range peers[1:] { // by the one setting and by the other
@@ -111,7 +123,7 @@ func dubboPage(t *testing.T, b *board, dir, framework, provider string) {
 	}
 	peers[0].quit()
 	theirs.Stop()
-	b.shows(dubboFolders)
+	b.shows(dubboProviders)
 	p.Leave("A provider of Dubbo") // of the other version, which has a test of its own
 }
 

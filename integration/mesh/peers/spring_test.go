@@ -36,54 +36,76 @@ func spring(t *testing.T, s *servers.Server, dir string) {
 	for _, reference := range []string{"mesh", "simple"} {
 		consumer.calls(reference, fmt.Sprint("p", direct))
 	}
-	through, beside := begin(consumer, "mesh"), begin(consumer, "direct")
+	through, beside := begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct")
 
 	// A provider comes that registers the port of its sidecar.
 	theirs := harness.Start(t, harness.Options{App: service, Config: byNacos(s, "",
 		fmt.Sprintf("app: {services: [{name: %s, protocol: http, port: %d, registers_itself: true}]}\n", service, meshed))})
 	providers.do("export mesh %s %d spring.cloud.nacos.discovery.port=%s", s.Addr(), meshed, port(theirs.Inbound))
 	listed(t, s.Addr(), nacosPublic, service, at, theirs.Inbound)
-	through.ends("mesh -> direct, and a provider comes that has a sidecar")
-	beside.ends("direct -> direct, and a provider comes that has a sidecar")
+	through.ends("mesh -> direct", "a provider comes that has a sidecar")
+	beside.ends("direct -> direct", "a provider comes that has a sidecar")
 
 	// The other one goes: what is left is behind the sidecar alone, for both kinds of consumers.
-	through = begin(consumer, "mesh")
+	through = begin(consumerFirst, consumer, "mesh")
 	providers.do("unexport direct")
 	listed(t, s.Addr(), nacosPublic, service, theirs.Inbound)
-	through.ends("mesh -> mesh, and the provider without a sidecar goes")
+	through.ends("mesh -> mesh", "the provider without a sidecar goes")
 	for _, reference := range []string{"mesh", "simple", "direct"} {
 		consumer.calls(reference, fmt.Sprint("p", meshed))
 	}
-	if n := consumer.do("entries direct"); n != "1" {
-		t.Errorf("the consumer without a sidecar sees %s providers", n)
-	}
+	consumer.sees("direct", 1)
 
 	// And back, while both kinds of consumers call.
-	through, beside = begin(consumer, "mesh"), begin(consumer, "direct")
+	through, beside = begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct")
 	providers.do("export direct %s %d", s.Addr(), direct)
 	listed(t, s.Addr(), nacosPublic, service, at, theirs.Inbound)
-	through.ends("mesh -> mesh, and a provider comes that has no sidecar")
-	beside.ends("direct -> mesh, and a provider comes that has no sidecar")
+	through.ends("mesh -> mesh", "a provider comes that has no sidecar")
+	beside.ends("direct -> mesh", "a provider comes that has no sidecar")
+
+	through = begin(consumerFirst, consumer, "mesh")
+	providers.do("unexport mesh")
+	listed(t, s.Addr(), nacosPublic, service, at)
+	through.ends("mesh -> both", "the provider with a sidecar goes")
+
+	// Now the provider moves first, and a consumer follows that has known none with a sidecar.
+	consumer.do("refer late %s", s.Addr())
+	consumer.calls("late", fmt.Sprint("p", direct))
+	beside = begin(providerFirst, consumer, "late")
+	providers.do("export mesh %s %d spring.cloud.nacos.discovery.port=%s", s.Addr(), meshed, port(theirs.Inbound))
+	listed(t, s.Addr(), nacosPublic, service, at, theirs.Inbound)
+	beside.ends("direct -> direct", "a provider comes that has a sidecar")
+	providers.do("unexport direct")
+	listed(t, s.Addr(), nacosPublic, service, theirs.Inbound)
+	consumer.calls("late", fmt.Sprint("p", meshed))
+	consumer.sees("late", 1)
+	beside = begin(providerFirst, consumer, "late")
+	consumer.do("refer late-mesh %s spring.cloud.openfeign.client.config.stock.url=http://%s %s", s.Addr(), ours.Outbound, named)
+	consumer.calls("late-mesh", fmt.Sprint("p", meshed))
+	through = begin(providerFirst, consumer, "late-mesh")
+	time.Sleep(time.Second)
+	beside.ends("direct -> mesh", "the consumer gets a sidecar")
+	through.ends("mesh -> mesh", "as it is")
+	providers.do("export direct %s %d", s.Addr(), direct)
+	listed(t, s.Addr(), nacosPublic, service, at, theirs.Inbound)
 
 	// As an HTTP proxy: the consumer chooses an instance by itself, and the sidecar another if that one has gone.
 	consumer.do("set http.proxyPort %s", port(ours.Outbound))
 	consumer.do("set http.proxyHost 127.0.0.1")
-	harness.Eventually(t, 30*time.Second, func() error { // it learns of both
-		if n := consumer.do("entries direct"); n != "2" {
-			return fmt.Errorf("the consumer sees %s providers", n)
-		}
-		return nil
-	})
+	consumer.sees("direct", 2) // it learns of both
 	before := requests(t, ours, "http")
-	through = begin(consumer, "direct")
+	through = begin(consumerFirst, consumer, "direct")
 	providers.do("unexport mesh")
 	listed(t, s.Addr(), nacosPublic, service, at)
-	calls := through.ends("its sidecar as a proxy -> mesh and direct, and the provider with a sidecar goes")
+	calls := through.ends("mesh -> both", "by its sidecar as a proxy, and the provider with a sidecar goes")
 	if n := requests(t, ours, "http") - before; n < calls {
 		t.Errorf("of %d calls %d went through the sidecar", calls, n)
 	}
 	providers.do("unexport direct")
 	listed(t, s.Addr(), nacosPublic, service)
+	if said, err := consumer.try("call mesh gone"); err == nil || !refused(err.Error(), "") {
+		t.Errorf("a call when all providers are gone: %s, %v", said, err)
+	}
 }
 
 // requests is how many requests of a protocol a sidecar has sent out or let in.

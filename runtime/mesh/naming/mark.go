@@ -16,6 +16,7 @@ const (
 	keyPort      = "outrigger.port"      // of the application
 	keyZone      = "outrigger.zone"
 	keyIdentity  = "outrigger.identity" // the SPIFFE id in its certificate
+	keyItself    = "outrigger.itself"   // "true": the application writes its ecosystem's record by itself
 	keyLabel     = "label."             // followed by the label's name
 
 	keyOurs = "outrigger." // what no other writes begins so
@@ -37,8 +38,12 @@ func Mark(p Provider) map[string]string {
 	if p.Port != 0 {
 		port = strconv.Itoa(p.Port)
 	}
+	itself := ""
+	if p.Itself {
+		itself = strconv.FormatBool(true)
+	}
 	md := map[string]string{}
-	for key, value := range map[string]string{keyProtocol: p.Service.Protocol, keyVersion: p.Service.Version, keyPort: port, keyZone: p.Instance.Zone, keyIdentity: p.Instance.Identity} {
+	for key, value := range map[string]string{keyProtocol: p.Service.Protocol, keyVersion: p.Service.Version, keyPort: port, keyZone: p.Instance.Zone, keyIdentity: p.Instance.Identity, keyItself: itself} {
 		if value != "" {
 			md[key] = value
 		}
@@ -64,7 +69,7 @@ func Marked(md map[string]string) (s mesh.Service, ok bool) {
 
 // Read makes an entry of a record with that metadata. It is direct if no sidecar has written it.
 func Read(address string, weight int, md map[string]string) Entry {
-	e := Entry{Instance: mesh.Instance{Address: address, Weight: weight, Zone: md[keyZone], Identity: md[keyIdentity], Protocol: md[keyProtocol]}}
+	e := Entry{Instance: mesh.Instance{Address: address, Weight: weight, Zone: md[keyZone], Identity: md[keyIdentity], Protocol: md[keyProtocol]}, Itself: md[keyItself] == strconv.FormatBool(true)}
 	var labels map[string]string
 	for key, value := range md {
 		if name, ok := strings.CutPrefix(key, keyLabel); ok {

@@ -76,7 +76,7 @@ func TestOneInstanceOfEachProcess(t *testing.T) {
 			ended <- n.Watch(ctx, s, func(all []mesh.Instance) error {
 				text := ""
 				for _, in := range all {
-					text += fmt.Sprintf("%s/%t ", in.Address, in.Direct)
+					text += fmt.Sprintf("%s/%t/%d ", in.Address, in.Direct, in.Weight)
 				}
 				seen = append(seen, strings.TrimSpace(text))
 				return nil
@@ -106,8 +106,17 @@ func TestOneInstanceOfEachProcess(t *testing.T) {
 		put(at.Folder, theirs(hello("10.0.0.1:7080", 0), false))            // it registers the sidecar's address itself
 		put("")                                                             // the sidecar has gone, so that is all there is
 		put(at.Folder, direct, theirs(hello("10.0.0.2:20880", 0), false))   // two without
-		want := []string{"10.0.0.1:20880/true", "10.0.0.1:7080/false", "10.0.0.1:7080/false", "10.0.0.1:7080/false", "10.0.0.1:7080/false",
-			"10.0.0.1:7080/true", "10.0.0.1:20880/true 10.0.0.2:20880/true"}
+		itself := hello("10.0.0.1:7080", 20880)
+		itself.Itself = true
+		put("", mine(itself)) // one is to register itself by its sidecar's address, and has not yet
+		its := theirs(hello("10.0.0.1:7080", 0), false)
+		put(at.Folder, its)                                                    // it has
+		put(at.Folder, registry.Record{Node: its.Node + "%26weight%3D50"})     // at half of the weight
+		put(at.Folder, registry.Record{Node: its.Node + "%26disabled%3Dtrue"}) // and at none
+		put(at.Folder)                                                         // it has taken that back, and listens on
+		const one, two = "10.0.0.1:20880/true/100", "10.0.0.1:20880/true/100 10.0.0.2:20880/true/100"
+		const meshed = "10.0.0.1:7080/false/100"
+		want := []string{one, meshed, meshed, meshed, meshed, "10.0.0.1:7080/true/100", two, two, meshed, "10.0.0.1:7080/false/50", "10.0.0.1:7080/false/0", ""}
 		if !slices.Equal(seen, want) {
 			t.Errorf("told %q, want %q", seen, want)
 		}

@@ -25,8 +25,10 @@ type Provider struct {
 	Instance mesh.Instance // its Address is the sidecar's
 	App      string        // its name
 	Port     int           // where it listens, beside the sidecar
-	// Itself: it writes its ecosystem's record by itself, with the sidecar's address.
+	// Itself: it writes its ecosystem's record by itself, with the sidecar's address. See settle.
 	Itself bool
+	// Ours: it is written in our form alone.
+	Ours bool
 }
 
 // Entry is one record that was read.
@@ -34,6 +36,8 @@ type Entry struct {
 	mesh.Instance
 	// App is the address of the application's own port, where a sidecar has written the record and says so.
 	App string
+	// Itself: the application writes another record of it.
+	Itself bool
 }
 
 // Form is how records look, and where they are. Its methods are pure.
@@ -84,7 +88,7 @@ func (n Names) spots(driver string, s mesh.Service) []spot {
 func (n Names) Records(front *registry.Registry, p Provider) []registry.Record {
 	var all []registry.Record
 	for i, s := range n.spots(front.Driver(), p.Service) {
-		if i == 0 || !p.Itself {
+		if i == 0 || !p.Itself && !p.Ours {
 			all = append(all, s.form.Record(s.at, p))
 		}
 	}
@@ -121,11 +125,46 @@ func (n Names) Watch(ctx context.Context, s mesh.Service, report func([]mesh.Ins
 				if slices.ContainsFunc(lists, func(l []Entry) bool { return l == nil }) {
 					return nil
 				}
-				return report(merge(slices.Concat(lists...)))
+				return report(merge(slices.Concat(settle(lists[0], lists[1]), lists[1])))
 			})
 		})
 	}
 	return group.Wait()
+}
+
+// settle is what counts of our records beside those of applications that register themselves: one of such an application counts while its own is
+// there with the same address, since it is the application that says when it serves, and how much of that one's weight it has.
+func settle(ours, theirs []Entry) []Entry {
+	if !slices.ContainsFunc(ours, func(e Entry) bool { return e.Itself }) {
+		return ours
+	}
+	weights := map[string]int{}
+	for _, e := range theirs {
+		weights[e.Address] = max(weights[e.Address], e.Weight)
+	}
+	var out []Entry
+	for _, e := range ours {
+		if e.Itself {
+			weight, there := weights[e.Address]
+			if !there {
+				continue
+			}
+			e.Weight = scaled(e.Weight, weight)
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// usual is the weight of an instance of which nobody says another.
+const usual = 100
+
+// scaled is one weight by the other, at least 1 unless one is 0.
+func scaled(a, b int) int {
+	if a == 0 || b == 0 {
+		return 0
+	}
+	return max(1, int(int64(a)*int64(b)/usual))
 }
 
 // merge makes one instance of each process: of records with one address the first counts, which is ours, or else the first that may be

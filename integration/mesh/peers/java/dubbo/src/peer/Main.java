@@ -1,19 +1,27 @@
 package peer;
 
+import java.lang.reflect.Field;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.dubbo.config.ApplicationConfig;
 import org.apache.dubbo.config.ProtocolConfig;
 import org.apache.dubbo.config.ReferenceConfig;
 import org.apache.dubbo.config.RegistryConfig;
 import org.apache.dubbo.config.ServiceConfig;
 import org.apache.dubbo.config.bootstrap.DubboBootstrap;
+import org.apache.dubbo.rpc.RpcContext;
+import org.apache.dubbo.rpc.cluster.ClusterInvoker;
+import org.apache.dubbo.rpc.service.GenericService;
 
 /** Dubbo, 2.7 and 3.3, as it comes: a registry is zookeeper://HOST:PORT or N/A, or - for that of the settings, a reference may have a url. */
 public final class Main extends Lines {
     private final String who;
     private final Map<String, ServiceConfig<Hello>> providers = new HashMap<>();
     private final Map<String, Hello> services = new HashMap<>();
+    private final Map<String, ReferenceConfig<Hello>> references = new HashMap<>();
+    private final Map<String, AtomicInteger> heard = new ConcurrentHashMap<>(); // calls of this process's providers, by argument
 
     private Main(String who) {
         this.who = who;
@@ -31,8 +39,26 @@ public final class Main extends Lines {
         return services.get(name);
     }
 
+    /** answer counts the call; "attached" tells the attachment x-set. */
+    private String answer(int port, String n) {
+        heard.computeIfAbsent(n, k -> new AtomicInteger()).incrementAndGet();
+        if (n.equals("attached")) return String.valueOf(RpcContext.getContext().getAttachment("x-set"));
+        return who + port + ":" + n;
+    }
+
+    private static <T> ReferenceConfig<T> reference(String[] words) {
+        ReferenceConfig<T> r = new ReferenceConfig<>();
+        r.setInterface(Hello.class.getName());
+        r.setRegistry(new RegistryConfig(words[2]));
+        r.setCheck(false);
+        r.setTimeout(5000);
+        r.setRetries(0);
+        if (words.length > 3) r.setUrl(words[3]);
+        return r;
+    }
+
     @Override
-    String act(String[] words) {
+    String act(String[] words) throws Exception {
         switch (words[0]) {
             case "set": // KEY VALUE: as -DKEY=VALUE would
                 System.setProperty(words[1], words[2]);
@@ -41,7 +67,7 @@ public final class Main extends Lines {
                 int port = Integer.parseInt(words[3]);
                 ServiceConfig<Hello> s = new ServiceConfig<>();
                 s.setInterface(Hello.class);
-                s.setRef(n -> who + port + ":" + n);
+                s.setRef(n -> answer(port, n));
                 if (!words[2].equals("-")) s.setRegistry(new RegistryConfig(words[2]));
                 s.setProtocol(new ProtocolConfig("dubbo", port));
                 s.export();
@@ -52,16 +78,29 @@ public final class Main extends Lines {
                 providers.remove(words[1]).unexport();
                 return "";
             case "refer": { // NAME REGISTRY [URL]
-                ReferenceConfig<Hello> r = new ReferenceConfig<>();
-                r.setInterface(Hello.class);
-                r.setRegistry(new RegistryConfig(words[2]));
-                r.setCheck(false);
-                r.setTimeout(5000);
-                r.setRetries(0);
-                if (words.length > 3) r.setUrl(words[3]);
+                ReferenceConfig<Hello> r = reference(words);
                 services.put(words[1], r.get());
+                references.put(words[1], r);
                 return "";
             }
+            case "entries": { // NAME: how many providers the reference has
+                Field invoker = ReferenceConfig.class.getDeclaredField("invoker"); // nothing public tells it in both versions
+                invoker.setAccessible(true);
+                return String.valueOf(((ClusterInvoker<?>) invoker.get(references.get(words[1]))).getDirectory().getAllInvokers().size());
+            }
+            case "generic": { // METHOD REGISTRY URL ARGUMENT: without the interface's class
+                ReferenceConfig<GenericService> r = reference(words);
+                r.setGeneric("true");
+                return String.valueOf(r.get().$invoke(words[1], new String[] {"java.lang.String"}, new Object[] {words[4]}));
+            }
+            case "attached": // NAME VALUE: what the provider has got as the attachment x-set
+                RpcContext.getContext().setAttachment("x-set", words[2]);
+                return services.get(words[1]).hello("attached");
+            case "oneway": // NAME ARGUMENT
+                RpcContext.getContext().asyncCall(() -> services.get(words[1]).hello(words[2]));
+                return "";
+            case "heard": // ARGUMENT: how many calls have come with it
+                return String.valueOf(heard.getOrDefault(words[1], new AtomicInteger()).get());
             default:
                 throw new IllegalArgumentException(words[0]);
         }

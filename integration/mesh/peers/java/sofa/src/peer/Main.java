@@ -10,6 +10,7 @@ import com.alipay.sofa.rpc.context.RpcInvokeContext;
 import com.alipay.sofa.rpc.core.exception.SofaRpcException;
 import com.alipay.sofa.rpc.core.invoke.SofaResponseCallback;
 import com.alipay.sofa.rpc.core.request.RequestBase;
+import com.google.protobuf.StringValue;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
@@ -26,6 +27,13 @@ public final class Main extends Lines {
     private final Map<String, AtomicInteger> heard = new ConcurrentHashMap<>(); // calls of this process's providers, by argument
 
     private String invokeType; // of references; null: as the framework has it
+    private String unique = ""; // of services and references; empty: none
+    private Say messages; // the last reference of messages of protobuf
+
+    /** Say is called with messages of protobuf. */
+    public interface Say {
+        StringValue say(StringValue what);
+    }
 
     private Main(String who) {
         this.who = who;
@@ -87,11 +95,14 @@ public final class Main extends Lines {
     String act(String[] words) throws Exception {
         ApplicationConfig app = new ApplicationConfig().setAppName("sofa-" + who);
         switch (words[0]) {
-            case "export": { // NAME REGISTRY PORT
+            case "export": { // NAME REGISTRY PORT [PORT]: the second is the one that it registers
                 int port = Integer.parseInt(words[3]);
+                String who = unique;
                 ServerConfig server = new ServerConfig().setProtocol("bolt").setHost("127.0.0.1").setPort(port).setDaemon(false);
-                ProviderConfig<Hello> p = new ProviderConfig<Hello>().setApplication(app).setInterfaceId(Hello.class.getName()).setRef(n -> answer(port, n))
+                if (words.length > 4) server.setVirtualHost("127.0.0.1").setVirtualPort(Integer.parseInt(words[4]));
+                ProviderConfig<Hello> p = new ProviderConfig<Hello>().setApplication(app).setInterfaceId(Hello.class.getName()).setRef(n -> who + answer(port, n))
                         .setServer(server).setRepeatedExportLimit(-1);
+                if (!unique.isEmpty()) p.setUniqueId(unique);
                 if (registry(words[2]) == null) p.setRegister(false);
                 else p.setRegistry(registry(words[2]));
                 p.export();
@@ -104,6 +115,7 @@ public final class Main extends Lines {
             case "refer": { // NAME REGISTRY [URL]
                 ConsumerConfig<Hello> c = new ConsumerConfig<Hello>().setApplication(app).setInterfaceId(Hello.class.getName()).setProtocol("bolt")
                         .setRepeatedReferLimit(-1).setTimeout(5000).setAddressWait(10000);
+                if (!unique.isEmpty()) c.setUniqueId(unique);
                 if (words.length > 3) c.setDirectUrl(words[3]).setSubscribe(false);
                 else c.setRegistry(registry(words[2]));
                 if (invokeType != null) c.setInvokeType(invokeType);
@@ -114,6 +126,21 @@ public final class Main extends Lines {
             case "invoke": // TYPE: how references that are made from now on call: sync, oneway, future, callback
                 invokeType = words[1];
                 return "";
+            case "unique": // [ID]: of services and references that are made from now on
+                unique = words.length > 1 ? words[1] : "";
+                return "";
+            case "messages": { // export REGISTRY PORT, refer REGISTRY, or say TEXT: a service whose messages are protobuf
+                if (words[1].equals("say")) return messages.say(StringValue.of(words[2])).getValue();
+                if (words[1].equals("refer")) {
+                    messages = new ConsumerConfig<Say>().setApplication(app).setInterfaceId(Say.class.getName()).setProtocol("bolt").setSerialization("protobuf")
+                            .setTimeout(5000).setAddressWait(10000).setRegistry(registry(words[2])).refer();
+                    return "";
+                }
+                ServerConfig server = new ServerConfig().setProtocol("bolt").setHost("127.0.0.1").setPort(Integer.parseInt(words[3])).setDaemon(false);
+                new ProviderConfig<Say>().setApplication(app).setInterfaceId(Say.class.getName()).setRef(v -> StringValue.of(who + " " + v.getValue()))
+                        .setServer(server).setRegistry(registry(words[2])).export();
+                return "";
+            }
             case "future": // NAME ARGUMENT: a call of a reference whose type that is
                 services.get(words[1]).hello(words[2]);
                 return (String) SofaResponseFuture.getResponse(10000, true);

@@ -7,6 +7,7 @@ import com.alipay.sofa.runtime.api.annotation.SofaService;
 import com.alipay.sofa.runtime.api.annotation.SofaServiceBinding;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
@@ -67,7 +68,9 @@ public final class Main extends Lines {
     }
 
     private static ConfigurableApplicationContext start(Class<?> type, List<String> settings) {
-        return new SpringApplicationBuilder(type).web(WebApplicationType.NONE).run(settings.stream().map(s -> "--" + s).toArray(String[]::new));
+        Map<String, String> last = new LinkedHashMap<>(); // of a setting that is given twice the last counts
+        for (String s : settings) last.put(s.substring(0, s.indexOf('=')), "--" + s);
+        return new SpringApplicationBuilder(type).web(WebApplicationType.NONE).run(last.values().toArray(String[]::new));
     }
 
     @Override
