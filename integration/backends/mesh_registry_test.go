@@ -27,7 +27,8 @@ import (
 type central struct {
 	kind, config string // of the server; of a sidecar, with the server's address
 	open         func(t *testing.T, s *servers.Server) (put, remove func(service string, i *plain) error)
-	settings     []string // of the server
+	settings     []string      // of the server
+	away         time.Duration // how long it is
 }
 
 // plain is an instance without a sidecar.
@@ -39,9 +40,9 @@ type plain struct {
 const plainHold = 4 * time.Second // how long a registry is not believed that drops all instances
 
 var centrals = []central{
-	{"etcd", "etcd, options: {etcd: {addresses: [%q]}}", openEtcd, nil},
-	{"zookeeper", "zookeeper, options: {addresses: [%q], session: 4s}", openZookeeper, nil},
-	{"nacos", "nacos, options: {nacos: {addresses: [%q], user: USER, password: PASSWORD}}", openNacos, []string{"nacos.core.auth.enabled=true"}},
+	{"etcd", "etcd, options: {etcd: {addresses: [%q]}}", openEtcd, nil, max(frozen, time.Minute)},
+	{"zookeeper", "zookeeper, options: {addresses: [%q], session: 4s}", openZookeeper, nil, max(frozen, time.Minute)},
+	{"nacos", "nacos, options: {nacos: {addresses: [%q], user: USER, password: PASSWORD}}", openNacos, []string{"nacos.core.auth.enabled=true"}, frozen}, // which takes its time to start
 }
 
 func openEtcd(t *testing.T, s *servers.Server) (put, remove func(string, *plain) error) {
@@ -104,6 +105,7 @@ func openNacos(t *testing.T, s *servers.Server) (put, remove func(string, *plain
 // troubled is a service of four instances, a sidecar that finds them in a registry, and calls through it, of which none may fail.
 type troubled struct {
 	t           *testing.T
+	config      string // of a sidecar
 	put, remove func(string, *plain) error
 	all         []*plain
 	sidecar     *harness.Sidecar
@@ -121,7 +123,7 @@ func (p *plain) serve(t *testing.T) {
 }
 
 func newTroubled(t *testing.T, c central, s *servers.Server) *troubled {
-	r := &troubled{t: t}
+	r := &troubled{t: t, config: fmt.Sprintf("registry: {default: {driver: "+strings.NewReplacer("USER", s.User, "PASSWORD", s.Password).Replace(c.config)+"}}\nmesh: {registry: default, hold: %s, inbound: {advertise: 127.0.0.1}}\n", s.Addr(), plainHold)}
 	r.put, r.remove = c.open(t, s)
 	for range 4 {
 		p := &plain{weight: 1}
@@ -129,10 +131,10 @@ func newTroubled(t *testing.T, c central, s *servers.Server) *troubled {
 		r.all = append(r.all, p)
 		harness.Eventually(t, patience, func() error { return r.put("plain", p) })
 	}
-	r.sidecar = harness.Start(t, harness.Options{App: "caller", Config: fmt.Sprintf("registry: {default: {driver: "+strings.NewReplacer("USER", s.User, "PASSWORD", s.Password).Replace(c.config)+"}}\nmesh: {registry: default, hold: %s, inbound: {advertise: 127.0.0.1}}\n", s.Addr(), plainHold)})
+	r.sidecar = r.start("caller")
 	client := &http.Client{Timeout: callTime, Transport: &http.Transport{MaxIdleConnsPerHost: 4}}
 	t.Cleanup(client.CloseIdleConnections)
-	r.sees(4, false, func() { r.call(client) })
+	r.sees(4, false, func() { r.call(client, r.sidecar) })
 	ended := make(chan struct{})
 	var workers sync.WaitGroup
 	t.Cleanup(func() { close(ended); workers.Wait() })
@@ -142,9 +144,9 @@ func newTroubled(t *testing.T, c central, s *servers.Server) *troubled {
 				select {
 				case <-ended:
 					return
-				case <-time.After(2 * time.Millisecond):
+				case <-time.After(pace):
 				}
-				if err := r.call(client); err != nil && !r.gone.Load() {
+				if err := r.call(client, r.sidecar); err != nil && !r.gone.Load() {
 					t.Errorf("call %d fails: %v", r.calls.Load(), err)
 				}
 				r.calls.Add(1)
@@ -154,8 +156,13 @@ func newTroubled(t *testing.T, c central, s *servers.Server) *troubled {
 	return r
 }
 
-func (r *troubled) call(client *http.Client) error {
-	req, err := http.NewRequest(http.MethodPost, "http://"+r.sidecar.Outbound+"/", http.NoBody)
+func (r *troubled) start(app string) *harness.Sidecar {
+	r.t.Helper()
+	return harness.Start(r.t, harness.Options{App: app, Config: r.config})
+}
+
+func (r *troubled) call(client *http.Client, by *harness.Sidecar) error {
+	req, err := http.NewRequest(http.MethodPost, "http://"+by.Outbound+"/", http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -211,6 +218,7 @@ func (r *troubled) each(do func(string, *plain) error) {
 
 // TestRegistryTrouble: whatever becomes of a registry, calls go on; what it says for long is believed in the end.
 func TestRegistryTrouble(t *testing.T) {
+	t.Parallel()
 	for _, c := range centrals {
 		t.Run(c.kind, func(t *testing.T) {
 			t.Parallel()
@@ -229,15 +237,8 @@ func TestRegistryTrouble(t *testing.T) {
 			r.sees(4, false, nil)
 			fmt.Printf("%s: emptied and filled again 6 times\n", c.kind)
 
-			node := s.Nodes[0]
-			check(t, node.Kill())
-			before := r.calls.Load()
-			time.Sleep(frozen)
-			check(t, node.Start(t.Context()))
-			r.each(r.put)
-			r.sees(4, false, nil)
-			r.lastCounts()
-			fmt.Printf("%s: away %s: %d calls meanwhile\n", c.kind, frozen, r.calls.Load()-before)
+			r.flaps(c.kind, s.Nodes[0])
+			r.away(c, s.Nodes[0])
 
 			r.each(r.remove) // and now it is meant
 			began := time.Now()
@@ -248,12 +249,62 @@ func TestRegistryTrouble(t *testing.T) {
 				t.Errorf("no instance is left after %v: it was believed at once", took)
 			}
 			client := &http.Client{Timeout: callTime}
-			if err := r.call(client); err == nil || !strings.Contains(err.Error(), "NO_INSTANCE") {
+			if err := r.call(client, r.sidecar); err == nil || !strings.Contains(err.Error(), "NO_INSTANCE") {
 				t.Errorf("a call to a service without instances: %v", err)
 			}
 			client.CloseIdleConnections()
 			fmt.Printf("%s: scaled to zero: believed after %.1f s | %d calls\n", c.kind, time.Since(began).Seconds(), r.calls.Load())
 		})
+	}
+}
+
+// flaps has the server killed and started, three times, and left alone for no more than some calls between.
+func (r *troubled) flaps(kind string, node *servers.Node) {
+	before, began := r.calls.Load(), time.Now()
+	for range 3 {
+		check(r.t, node.Kill())
+		r.goOn(100)
+		check(r.t, node.Start(r.t.Context()))
+		r.goOn(100)
+	}
+	r.sees(4, false, nil)
+	r.lastCounts()
+	fmt.Printf("%s: killed and started 3 times within %.1f s: %d calls meanwhile\n", kind, time.Since(began).Seconds(), r.calls.Load()-before)
+}
+
+// away has the server gone for a while. A sidecar that starts meanwhile calls what it has known before; one that has known nothing does when the
+// server is there again.
+func (r *troubled) away(c central, node *servers.Node) {
+	client := &http.Client{Timeout: callTime}
+	defer client.CloseIdleConnections()
+	known := r.start("known")
+	harness.Eventually(r.t, patience, func() error { return r.call(client, known) })
+	if code := known.Stop(); code != 0 {
+		r.t.Errorf("a sidecar ended with %d", code)
+	}
+	check(r.t, node.Kill())
+	before, over := r.calls.Load(), time.After(c.away)
+	known = harness.Start(r.t, known.Options)
+	if err := r.call(client, known); err != nil {
+		r.t.Errorf("the registry is away, and a sidecar has been started anew: %v", err)
+	}
+	fresh := r.start("fresh")
+	if err := r.call(client, fresh); err == nil || !strings.Contains(err.Error(), "REGISTRY_AWAY") {
+		r.t.Errorf("the registry is away, and a sidecar has never known it: %v", err)
+	}
+	<-over
+	check(r.t, node.Start(r.t.Context()))
+	r.each(r.put)
+	r.sees(4, false, nil)
+	r.lastCounts()
+	harness.Eventually(r.t, patience, func() error { return errors.Join(r.call(client, fresh), r.call(client, known)) })
+	fmt.Printf("%s: away %s: %d calls meanwhile\n", c.kind, c.away, r.calls.Load()-before)
+}
+
+// goOn waits for so many more calls.
+func (r *troubled) goOn(calls int64) {
+	for end := r.calls.Load() + calls; r.calls.Load() < end; {
+		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -295,10 +346,8 @@ func (r *troubled) lastCounts() {
 		last := r.all[0]
 		harness.Eventually(r.t, patience, func() error { return r.put("plain", &plain{port: last.port, weight: weight}) })
 		harness.Eventually(r.t, patience, func() error {
-			before, all := last.calls.Load(), r.calls.Load()
-			for r.calls.Load() < all+100 {
-				time.Sleep(time.Millisecond)
-			}
+			before := last.calls.Load()
+			r.goOn(100)
 			if n := last.calls.Load() - before; (n > 0) != (weight > 0) {
 				return fmt.Errorf("of 100 calls %d went to the instance whose weight is %d by now", n, weight)
 			}
