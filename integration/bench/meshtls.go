@@ -17,39 +17,47 @@ import (
 	"time"
 )
 
-// meshTLS compares a hop of gRPC between sidecars that speak mutual TLS with each other with the echo server by itself.
+// meshTLS compares a hop of gRPC and of HTTP between sidecars that speak mutual TLS with each other with the echo servers by themselves.
 func meshTLS(o options) (rows []row, err error) {
-	port, address, err := free()
-	if err != nil {
-		return nil, err
-	}
-	server, err := role("serve", address)
-	if err != nil {
-		return nil, err
-	}
-	defer server.end()
 	issue, err := authority(o.dir)
 	if err != nil {
 		return nil, err
 	}
-	pair := make([]*sidecar, 2)
-	for i, app := range []string{"echo", "bench-caller"} {
-		config, err := issue(app)
+	config, err := issue("bench-caller")
+	if err != nil {
+		return nil, err
+	}
+	caller, err := startSidecar(o, "bench-caller", 0, "-config", config)
+	if err != nil {
+		return nil, err
+	}
+	defer caller.end()
+	var kinds []kind
+	for _, p := range []struct{ protocol, serve, app, call, bare string }{{"grpc", "serve", "echo", "echo", "grpc-direct"}, {"http", "serve-http", "stock", "http", "http-bare"}} {
+		port, address, err := free()
 		if err != nil {
 			return nil, err
 		}
-		if pair[i], err = startSidecar(o, app, port*(1-i), "-config", config); err != nil {
+		server, err := role(p.serve, address)
+		if err != nil {
 			return nil, err
 		}
-		defer pair[i].end()
+		defer server.end()
+		if config, err = issue(p.app); err != nil {
+			return nil, err
+		}
+		callee, err := startSidecar(o, p.app, port, "-config", config, "-app-protocol", p.protocol)
+		if err != nil {
+			return nil, err
+		}
+		defer callee.end()
+		if err := published(callee); err != nil {
+			return nil, err
+		}
+		kinds = append(kinds, kind{name: p.bare, target: address, call: p.call, pids: []int{server.pid()}},
+			kind{name: p.protocol + "-mtls-two-sidecars", target: caller.outbound, call: p.call, pids: []int{callee.pid(), caller.pid()}, hops: 2, against: p.bare})
 	}
-	if err := published(pair[0]); err != nil {
-		return nil, err
-	}
-	return compare(o, []kind{
-		{name: "grpc-direct", target: address, call: "echo", pids: []int{server.pid()}},
-		{name: "grpc-mtls-two-sidecars", target: pair[1].outbound, call: "echo", pids: []int{pair[0].pid(), pair[1].pid()}, hops: 2, against: "grpc-direct"},
-	})
+	return compare(o, kinds)
 }
 
 // authority makes a CA; what it answers makes a certificate for an application and a configuration that shows it.
