@@ -21,8 +21,8 @@ run: build ## run a sidecar on configs/hello.yaml with a sample application
 demo: ## build and run the shop, and check what it does; ON=redis-kafka-nacos: on real servers, installed and started here
 	$(if $(ON),$(GO) run ./integration/servers/cmd $(subst -, ,$(ON)) -- )$(GO) run ./examples/shop/demo$(if $(ON), -on $(ON))
 
-test: ## run the tests that need nothing but Go
-	$(GO) test $(BESIDE) $(UNIT)
+test: ## run the tests that need nothing but Go; RESULTS=file has what those of the mesh have shown
+	$(if $(RESULTS),$(GO) run ./integration/suite -unit -features $(RESULTS),$(GO) test $(BESIDE)) $(UNIT)
 
 race: ## the same with the race detector, but for what links MOSN, which is not free of races
 	$(GO) test $(BESIDE) -race -timeout 30m $$($(GO) list ./... | grep -v -e /integration -e /runtime/mesh/mosn)
@@ -31,7 +31,7 @@ mutants: ## show that the conformance suites catch broken drivers
 	@git grep -q '^//go:build mutants' components # or there is nothing to show
 	$(GO) test -p 4 -tags mutants -run '^TestMutants$$' -v $$(git grep -l '^//go:build mutants' components | xargs dirname | sed 's,^,./,')
 
-SUITE = OUTRIGGER_BINARY=$(CURDIR)/bin/outrigger bin/suite $(if $(ONLY),-only '$(ONLY)',)
+SUITE = OUTRIGGER_BINARY=$(CURDIR)/bin/outrigger bin/suite $(if $(ONLY),-only '$(ONLY)',) $(if $(RESULTS),-features $(RESULTS),) $(if $(WITHIN),-within '$(WITHIN)',)
 
 integration: build ## black box: the binary, its peers and real servers, those of SERVICES by docker-compose, NATIVE=1 all of them installed and started here; ONLY=name runs one suite
 	$(GO) build -o bin/suite ./integration/suite
@@ -92,6 +92,8 @@ lint: ## gofmt and vet, also of what has a build tag
 	@test -z "$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'))" || { gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'); exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags failpoints ./internal/failpoint
+	GOOS=darwin $(GO) vet ./runtime/mesh/httpproxy ./runtime/access ./components/internal/folder # what has files for other systems
+	GOOS=windows $(GO) vet ./runtime/mesh/httpproxy
 	$(GO) vet -tags mutants,servers,h2spec $$(git grep -lE '^//go:build (mutants|servers|h2spec)' | xargs dirname | sort -u | sed 's,^,./,')
 
 help: ## list the targets

@@ -1,9 +1,10 @@
 // Docgen writes docs/components from the code: a page for each capability, made of package comments, options with their
 // defaults, and what each driver guarantees; and the table in docs/mesh.md of what tests say that they show of which protocol.
 //
-//	docgen [-root DIR] [-check]
+//	docgen [-root DIR] [-check] [-results FILE,...]
 //
-// With -check it writes nothing and exits with 1 if a page is not what it would write.
+// With -check it writes nothing and exits with 1 if a page is not what it would write. With -results the table is made of what tests have said
+// that have passed, as integration/suite writes it down; without, of what the sources of tests would say.
 package main
 
 import (
@@ -20,8 +21,9 @@ import (
 func main() {
 	root := flag.String("root", ".", "the repository")
 	check := flag.Bool("check", false, "only tell which pages are not current")
+	results := flag.String("results", "", "what tests that passed have said, files with commas between")
 	flag.Parse()
-	if err := errors.Join(run(*root, components.Catalogs(), *check), features(*root, *check)); err != nil {
+	if err := errors.Join(run(*root, components.Catalogs(), *check), features(*root, *results, *check)); err != nil {
 		fmt.Fprintln(os.Stderr, "docgen:", err)
 		os.Exit(1)
 	}

@@ -8,6 +8,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +28,7 @@ type event struct {
 // one that failed.
 type tally struct {
 	passed, failed, skipped int
+	unit                    bool // what tests say that pass is not shown
 
 	blamed map[string]bool             // packages with a test that failed
 	began  map[string]time.Time        // tests that run and are no subtests
@@ -31,6 +36,7 @@ type tally struct {
 	said   map[string]*strings.Builder // by tests
 	faults []string                    // what those that failed have said
 	lines  []string                    // all that was printed
+	shown  []string                    // what tests that passed say that they show
 }
 
 func (t *tally) String() string {
@@ -46,7 +52,9 @@ func (t *tally) read(events io.Reader, out io.Writer) error {
 		var e event
 		if json.Unmarshal(line, &e) == nil && e.Action != "" {
 			t.count(e)
-			text = e.Output
+			if text = e.Output; t.unit && (e.Test != "" || text == "PASS\n") {
+				text = ""
+			}
 		}
 		if strings.HasPrefix(text, "=== ") { // which test begins, pauses or goes on
 			text = ""
@@ -99,6 +107,9 @@ func (t *tally) keep(e event) {
 		}
 		fallthrough
 	case "pass":
+		if e.Action == "pass" {
+			t.show(e, name)
+		}
 		if e.Test == "" {
 			t.took[name] = time.Duration(e.Elapsed * float64(time.Second))
 		} else if !strings.Contains(e.Test, "/") {
@@ -106,6 +117,27 @@ func (t *tally) keep(e event) {
 		}
 		delete(t.said, name)
 	}
+}
+
+// featureLine is what a test logs of the protocols for which it shows something.
+var featureLine = regexp.MustCompile(`(?m)^    \w+_test\.go:\d+: (feature: .*)$`)
+
+// show keeps what a test says that it shows, since it has passed: as docgen reads it.
+func (t *tally) show(e event, name string) {
+	said := t.said[name]
+	if said == nil || strings.Contains(e.Test, "/") {
+		return
+	}
+	_, folder, _ := strings.Cut(e.Package, "/outrigger/")
+	for _, m := range featureLine.FindAllStringSubmatch(said.String(), -1) {
+		t.shown = append(t.shown, folder+"\t"+e.Test+"\t"+m[1])
+	}
+}
+
+func (t *tally) saveFeatures(path string) error {
+	slices.Sort(t.shown)
+	text := strings.Join(append(t.shown, ""), "\n")
+	return errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644))
 }
 
 // told is how short a test must be not to be among the times.
@@ -118,6 +150,42 @@ func (t *tally) times(out io.Writer) {
 			fmt.Fprintf(out, "time %6.1f s %s\n", took.Seconds(), name)
 		}
 	}
+}
+
+// within tells how long the packages took, all in all, that fit what is before the last "=", and fails if that is longer than what is behind it.
+func (t *tally) within(limit string, out io.Writer) error {
+	if limit == "" {
+		return nil
+	}
+	at := max(strings.LastIndex(limit, "="), 0)
+	most, err := time.ParseDuration(strings.TrimPrefix(limit[at:], "="))
+	names, e := regexp.Compile(limit[:at])
+	if err = errors.Join(err, e); err != nil {
+		return err
+	}
+	total := time.Duration(0)
+	for name, took := range t.took {
+		if !strings.Contains(name, " ") && names.MatchString(name) { // not a test
+			total += took
+		}
+	}
+	fmt.Fprintf(out, "time %6.1f s all of %s, at most %s\n", total.Seconds(), names, most)
+	if total > most && busy() {
+		fmt.Fprintln(out, "which does not count: the machine was busy with others")
+	} else if total > most {
+		return fmt.Errorf("%s took %s, longer than %s", names, total.Round(time.Second), most)
+	}
+	return nil
+}
+
+// busy answers whether more was to be done in the last quarter of an hour than tests by themselves have a machine do.
+func busy() bool {
+	text, err := os.ReadFile("/proc/loadavg")
+	var one, five, fifteen float64
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &one, &five, &fifteen)
+	}
+	return err == nil && fifteen > 5*float64(runtime.NumCPU())
 }
 
 // blame says again what the tests that failed have said.

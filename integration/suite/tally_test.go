@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -50,6 +51,14 @@ the end`
 	if want := "--- b TestZ\n    z_test.go:1: no\ntime    5.0 s a\ntime    4.0 s a TestX\n"; out.String() != want {
 		t.Errorf("then printed %q, want %q", out.String(), want)
 	}
+	for limit, want := range map[string]string{"": "", "^(a|b)$=5s": "", "^(a|b)$=4s": "took 5s, longer than 4s", "a": "invalid duration"} {
+		if busy() && strings.HasPrefix(want, "took") {
+			want = ""
+		}
+		if err := got.within(limit, &out); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("within %q: %v, want %q", limit, err, want)
+		}
+	}
 	got.lines = append(got.lines, "redis stop 5s: acked 1 lost 0")
 	out.Reset()
 	if err := (report{command: "suite ./a", tally: &got}).write(&out); err != nil {
@@ -84,5 +93,36 @@ func TestRun(t *testing.T) {
 		if code != c.code || lines[len(lines)-1] != c.last {
 			t.Errorf("%s: code %d; want %d and the last line %q:\n%s", c.args, code, c.code, c.last, out.String())
 		}
+	}
+}
+
+// TestFeatures: what a test says that it shows counts if it has passed, and is shown of unit tests if they have not.
+func TestFeatures(t *testing.T) {
+	events := `{"Action":"output","Package":"x/outrigger/a","Test":"TestX","Output":"    a_test.go:7: feature: bolt, x\n"}
+{"Action":"output","Package":"x/outrigger/a","Test":"TestX/one","Output":"    a_test.go:8: feature: bolt, of a part\n"}
+{"Action":"output","Package":"x/outrigger/a","Test":"TestY","Output":"    a_test.go:9: feature: bolt, y\n"}
+{"Action":"output","Package":"x/outrigger/a","Test":"TestZ","Output":"    a_test.go:9: feature: bolt, z\n"}
+{"Action":"pass","Package":"x/outrigger/a","Test":"TestX/one"}
+{"Action":"pass","Package":"x/outrigger/a","Test":"TestX"}
+{"Action":"fail","Package":"x/outrigger/a","Test":"TestY"}
+{"Action":"skip","Package":"x/outrigger/a","Test":"TestZ"}
+{"Action":"output","Package":"x/outrigger/a","Output":"FAIL\tx/outrigger/a\n"}
+{"Action":"fail","Package":"x/outrigger/a"}
+`
+	got := tally{unit: true}
+	var out bytes.Buffer
+	if err := got.read(strings.NewReader(events), &out); err != nil {
+		t.Fatal(err)
+	}
+	got.blame(&out)
+	if want := "FAIL\tx/outrigger/a\n--- outrigger/a TestY\n    a_test.go:9: feature: bolt, y\n"; out.String() != want {
+		t.Errorf("printed %q, want %q", out.String(), want)
+	}
+	path := filepath.Join(t.TempDir(), "results", "features")
+	if err := got.saveFeatures(path); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "a\tTestX\tfeature: bolt, x\n" {
+		t.Errorf("saved %q, %v", text, err)
 	}
 }
