@@ -264,39 +264,6 @@ func TestOtherUserIsRefused(t *testing.T) {
 	}
 }
 
-func TestManyIdleConnections(t *testing.T) {
-	const n = 10_000
-	raise(t, n+2000)
-	p := newPair(t)
-	before := p.callee.RSS()
-	var conns []net.Conn
-	t.Cleanup(func() {
-		for _, nc := range conns {
-			nc.Close()
-		}
-	})
-	for range n {
-		nc, err := net.Dial("tcp", p.callee.Inbound)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conns = append(conns, nc)
-		if _, err := io.WriteString(nc, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil { // preface, SETTINGS
-			t.Fatal(err)
-		}
-	}
-	for range 20 {
-		if _, err := p.echo.Unary(within(t, 20*time.Second), &echopb.Message{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	grown := p.callee.RSS() - before
-	fmt.Printf("idle connections: %d cost the sidecar %d KiB, %d bytes each\n", n, grown>>10, grown/n)
-	if grown/n > 64<<10 {
-		t.Fatalf("each idle connection costs %d bytes", grown/n)
-	}
-}
-
 // raise lifts the limit of open files of this process, which the sidecars inherit.
 func raise(t *testing.T, n uint64) {
 	var limit syscall.Rlimit
