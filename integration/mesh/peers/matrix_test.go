@@ -1,7 +1,9 @@
 package peers_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -15,7 +17,7 @@ import (
 const consumerFirst, providerFirst = "consumer", "provider"
 
 // protocols are what the frameworks call by.
-var protocols = map[string]string{"sofa": "bolt", "sofaboot": "bolt", "dubbo3": "dubbo", "dubbo27": "dubbo", "spring": "http", "springzk": "http"}
+var protocols = map[string]string{"node": "bolt", "sofa": "bolt", "sofaboot": "bolt", "dubbo3": "dubbo", "dubbo27": "dubbo", "spring": "http", "springzk": "http"}
 
 // load is calls that go on while something is changed.
 type load struct {
@@ -98,6 +100,15 @@ func versions(t *testing.T, dir string) {
 		}
 		fmt.Printf("matrix: %s is %s\n", f, strings.Join(all, ", "))
 	}
+	var node struct{ Dependencies map[string]string }
+	text, err := os.ReadFile(filepath.Join(harness.Root(), nodePeers, "package.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &node); err != nil || node.Dependencies["sofa-rpc-node"] == "" {
+		t.Errorf("node has no library of its framework: %v", err)
+	}
+	fmt.Printf("matrix: node is sofa-rpc-node-%s\n", node.Dependencies["sofa-rpc-node"])
 }
 
 var library = regexp.MustCompile(`^(sofa-rpc-all|rpc-sofa-boot|dubbo|spring-boot|spring-cloud-openfeign-core|spring-cloud-alibaba-commons|nacos-client|zookeeper)-[0-9]`)

@@ -54,6 +54,7 @@ func sofarpc(t *testing.T, b *board, dir string) {
 	invocations(t, consumer, next, fmt.Sprint("q", meshed))
 	uniqueID(t, b, consumer, next, fmt.Sprint("q", meshed), meshed)
 	messages(t, consumer, next, meshed)
+	fromNode(t, ours.Outbound, fmt.Sprint("q", meshed))
 
 	// A sidecar that is killed announces again what it was asked for once, and nobody else is asked.
 	dead := b.owner(folder)
@@ -100,6 +101,7 @@ func sofarpc(t *testing.T, b *board, dir string) {
 	// Now the provider moves first, and a consumer follows that has known none with a sidecar.
 	late.do("refer direct zookeeper://%s", b.addr)
 	late.sees("direct", 1)
+	late.calls("direct", fmt.Sprint("r", back))
 	beside = begin(providerFirst, late, "direct")
 	again = harness.Start(t, again.Options)
 	b.shows(folder, again.Inbound, fmt.Sprint("127.0.0.1:", back))
