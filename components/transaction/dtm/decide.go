@@ -2,6 +2,7 @@ package dtm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 
 	"github.com/dtm-labs/client/dtmgrpc/dtmgpb"
@@ -66,6 +67,18 @@ func (d *driver) commit(ctx context.Context, gid string, r *record, p transactio
 	}
 	in := &dtmgpb.DtmRequest{Gid: gid, TransType: r.Row.Type, CustomedData: r.Row.CustomData, QueryPrepared: r.Row.QueryPrepared,
 		TransOptions: d.transOptions(info.Kind, false, p, wait)}
+	if info.Kind == transaction.Message {
+		// Of one that somebody else has submitted meanwhile DTM makes the deliveries that it is told here: without any it would be over at once.
+		steps := []map[string]string{}
+		for i := range r.Ops {
+			steps, in.BinPayloads = append(steps, map[string]string{actionOp: r.Ops[i].URL}), append(in.BinPayloads, r.Ops[i].Payload)
+		}
+		text, err := json.Marshal(steps)
+		if err != nil {
+			return info, err
+		}
+		in.Steps = string(text)
+	}
 	submit := func(ctx context.Context) error { _, err := d.dtm.Submit(ctx, in); return err }
 	failpoint.Hit("dtm.sends", "commit")
 	var err error

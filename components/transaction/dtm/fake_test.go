@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -115,7 +116,7 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 	answer := map[string]any{"version": "fake"}
 	if state != "" {
 		row := row(there, state)
-		answer["transaction"], answer["transactions"] = row, []any{row}
+		answer["transaction"], answer["transactions"], answer["branches"] = row, []any{row}, deliveries(there)
 	}
 	if status := r.URL.Query().Get("status"); status != "" {
 		answer["transactions"] = f.list(status)
@@ -125,6 +126,18 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 
 func row(r *dtmgpb.DtmRequest, state string) map[string]any {
 	return map[string]any{"gid": r.Gid, "trans_type": r.TransType, "status": state, "custom_data": r.CustomedData, "create_time": time.Now().Add(-time.Minute)}
+}
+
+// deliveries are what DTM keeps of a message's steps.
+func deliveries(r *dtmgpb.DtmRequest) (all []any) {
+	var steps []map[string]string
+	if r.TransType != "msg" || json.Unmarshal([]byte(r.Steps), &steps) != nil {
+		return nil
+	}
+	for i, step := range steps {
+		all = append(all, map[string]any{"branch_id": fmt.Sprintf("%02d", i+1), "op": "action", "status": "prepared", "url": step["action"], "bin_data": r.BinPayloads[i]})
+	}
+	return all
 }
 
 // list is what there is of a state. Each time that it is asked for is counted.

@@ -3,6 +3,7 @@ package dtm_test
 import (
 	"bytes"
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -47,5 +48,24 @@ func TestDataIsKeptOnce(t *testing.T) {
 				t.Errorf("%s: %s is called with %q, want %q", name, call.op, got, call.want)
 			}
 		}
+	}
+}
+
+// TestACommitTellsOfDeliveries: of a message that is submitted already, as by who committed it at the same time, DTM makes those that it is told, and without any it would
+// be over with nothing delivered.
+func TestACommitTellsOfDeliveries(t *testing.T) {
+	r := newRig(t, well)
+	to := func(method string) transaction.Target { return transaction.Target{Service: "stock", Method: method} }
+	c := transaction.Content{Kind: transaction.Message, Policy: transaction.Policy{Timeout: time.Minute, CallTimeout: time.Second, FirstPause: time.Second, LongPause: time.Second},
+		Check: to("check"), Branches: []transaction.Branch{{ID: "1", Do: to("one")}, {ID: "2", Do: to("two")}}}
+	if _, err := r.driver.Begin(t.Context(), application+"g", c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.driver.(transaction.Awaiter).DecideAndWait(t.Context(), application+"g", transaction.Commit); err != nil {
+		t.Fatal(err)
+	}
+	begun, submitted := r.told[0], r.told[len(r.told)-1]
+	if len(r.told) != 2 || submitted.Steps != begun.Steps || !slices.EqualFunc(submitted.BinPayloads, begun.BinPayloads, bytes.Equal) {
+		t.Errorf("submitted are %q, begun were %q", submitted.Steps, begun.Steps)
 	}
 }
