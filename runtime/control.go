@@ -55,9 +55,15 @@ func (c controlled) portOf(s mesh.Service) (p publish.Publication, ok bool) {
 	return publish.Publication{Port: conf.App.Port}, conf.App.Protocol == s.Protocol && conf.App.Port != 0
 }
 
+// Unpublish returns when the application may stop to serve, which SOFARPC does as soon as it is answered: when those have heard who call it
+// without a sidecar. Of a sidecar that drains they hear as well, and it serves until it turns them away.
 func (c controlled) Unpublish(ctx context.Context, s mesh.Service) error {
 	s.Namespace = c.app.Namespace
-	return c.publisher.Unpublish(ctx, s)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.turned, cancel)()
+	d := c.config().Drain
+	return c.publisher.Leave(ctx, s, d.Propagation, d.Max)
 }
 
 // Subscribe does not wait for the registry: the first call does, if it must.

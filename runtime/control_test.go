@@ -88,6 +88,27 @@ func TestSOFARPCPublishes(t *testing.T) {
 	known(t, next, hello, false)
 }
 
+// TestSOFARPCServesUntilAllHaveHeard: what it takes back it may stop to serve when it is answered, which is after drain.propagation.
+func TestSOFARPCServesUntilAllHaveHeard(t *testing.T) {
+	app, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer app.Close()
+	text, control := sofaConfig(t, "127.0.0.1", app.Addr().(*net.TCPAddr).Port)
+	s := start(t, strings.Replace(text, "10ms", "500ms", 1))
+	say(t, control, "/services/publish", publishHello)
+	known(t, s, hello, true)
+	began := time.Now()
+	if got := say(t, control, "/services/unpublish", publishHello); !strings.Contains(got, `"success":true`) {
+		t.Fatal(got)
+	}
+	if took := time.Since(began); took < 500*time.Millisecond {
+		t.Errorf("it was answered after %s", took)
+	}
+	known(t, s, hello, false)
+}
+
 // TestSOFARPCOfTwoSidecars: what is taken is said, with what to do; on another host there is room.
 func TestSOFARPCOfTwoSidecars(t *testing.T) {
 	text, control := sofaConfig(t, "127.0.0.1", 0)

@@ -130,6 +130,7 @@ func (s *sidecar) withdraw(ctx context.Context) error {
 // turnAway lets the calls of others that are under way end. Streams may take for ever: those get half of what draining may take
 // while the application does not know of the end yet, and go on after that until stopInbound.
 func (s *sidecar) turnAway(ctx context.Context) error {
+	s.turn()
 	s.sockets.inbound.Close()
 	i := s.inbound
 	limit, cancel := context.WithDeadline(context.WithoutCancel(ctx), s.drained())

@@ -80,6 +80,8 @@ type sidecar struct {
 	ending    atomic.Bool     // it drains
 	draining  context.Context // ends when that begins
 	drain     context.CancelFunc
+	turned    context.Context // ends when others are turned away
+	turn      context.CancelFunc
 	drains    func() config.Drain // what it may take, as configured when the end began
 	closing   atomic.Bool         // and the application has had its time
 	drained   func() time.Time    // when it will be over
@@ -114,6 +116,7 @@ func newSidecar(ctx context.Context, o Options, end context.CancelFunc) *sidecar
 	s.bg, s.endBG = context.WithCancel(context.WithoutCancel(ctx))
 	s.cut, s.cutShort = context.WithCancel(context.WithoutCancel(ctx))
 	s.draining, s.drain = context.WithCancel(context.WithoutCancel(ctx))
+	s.turned, s.turn = context.WithCancel(context.WithoutCancel(ctx))
 	s.startDraining()
 	s.reloads = newReloads(s, o.Load)
 	return s

@@ -99,6 +99,9 @@ type Publisher struct {
 	asked    map[key]Publication
 	keepers  map[key]*keeper
 	gone     bool // withdrawn: nothing is announced any more
+	leaving  leaving
+	began    time.Time
+	called   map[string]time.Time // services, when they were called last
 }
 
 // New makes a publisher with what was asked of its file before. A damaged file is set aside and logged, and nothing was asked.
@@ -119,7 +122,8 @@ func New(o Options) (*Publisher, error) {
 	if !found {
 		asked = map[key]Publication{}
 	}
-	p := &Publisher{opts: o, declared: map[key]Publication{}, asked: asked, keepers: map[key]*keeper{}}
+	p := &Publisher{opts: o, declared: map[key]Publication{}, asked: asked, keepers: map[key]*keeper{}, leaving: leaving{served: map[key]*departure{}},
+		began: time.Now(), called: map[string]time.Time{}}
 	p.ctx, p.end = context.WithCancel(context.Background())
 	p.reconcile()
 	return p, nil
@@ -171,19 +175,30 @@ func (p *Publisher) otherPort(pub Publication) (port int, found bool) {
 }
 
 // Unpublish takes a publication back; that there is none is no error, nor that it is of another version than s names. Without a version s
-// means all of them, but of Dubbo, where that is one as well.
+// means all of them, but of Dubbo, where that is one as well. From then on calls are refused, those of a service that is being left, too.
 func (p *Publisher) Unpublish(_ context.Context, s mesh.Service) error {
 	return p.ask(func(asked map[key]Publication) error {
-		for id, pub := range asked {
-			of := s
-			of.Protocol = cmp.Or(s.Protocol, pub.Service.Protocol)
-			of = naming.Canonical(of)
-			if id.name == of.Name && id.group == of.Group && of.Protocol == pub.Service.Protocol && (of.Version == pub.Service.Version || of.Version == "" && s.Protocol != "dubbo") {
-				delete(asked, id)
+		takeBack(asked, s)
+		for id, d := range p.leaving.served {
+			if means(s, d.Service) {
+				p.stopServing(id)
 			}
 		}
 		return nil
 	})
+}
+
+func takeBack(asked map[key]Publication, s mesh.Service) {
+	maps.DeleteFunc(asked, func(_ key, pub Publication) bool { return means(s, pub.Service) })
+}
+
+// means tells whether who names s means that publication.
+func means(s, published mesh.Service) bool {
+	of := s
+	of.Protocol = cmp.Or(s.Protocol, published.Protocol)
+	of = naming.Canonical(of)
+	return published.Name == of.Name && published.Group == of.Group && of.Protocol == published.Protocol &&
+		(of.Version == published.Version || of.Version == "" && s.Protocol != "dubbo")
 }
 
 // ask changes what the application asked for: on disk first.
@@ -251,49 +266,6 @@ func (p *Publisher) Announced(ctx context.Context) error {
 	return nil
 }
 
-// Port is where the application serves a service, announced or not.
-func (p *Publisher) Port(service string) (port int, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if pub, ok := p.wanted(key{name: service}); ok {
-		return pub.Port, true
-	}
-	var first key // of its groups, which are all on one port
-	for _, some := range [...]map[key]Publication{p.asked, p.declared} {
-		for id := range some {
-			if id.name == service && (first.name == "" || id.group+id.version < first.group+first.version) {
-				first = id
-			}
-		}
-	}
-	pub, ok := p.wanted(first)
-	return pub.Port, ok
-}
-
-// PortBy is where the application serves a service by that protocol, whatever its group and version.
-func (p *Publisher) PortBy(service, protocol string) (port int, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for id := range p.all() {
-		if pub, ok := p.wanted(id); ok && id.name == service && pub.Service.Protocol == protocol {
-			return pub.Port, true
-		}
-	}
-	return 0, false
-}
-
-// Uses tells whether the application serves anything at a port.
-func (p *Publisher) Uses(port int) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for id := range p.all() {
-		if pub, ok := p.wanted(id); ok && pub.Port == port {
-			return true
-		}
-	}
-	return false
-}
-
 // all and wanted are called with p.mu held.
 func (p *Publisher) all() map[key]struct{} {
 	all := map[key]struct{}{}
@@ -318,11 +290,14 @@ func (p *Publisher) wanted(id key) (Publication, bool) {
 func (p *Publisher) reconcile() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	names := map[string]bool{}
 	for id := range p.all() {
+		names[id.name] = true
 		if p.keepers[id] == nil && !p.gone {
 			p.keepers[id] = p.keep(id)
 		}
 	}
+	maps.DeleteFunc(p.called, func(name string, _ time.Time) bool { return !names[name] })
 	for id, k := range p.keepers {
 		if pub, ok := p.wanted(id); ok && !p.gone {
 			k.set(&pub)
@@ -357,16 +332,4 @@ func (p *Publisher) Close() {
 	p.mu.Unlock()
 	p.end()
 	p.work.Wait()
-}
-
-// Answers tells whether the port of a service answered when it was tried last.
-func (p *Publisher) Answers(service string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for id, k := range p.keepers {
-		if id.name == service && k.up.Load() {
-			return true
-		}
-	}
-	return false
 }

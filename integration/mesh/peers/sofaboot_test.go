@@ -74,6 +74,39 @@ func sofaboot(t *testing.T, b *board, dir string) {
 	last.do("unexport direct")
 	b.shows(folder, again.Inbound)
 	consumer.calls("mesh", fmt.Sprint("q", meshed))
-	next.do("unexport mesh")
+
+	// One that has a sidecar closes while both kinds of consumers call, and another is there: its service alone, then a process that takes its place.
+	other := harness.FreePort(t)
+	provider.do("export other zookeeper://%s %d", b.addr, other)
+	closing(consumer, b, folder, again.Inbound, fmt.Sprint("q", meshed), fmt.Sprint("p", other), func() { next.do("unexport mesh") })
+	next.quit()
+	last.do("export mesh mesh://127.0.0.5:13330 %d", meshed)
+	closing(consumer, b, folder, again.Inbound, fmt.Sprint("r", meshed), fmt.Sprint("p", other), last.quit)
+	provider.quit()
 	b.shows(folder)
+}
+
+// closing has a provider that is behind a sidecar close, under load.
+func closing(consumer *jvm, b *board, folder, inbound, who, other string, leave func()) {
+	b.t.Helper()
+	b.shows(folder, inbound, "127.0.0.1:"+other[1:])
+	for _, reference := range []string{"mesh", "direct"} {
+		for _, want := range []string{who, other} {
+			harness.Eventually(b.t, 30*time.Second, func() error { // it knows both
+				if said := consumer.do("call %s x", reference); said != want+":x" {
+					return fmt.Errorf("%s is answered by %s, not by %s", reference, said, want)
+				}
+				return nil
+			})
+		}
+	}
+	through, beside := begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct")
+	time.Sleep(time.Second)
+	leave()
+	b.shows(folder, "127.0.0.1:"+other[1:])
+	for _, reference := range []string{"mesh", "direct"} {
+		consumer.calls(reference, other)
+	}
+	through.ends("mesh -> direct", "the provider that has a sidecar closes")
+	beside.ends("direct -> direct", "the provider that has a sidecar closes")
 }
