@@ -63,7 +63,7 @@ func TestHangingCallee(t *testing.T) {
 	limits := []time.Duration{long, short, short, short, middle, middle, middle, long} // the first call also finds the instances
 	for name, call := range ways {
 		for kind, app := range map[string]func(*testing.T) int{
-			"mute": func(t *testing.T) int { return listen(t, func(nc net.Conn) { io.Copy(io.Discard, nc) }) },
+			"mute": func(t *testing.T) int { return harness.Listen(t, func(nc net.Conn) { io.Copy(io.Discard, nc) }) },
 			"busy": func(t *testing.T) int { return harness.StartEcho(t, "echo").Port },
 		} {
 			t.Run(name+"-"+kind, func(t *testing.T) {

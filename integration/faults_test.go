@@ -118,12 +118,12 @@ func TestWhatAnotherSidecarHas(t *testing.T) {
 // TestCalleeFaults calls an application that is not as it should be.
 func TestCalleeFaults(t *testing.T) {
 	refusing := harness.FreePort(t) // nobody listens
-	hanging := listen(t, func(nc net.Conn) { io.Copy(io.Discard, nc) })
-	garbage := listen(t, func(nc net.Conn) {
+	hanging := harness.Listen(t, func(nc net.Conn) { io.Copy(io.Discard, nc) })
+	garbage := harness.Listen(t, func(nc net.Conn) {
 		nc.Write([]byte("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n\r\n and more that no client of gRPC expects"))
 		io.Copy(io.Discard, nc)
 	})
-	slamming := listen(t, func(nc net.Conn) {})
+	slamming := harness.Listen(t, func(nc net.Conn) {})
 	for _, c := range []struct {
 		name string
 		port int
@@ -153,28 +153,6 @@ func TestCalleeFaults(t *testing.T) {
 			}
 		})
 	}
-}
-
-// listen serves connections by handle until the test ends.
-func listen(t *testing.T, handle func(net.Conn)) (port int) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			nc, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer nc.Close()
-				handle(nc)
-			}()
-		}
-	}()
-	return ln.Addr().(*net.TCPAddr).Port
 }
 
 // publish calls the callee's inbound port straight when its application cannot be announced.

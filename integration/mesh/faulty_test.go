@@ -11,29 +11,6 @@ import (
 	"github.com/outrigger-mesh/outrigger/integration/harness"
 )
 
-// faulty serves each connection by handle until the test ends.
-func faulty(t *testing.T, handle func(net.Conn)) (port int) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			nc, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer nc.Close()
-				handle(nc)
-			}()
-		}
-	}()
-	return ln.Addr().(*net.TCPAddr).Port
-}
-
 // TestFaultyApplications: of an application that answers garbage, or closes each connection, callers are told at once and by their own protocol; of
 // one that says nothing at the timeout.
 func TestFaultyApplications(t *testing.T) {
@@ -44,10 +21,10 @@ func TestFaultyApplications(t *testing.T) {
 			t.Parallel()
 			r := &ruled{t: t, w: w, dir: t.TempDir()}
 			for version, port := range map[string]int{
-				"garbage":  faulty(t, func(nc net.Conn) { io.WriteString(nc, noProtocol); io.Copy(io.Discard, nc) }),
-				"late":     faulty(t, func(nc net.Conn) { nc.Read(make([]byte, 1)); io.WriteString(nc, noProtocol); io.Copy(io.Discard, nc) }),
-				"slamming": faulty(t, func(net.Conn) {}),
-				"silent":   faulty(t, func(nc net.Conn) { io.Copy(io.Discard, nc) }),
+				"garbage":  harness.Listen(t, func(nc net.Conn) { io.WriteString(nc, noProtocol); io.Copy(io.Discard, nc) }),
+				"late":     harness.Listen(t, func(nc net.Conn) { nc.Read(make([]byte, 1)); io.WriteString(nc, noProtocol); io.Copy(io.Discard, nc) }),
+				"slamming": harness.Listen(t, func(net.Conn) {}),
+				"silent":   harness.Listen(t, func(nc net.Conn) { io.Copy(io.Discard, nc) }),
 			} {
 				r.sidecar(version, port)
 				consumer := harness.Start(t, harness.Options{App: "consumer-" + version, Config: r.registry() +

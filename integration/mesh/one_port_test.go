@@ -53,35 +53,20 @@ func newAllBed(t *testing.T) *allBed {
 
 // counted passes connections on to an address, and counts them.
 func counted(t *testing.T, to string) (address string, count *atomic.Int64) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
 	count = &atomic.Int64{}
-	go func() {
-		for {
-			nc, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			count.Add(1)
-			go func() {
-				defer nc.Close()
-				up, err := net.Dial("tcp", to)
-				if err != nil {
-					return
-				}
-				defer up.Close()
-				go func() {
-					io.Copy(up, nc)
-					up.Close()
-				}()
-				io.Copy(nc, up)
-			}()
+	return fmt.Sprint("127.0.0.1:", harness.Listen(t, func(nc net.Conn) {
+		count.Add(1)
+		up, err := net.Dial("tcp", to)
+		if err != nil {
+			return
 		}
-	}()
-	return ln.Addr().String(), count
+		defer up.Close()
+		go func() {
+			io.Copy(up, nc)
+			up.Close()
+		}()
+		io.Copy(nc, up)
+	})), count
 }
 
 // steady are clients of one connection each, of all protocols at both ports, that call all the time. ended has them stop, and tells how many of

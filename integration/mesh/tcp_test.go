@@ -19,28 +19,13 @@ const tcpGreeting = "who is there?\n"
 
 // answerTCP is an application that speaks first, and sends back what it gets. It counts its connections.
 func answerTCP(t *testing.T) (port int, count *atomic.Int64) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
 	count = &atomic.Int64{}
-	go func() {
-		for {
-			nc, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer nc.Close()
-				io.WriteString(nc, tcpGreeting)
-				if n, _ := io.Copy(nc, nc); n > 0 { // the sidecar looks whether the port answers, and says nothing
-					count.Add(1)
-				}
-			}()
+	return harness.Listen(t, func(nc net.Conn) {
+		io.WriteString(nc, tcpGreeting)
+		if n, _ := io.Copy(nc, nc); n > 0 { // the sidecar looks whether the port answers, and says nothing
+			count.Add(1)
 		}
-	}()
-	return ln.Addr().(*net.TCPAddr).Port, count
+	}), count
 }
 
 // exchange sends what, and waits until it has all come back and the other side has ended. Of nothing not even the end is said: a write would

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -38,7 +39,7 @@ func stock() *lang.Program {
 	return &lang.Program{Name: "mesh-peers", From: "integration/mesh/peers/java", Language: java}
 }
 
-// jvm is one peer, which does what lines tell it.
+// jvm is one peer, of Java or Python, which does what lines tell it.
 type jvm struct {
 	t    *testing.T
 	name string
@@ -49,16 +50,23 @@ type jvm struct {
 }
 
 // started are peers of a framework. None keeps anything of its own but on loopback.
-func started(t *testing.T, dir, framework string, names ...string) (all []*jvm) {
+func started(t *testing.T, dir, framework string, names ...string) []*jvm {
 	t.Helper()
-	for _, name := range names {
-		folder := filepath.Join(dir, framework)
+	return run(t, framework, func(name string) *exec.Cmd {
 		p := stock()
 		p.Run = []string{"java", "-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "--add-opens", "java.base/java.lang=ALL-UNNAMED", "--add-opens", "java.base/java.math=ALL-UNNAMED",
 			"-Ddubbo.network.interface.ignored=.*", "-Djava.net.preferIPv4Stack=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Ddubbo.application.logger=slf4j",
 			"-Dhttp.nonProxyHosts=", // or loopback would not be asked of a proxy, where a test sets one
 			"-Duser.home=" + t.TempDir(), "-cp", "target/classes:target/dependency/*", "peer.Main"}
-		cmd := p.Command(context.WithoutCancel(t.Context()), folder, name)
+		return p.Command(context.WithoutCancel(t.Context()), filepath.Join(dir, framework), name)
+	}, names...)
+}
+
+// run starts peers of a framework by their commands.
+func run(t *testing.T, framework string, command func(name string) *exec.Cmd, names ...string) (all []*jvm) {
+	t.Helper()
+	for _, name := range names {
+		cmd := command(name)
 		in, err := cmd.StdinPipe()
 		if err != nil {
 			t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 const consumerFirst, providerFirst = "consumer", "provider"
 
 // protocols are what the frameworks call by.
-var protocols = map[string]string{"node": "bolt", "sofa": "bolt", "sofaboot": "bolt", "dubbo3": "dubbo", "dubbo27": "dubbo", "spring": "http", "springzk": "http"}
+var protocols = map[string]string{"plain": "http", "node": "bolt", "sofa": "bolt", "sofaboot": "bolt", "dubbo3": "dubbo", "dubbo27": "dubbo", "spring": "http", "springzk": "http"}
 
 // load is calls that go on while something is changed.
 type load struct {
@@ -77,6 +77,7 @@ func matrix(t *testing.T) {
 	t.Run("sofaboot", func(t *testing.T) { b.t = t; sofaboot(t, b, dir) })
 	t.Run("dubbo3", func(t *testing.T) { b.t = t; dubbo(t, b, dir, "dubbo3") })
 	t.Run("dubbo3-applications", func(t *testing.T) { b.t = t; byApplication(t, b, dir) })
+	t.Run("http", func(t *testing.T) { b.t = t; plainHTTP(t, b) })
 	t.Run("springzk", func(t *testing.T) { b.t = t; springByZookeeper(t, b, dir) })
 	t.Run("nacos", func(t *testing.T) { nacos(t, dir) })
 	t.Run("dubbo27", func(t *testing.T) { b.t = t; dubbo(t, b, dir, "dubbo27") })

@@ -10,7 +10,7 @@ import (
 
 // sofaboot: SOFABoot's settings have the registry mesh on either side, and nothing else of its applications differs.
 func sofaboot(t *testing.T, b *board, dir string) {
-	const folder = "/sofa-rpc/peer.Hello/providers"
+	const folder = sofaProviders
 	peers := started(t, dir, "sofaboot", "p", "q", "c", "r")
 	provider, next, consumer, last := peers[0], peers[1], peers[2], peers[3]
 	direct, meshed := harness.FreePort(t), harness.FreePort(t)
@@ -47,30 +47,11 @@ func sofaboot(t *testing.T, b *board, dir string) {
 	through.ends("mesh -> mesh", "as it is")
 	beside.ends("direct -> mesh", "as it is")
 
-	// And back, while both kinds of consumers call: a provider comes that has no sidecar, and the other one's sidecar ends.
-	back := harness.FreePort(t)
-	through, beside = begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct")
-	last.do("export direct zookeeper://%s %d", b.addr, back)
-	b.shows(folder, theirs.Inbound, fmt.Sprint("127.0.0.1:", back))
-	harness.Eventually(t, 30*time.Second, func() error { // it has connected to it, or it would be left with nobody
-		if said := consumer.do("call direct x"); said != fmt.Sprint("r", back, ":x") {
-			return fmt.Errorf("answered by %s", said)
-		}
-		return nil
-	})
-	if code := theirs.Stop(); code != 0 {
-		t.Errorf("exit %d", code)
-	}
-	b.shows(folder, fmt.Sprint("127.0.0.1:", back))
-	through.ends("mesh -> direct", "a provider has come that has no sidecar, the sidecar has gone")
-	beside.ends("direct -> direct", "a provider has come that has no sidecar, the sidecar has gone")
-	for _, reference := range []string{"mesh", "direct"} {
-		consumer.calls(reference, fmt.Sprint("r", back))
-	}
+	at = backward(b, consumer, last, theirs)
 
 	// What was published is announced again by a sidecar that comes back, and applications that end are not.
 	again := harness.Start(t, theirs.Options)
-	b.shows(folder, again.Inbound, fmt.Sprint("127.0.0.1:", back))
+	b.shows(folder, again.Inbound, at)
 	last.do("unexport direct")
 	b.shows(folder, again.Inbound)
 	consumer.calls("mesh", fmt.Sprint("q", meshed))

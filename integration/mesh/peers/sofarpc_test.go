@@ -13,7 +13,7 @@ import (
 
 // sofarpc: the registry mesh on either side; the sidecar's port of calls is the one that SOFARPC does not let be changed.
 func sofarpc(t *testing.T, b *board, dir string) {
-	const folder = "/sofa-rpc/peer.Hello/providers"
+	const folder = sofaProviders
 	peers := started(t, dir, "sofa", "p", "q", "c", "r", "d")
 	provider, next, consumer, last, late := peers[0], peers[1], peers[2], peers[3], peers[4]
 	direct, meshed := harness.FreePort(t), harness.FreePort(t)
@@ -77,34 +77,15 @@ func sofarpc(t *testing.T, b *board, dir string) {
 	b.shows(folder, again.Inbound)
 	consumer.calls("direct", fmt.Sprint("q", meshed))
 
-	// And back, while both kinds of consumers call: a provider comes that has no sidecar, and the other one's sidecar ends. It comes again.
-	back := harness.FreePort(t)
-	through, beside = begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct")
-	last.do("export direct zookeeper://%s %d", b.addr, back)
-	b.shows(folder, again.Inbound, fmt.Sprint("127.0.0.1:", back))
-	harness.Eventually(t, 30*time.Second, func() error { // SOFARPC has connected to it, or it would be left with nobody
-		if said := consumer.do("call direct x"); said != fmt.Sprint("r", back, ":x") {
-			return fmt.Errorf("answered by %s", said)
-		}
-		return nil
-	})
-	if code := again.Stop(); code != 0 {
-		t.Errorf("exit %d", code)
-	}
-	b.shows(folder, fmt.Sprint("127.0.0.1:", back))
-	through.ends("mesh -> direct", "a provider has come that has no sidecar, the sidecar has gone")
-	beside.ends("direct -> direct", "a provider has come that has no sidecar, the sidecar has gone")
-	for _, reference := range []string{"mesh", "direct"} {
-		consumer.calls(reference, fmt.Sprint("r", back))
-	}
+	back := backward(b, consumer, last, again)
 
 	// Now the provider moves first, and a consumer follows that has known none with a sidecar.
 	late.do("refer direct zookeeper://%s", b.addr)
 	late.sees("direct", 1)
-	late.calls("direct", fmt.Sprint("r", back))
+	late.calls("direct", "r"+port(back))
 	beside = begin(providerFirst, late, "direct")
 	again = harness.Start(t, again.Options)
-	b.shows(folder, again.Inbound, fmt.Sprint("127.0.0.1:", back))
+	b.shows(folder, again.Inbound, back)
 	beside.ends("direct -> direct", "a provider comes that has a sidecar")
 	late.sees("direct", 2)
 	last.quit()
@@ -132,6 +113,32 @@ func sofarpc(t *testing.T, b *board, dir string) {
 	}
 	_ = ours
 	virtual(t, b, dir, late)
+}
+
+// backward: a provider comes that has no sidecar while both kinds of consumers call, and the sidecar of the other one ends. It answers where that one is.
+func backward(b *board, consumer, last *jvm, theirs *harness.Sidecar) (at string) {
+	b.t.Helper()
+	direct := harness.FreePort(b.t)
+	at = fmt.Sprint("127.0.0.1:", direct)
+	through, beside := begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct")
+	last.do("export direct zookeeper://%s %d", b.addr, direct)
+	b.shows(sofaProviders, theirs.Inbound, at)
+	harness.Eventually(b.t, 30*time.Second, func() error { // SOFARPC has connected to it, or it would be left with nobody
+		if said := consumer.do("call direct x"); said != fmt.Sprint("r", direct, ":x") {
+			return fmt.Errorf("answered by %s", said)
+		}
+		return nil
+	})
+	if code := theirs.Stop(); code != 0 {
+		b.t.Errorf("exit %d", code)
+	}
+	b.shows(sofaProviders, at)
+	through.ends("mesh -> mesh", "a provider comes that has no sidecar, and the sidecar of the other ends")
+	beside.ends("direct -> mesh", "a provider comes that has no sidecar, and the sidecar of the other ends")
+	for _, reference := range []string{"mesh", "direct"} {
+		consumer.calls(reference, fmt.Sprint("r", direct))
+	}
+	return at
 }
 
 // refused tells whether a sidecar says that nobody serves what was called. Who goes as the last is asked for a while more.

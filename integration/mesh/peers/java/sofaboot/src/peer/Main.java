@@ -54,7 +54,7 @@ public final class Main extends Lines {
     }
 
     static class Remote {
-        @SofaReference(binding = @SofaReferenceBinding(bindingType = "bolt"))
+        @SofaReference(binding = @SofaReferenceBinding(bindingType = "bolt", timeout = 10000))
         private Hello hello;
     }
 
