@@ -34,7 +34,7 @@ type tally struct {
 	began  map[string]time.Time        // tests that run and are no subtests
 	took   map[string]time.Duration    // those that have ended, and packages
 	said   map[string]*strings.Builder // by tests
-	faults []string                    // what those that failed have said
+	faults []string                    // what those that failed have said, and unit tests that were skipped
 	lines  []string                    // all that was printed
 	shown  []string                    // what tests that passed say that they show
 }
@@ -101,6 +101,11 @@ func (t *tally) keep(e event) {
 			}
 			t.said[name].WriteString(e.Output)
 		}
+	case "skip":
+		if said := t.said[name]; said != nil && t.unit { // nothing is skipped silently
+			t.faults = append(t.faults, fmt.Sprintf("--- skipped: %s\n%s", name, said))
+		}
+		delete(t.said, name)
 	case "fail":
 		if said := t.said[name]; said != nil {
 			t.faults = append(t.faults, fmt.Sprintf("--- %s\n%s", name, said))

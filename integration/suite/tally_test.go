@@ -115,7 +115,7 @@ func TestFeatures(t *testing.T) {
 		t.Fatal(err)
 	}
 	got.blame(&out)
-	if want := "FAIL\tx/outrigger/a\n--- outrigger/a TestY\n    a_test.go:9: feature: bolt, y\n"; out.String() != want {
+	if want := "FAIL\tx/outrigger/a\n--- outrigger/a TestY\n    a_test.go:9: feature: bolt, y\n--- skipped: outrigger/a TestZ\n    a_test.go:9: feature: bolt, z\n"; out.String() != want {
 		t.Errorf("printed %q, want %q", out.String(), want)
 	}
 	path := filepath.Join(t.TempDir(), "results", "features")
