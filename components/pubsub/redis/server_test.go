@@ -135,6 +135,43 @@ func TestAGroupThatTheServerHasLostIsMadeAgain(t *testing.T) {
 	}
 }
 
+// A replica that takes over may not have heard that events were settled: they come again, as does what waits behind them, though their consumer is well.
+func TestWhatTheServerHasForgottenIsDeliveredAgain(t *testing.T) {
+	o, env := options(t, "redis"), redistest.Env(t)
+	var log lines
+	env.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	o.SessionTimeout = 900 * time.Millisecond
+	p, c := one(t, env, o)
+	s := subscribe(t, p, c)
+	publish(t, p, c, "x")
+	publish(t, p, c, "y")
+	x := next(t, s, "x", 1)
+	client := redistest.Open(t, o.Redis).Redis()
+	kept := map[string]string{}
+	for _, key := range client.Keys(t.Context(), o.Redis.Keys("pubsub", env.ID.Name)+"*").Val() {
+		kept[key] = client.Dump(t.Context(), key).Val()
+	}
+	if err := s.Ack(x.ID); err != nil {
+		t.Fatal(err)
+	}
+	y := next(t, s, "y", 1) // so it has heard of x
+	for key, value := range kept {
+		if err := client.RestoreReplace(t.Context(), key, 0, value).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Ack(y.ID); err != nil { // of which it knows nothing any more
+		t.Fatal(err)
+	}
+	want(t, s, "x", 2)
+	want(t, s, "y", 1)
+	quiet(t, p, c, s)
+	s.Close()
+	if n := strings.Count(log.String(), "has forgotten"); n != 1 {
+		t.Errorf("it is said %d times:\n%s", n, log.String())
+	}
+}
+
 func TestAServerThatForgetsIsRefused(t *testing.T) {
 	o, env := options(t, "redis"), redistest.Env(t)
 	client := redistest.Open(t, o.Redis).Redis()

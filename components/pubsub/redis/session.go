@@ -44,6 +44,7 @@ type session struct {
 	serial  uint64
 	flying  map[uint64]flight
 	outcome []settled
+	told    []settled // that the server is being told
 	closing bool
 	ended   error
 }
@@ -150,6 +151,7 @@ func (s *session) take(ctx context.Context) {
 	beat := s.d.opts.SessionTimeout / 3
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	compared := time.Now()
 	for number := 1; ; {
 		s.mu.Lock()
 		room := pubsub.Room{}
@@ -162,7 +164,13 @@ func (s *session) take(ctx context.Context) {
 			return // it has ended
 		}
 		number++
-		after := s.enter(answer)
+		pending, after := s.enter(answer)
+		if pending > 0 && time.Since(compared) >= beat {
+			compared = time.Now()
+			if s.compare(ctx) != nil {
+				return
+			}
+		}
 		next := beat
 		if after >= 0 {
 			next = min(next, after)
@@ -177,12 +185,38 @@ func (s *session) take(ctx context.Context) {
 	}
 }
 
-// enter takes in what was taken, and answers after what time there is something more; negative: it is not known of.
-func (s *session) enter(answer []any) (after time.Duration) {
-	if len(answer) != 3 {
-		return -1
+// compare has delivered again what the server takes the consumer to have, and it has not. That is what it has settled, and the server has forgotten
+// that: a replica that takes over may not have heard of it, and nobody else would be given what an ordering key waits for.
+func (s *session) compare(ctx context.Context) error {
+	s.mu.Lock()
+	has := make([]any, 0, len(s.flying)+len(s.outcome)+len(s.told))
+	for _, f := range s.flying {
+		has = append(has, f.id)
+	}
+	for _, all := range [...][]settled{s.outcome, s.told} {
+		for _, one := range all {
+			has = append(has, one.id)
+		}
+	}
+	s.mu.Unlock()
+	answer, err := s.again(ctx, compareScript, has...)
+	if err != nil || len(answer) != 1 {
+		return err
+	}
+	if forgotten, _ := answer[0].(int64); forgotten > 0 {
+		s.d.log.Warn("the server has forgotten that events were settled: they are delivered again", "topic", s.topic.Name, "group", s.group, "events", forgotten)
+	}
+	return nil
+}
+
+// enter takes in what was taken, and answers how much the consumer had before, as the server has it, and after what time there is something more;
+// negative: it is not known of.
+func (s *session) enter(answer []any) (pending int64, after time.Duration) {
+	if len(answer) != 4 {
+		return 0, -1
 	}
 	moved, _ := answer[0].(int64)
+	pending, _ = answer[3].(int64)
 	ms, _ := answer[1].(int64)
 	all, _ := answer[2].([]any)
 	s.mu.Lock()
@@ -214,12 +248,12 @@ func (s *session) enter(answer []any) (after time.Duration) {
 	}
 	if len(s.taken) > 0 {
 		poke(s.came)
-		return -1 // the next Fetch asks
+		return pending, -1 // the next Fetch asks
 	}
 	if !s.waits || s.room.Messages == 0 {
-		return -1
+		return pending, -1
 	}
-	return time.Duration(ms) * time.Millisecond
+	return pending, time.Duration(ms) * time.Millisecond
 }
 
 // Fetch implements pubsub.Session.
@@ -306,7 +340,7 @@ func (s *session) tell() {
 			s.mu.Lock()
 			n := min(len(s.outcome), moreSettled)
 			some := s.outcome[:n:n]
-			s.outcome = s.outcome[n:]
+			s.outcome, s.told = s.outcome[n:], some
 			closing := s.closing
 			s.mu.Unlock()
 			if n == 0 {
