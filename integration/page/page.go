@@ -112,9 +112,9 @@ func (p *Page) Says(text string) string {
 	return text
 }
 
-// Leave has all blocks left alone under the headings that begin so: another test takes them.
+// Leave has all blocks under a heading left alone: another test takes them.
 func (p *Page) Leave(heading string) {
-	p.left = slices.DeleteFunc(p.left, func(b Block) bool { return strings.HasPrefix(b.Heading, heading) })
+	p.left = slices.DeleteFunc(p.left, func(b Block) bool { return b.Heading == heading })
 }
 
 // Setting is one line of a block of properties, KEY=VALUE.

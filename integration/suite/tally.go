@@ -107,6 +107,14 @@ func (t *tally) keep(e event) {
 		}
 		delete(t.said, name)
 	case "fail":
+		if e.Test == "" && t.unit { // the binary may have died in tests, whose end is not told
+			for test, said := range t.said {
+				if strings.HasPrefix(test, name+" ") {
+					t.faults = append(t.faults, fmt.Sprintf("--- without an end: %s\n%s", test, said))
+					delete(t.said, test)
+				}
+			}
+		}
 		if said := t.said[name]; said != nil {
 			t.faults = append(t.faults, fmt.Sprintf("--- %s\n%s", name, said))
 		}

@@ -106,6 +106,7 @@ func TestFeatures(t *testing.T) {
 {"Action":"pass","Package":"x/outrigger/a","Test":"TestX"}
 {"Action":"fail","Package":"x/outrigger/a","Test":"TestY"}
 {"Action":"skip","Package":"x/outrigger/a","Test":"TestZ"}
+{"Action":"output","Package":"x/outrigger/a","Test":"TestDied","Output":"panic: x\n"}
 {"Action":"output","Package":"x/outrigger/a","Output":"FAIL\tx/outrigger/a\n"}
 {"Action":"fail","Package":"x/outrigger/a"}
 `
@@ -115,7 +116,7 @@ func TestFeatures(t *testing.T) {
 		t.Fatal(err)
 	}
 	got.blame(&out)
-	if want := "FAIL\tx/outrigger/a\n--- outrigger/a TestY\n    a_test.go:9: feature: bolt, y\n--- skipped: outrigger/a TestZ\n    a_test.go:9: feature: bolt, z\n"; out.String() != want {
+	if want := "FAIL\tx/outrigger/a\n--- outrigger/a TestY\n    a_test.go:9: feature: bolt, y\n--- skipped: outrigger/a TestZ\n    a_test.go:9: feature: bolt, z\n--- without an end: outrigger/a TestDied\npanic: x\n"; out.String() != want {
 		t.Errorf("printed %q, want %q", out.String(), want)
 	}
 	path := filepath.Join(t.TempDir(), "results", "features")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/runtime/hint"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/naming"
 )
 
 var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -82,14 +83,15 @@ func (k *check) app(a *App) {
 		k.bad("app.namespace", a.Namespace, "is not a DNS label: a-z, 0-9 and - inside, at most 63")
 	}
 	k.port("app.port", a.Port)
-	seen := map[string]bool{}
+	seen := map[[3]string]bool{}
 	for i := range a.Services {
 		s, path := &a.Services[i], fmt.Sprintf("app.services.%d", i)
 		s.Port, s.Protocol, s.Weight = cmp.Or(s.Port, a.Port), cmp.Or(s.Protocol, a.Protocol), cmp.Or(s.Weight, 100)
 		k.service(path, *s)
-		id, what := strings.Join([]string{s.Name, s.Group}, "\x00"), "name and group" // as the registry's records are told apart
-		if s.Protocol == "bolt" || s.Protocol == "dubbo" {
-			id, what = id+"\x00"+s.Version, "name, group and version"
+		name, group, version := naming.Apart(mesh.Service{Name: s.Name, Group: s.Group, Version: s.Version, Protocol: s.Protocol})
+		id, what := [3]string{name, group, version}, "name and group"
+		if version != "" {
+			what = "name, group and version"
 		}
 		if seen[id] {
 			k.fault(path, "the service is listed twice with this %s: only the last would be published", what)

@@ -1,7 +1,6 @@
 package publish
 
 import (
-	"maps"
 	"time"
 )
 
@@ -42,10 +41,8 @@ func (p *Publisher) port(service string) (port int, ok bool) {
 func (p *Publisher) PortBy(service, protocol string) (port int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, pub := range p.served() {
-		if pub.Service.Name == service && pub.Service.Protocol == protocol {
-			return pub.Port, true
-		}
+	if pub, ok := p.find(func(pub *Publication) bool { return pub.Service.Name == service && pub.Service.Protocol == protocol }); ok {
+		return pub.Port, true
 	}
 	return 0, false
 }
@@ -54,23 +51,28 @@ func (p *Publisher) PortBy(service, protocol string) (port int, ok bool) {
 func (p *Publisher) Uses(port int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, pub := range p.served() {
-		if pub.Port == port {
-			return true
-		}
-	}
-	return false
+	_, ok := p.find(func(pub *Publication) bool { return pub.Port == port })
+	return ok
 }
 
-// served is all that calls are let in for. p.mu is held.
-func (p *Publisher) served() map[key]Publication {
-	all := map[key]Publication{}
-	for id, d := range p.leaving.served {
-		all[id] = d.Publication
+// find is something that calls are let in for. p.mu is held.
+func (p *Publisher) find(is func(*Publication) bool) (Publication, bool) {
+	for _, pub := range p.asked {
+		if is(&pub) {
+			return pub, true
+		}
 	}
-	maps.Copy(all, p.declared)
-	maps.Copy(all, p.asked)
-	return all
+	for id, pub := range p.declared {
+		if _, over := p.asked[id]; !over && is(&pub) {
+			return pub, true
+		}
+	}
+	for id, d := range p.leaving.served {
+		if _, again := p.wanted(id); !again && is(&d.Publication) {
+			return d.Publication, true
+		}
+	}
+	return Publication{}, false
 }
 
 // Answers tells whether the port of a service answered when it was tried last.

@@ -133,10 +133,14 @@ func (k *keeper) step(ctx context.Context, want *Publication) {
 	k.up.Store(k.misses == 0 || k.misses <= missesAllowed && k.told != nil)
 	switch {
 	case k.misses == 0:
-		k.announce(ctx, want)
+		k.announce(ctx, want, want.weight())
 	case k.misses > missesAllowed:
 		if k.misses == patience {
 			k.log(want).Warn("application does not answer on its port: the service is announced when it does")
+		}
+		if want.Itself && k.told != nil { // its own record stays for a while, with the sidecar's address: without ours that would be called
+			k.announce(ctx, want, 0)
+			return
 		}
 		k.retract(ctx)
 	}
@@ -152,14 +156,15 @@ func probe(ctx context.Context, port int) error {
 	return err
 }
 
-// announce makes the registry have want, unless it has.
-func (k *keeper) announce(ctx context.Context, want *Publication) {
+// announce makes the registry have want with that weight, unless it has.
+func (k *keeper) announce(ctx context.Context, want *Publication, weight int) {
 	front, err := k.p.opts.Names.Registry()
 	if err != nil {
 		k.failed(want, err)
 		return
 	}
 	provider := want.provider(k.p.opts.Announce, k.p.opts.App)
+	provider.Instance.Weight = weight
 	if k.p.opts.Identity != nil {
 		provider.Instance.Identity = k.p.opts.Identity()
 	}
@@ -188,7 +193,7 @@ func (k *keeper) announce(ctx context.Context, want *Publication) {
 		return
 	}
 	k.wrote, k.heard, k.said = records, true, ""
-	k.log(want).Info("service announced", "address", k.p.opts.Announce)
+	k.log(want).Info("service announced", "address", k.p.opts.Announce, "weight", weight)
 }
 
 func samePlace(a, b registry.Record) bool { return a.Service == b.Service && a.Address == b.Address }

@@ -45,9 +45,11 @@ func (p Publication) check() error {
 
 const defaultWeight = 100
 
+func (p Publication) weight() int { return cmp.Or(p.Weight, defaultWeight) }
+
 func (p Publication) provider(announce, app string) naming.Provider {
 	return naming.Provider{Service: p.Service, App: app, Port: p.Port, Itself: p.Itself, Ours: p.Ours,
-		Instance: mesh.Instance{Address: announce, Weight: cmp.Or(p.Weight, defaultWeight), Zone: p.Zone, Labels: mesh.LabelsOf(p.Labels)}}
+		Instance: mesh.Instance{Address: announce, Weight: p.weight(), Zone: p.Zone, Labels: mesh.LabelsOf(p.Labels)}}
 }
 
 func same(a, b Publication) bool {
@@ -58,10 +60,8 @@ func same(a, b Publication) bool {
 type key struct{ name, group, version string }
 
 func keyOf(s mesh.Service) key {
-	if s.Protocol == "bolt" || s.Protocol == "dubbo" {
-		return key{s.Name, s.Group, s.Version}
-	}
-	return key{s.Name, s.Group, ""}
+	name, group, version := naming.Apart(s)
+	return key{name, group, version}
 }
 
 func sorted[V any](all map[key]V) []key {

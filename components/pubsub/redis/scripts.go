@@ -59,7 +59,7 @@ return {tonumber(redis.call('GET', base .. '/m') or '0'), new}
 
 // takeScript delivers what there is to a consumer, up to so many of so many bytes; with the number of the last time it answers the same
 // again. Consumers that are not heard of lose what they have. It answers how often the group was moved, after how many milliseconds
-// there is something more, or -1, of each event its id, its attempt and its fields, and how many the consumer had before. ARGV: after how long the consumer is given
+// there is something more, or -1, of each event its id, its attempt and its fields, how many the consumer had before, and the time. ARGV: after how long the consumer is given
 // up, a number, how many, bytes.
 var takeScript = redisconn.NewScript(common + `
 local timeout, nonce, n, bytes = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -79,14 +79,14 @@ for _, c in ipairs(redis.call('XPENDING', stream, group)[4] or {}) do
   if c[1] == me then had = tonumber(c[2]) end
 end
 local out = {}
-if n == 0 then return {moved, -1, out, had} end
+if n == 0 then return {moved, -1, out, had, now} end
 local last = redis.call('HGET', base .. '/t', me)
 if last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then
   for id in string.gmatch(string.sub(last, #nonce + 2), '%S+') do
     local entry = redis.call('XRANGE', stream, id, id)[1]
     if entry then out[#out+1] = {id, tonumber(redis.call('HGET', base .. '/a', id) or '1'), entry[2]} end
   end
-  return {moved, 0, out, had}
+  return {moved, 0, out, had, now}
 end
 local function field(fields, name)
   for i = 1, #fields, 2 do
@@ -136,15 +136,16 @@ local due = redis.call('ZRANGE', base .. '/d', 0, 0, 'WITHSCORES')[2]
 local after = -1
 if #out == n then after = 0
 elseif due and not full then after = math.max(tonumber(due) - now, 0) end
-return {moved, after, out, had}
+return {moved, after, out, had, now}
 `)
 
-// compareScript gives back what the consumer is taken to have and has not, and answers how many those are. ARGV: the ids of what it has.
+// compareScript gives back what the consumer is taken to have and had not at a time, and answers how many those are. ARGV: the time, the ids of what it
+// had.
 var compareScript = redisconn.NewScript(common + `
 local has, back = {}, 0
-for i = 4, #ARGV do has[ARGV[i]] = true end
+for i = 5, #ARGV do has[ARGV[i]] = true end
 for _, p in ipairs(redis.call('XPENDING', stream, group, '-', '+', 100000, me)) do
-  if not has[p[1]] then
+  if not has[p[1]] and now - p[3] <= tonumber(ARGV[4]) then
     wait(p[1], 0)
     back = back + 1
   end

@@ -172,6 +172,30 @@ func TestWhatTheServerHasForgottenIsDeliveredAgain(t *testing.T) {
 	}
 }
 
+// A comparison that was long on its way, and was made once more meanwhile, knows nothing of what has been delivered since.
+func TestAComparisonThatComesLateTakesNothing(t *testing.T) {
+	o, env := options(t, "redis"), redistest.Env(t)
+	d := open(t, env, o)
+	t.Cleanup(func() { componenttest.Close(t, d) })
+	p, c := pubsub.New(componenttest.Component("pubsub", d), pubsub.Options{}), components.Caller{Namespace: "test-" + strings.ToLower(rand.Text()[:8]), App: "app"}
+	s := subscribe(t, p, c)
+	client := redistest.Open(t, o.Redis).Redis()
+	asked := client.Time(t.Context()).Val().UnixMilli()
+	time.Sleep(5 * time.Millisecond) // the server counts in milliseconds
+	publish(t, p, c, "x")
+	next(t, s, "x", 1)
+	topic := pubsub.Topic{Namespace: c.Namespace, Name: "t"}
+	consumer := client.ZRange(t.Context(), o.Redis.Keys("pubsub", env.ID.Name)+"g/{"+c.Namespace+"/t}\x00"+c.String()+"/c", 0, -1).Val()[0]
+	if back, err := redis.Compare(t.Context(), d, topic, c.String(), consumer, asked); back != 0 || err != nil {
+		t.Errorf("%d were taken back, %v", back, err)
+	}
+	if back, err := redis.Compare(t.Context(), d, topic, c.String(), consumer, asked+time.Hour.Milliseconds()); back != 1 || err != nil { // there was something to take
+		t.Errorf("%d were taken back, %v", back, err)
+	}
+	want(t, s, "x", 2)
+	s.Close()
+}
+
 func TestAServerThatForgetsIsRefused(t *testing.T) {
 	o, env := options(t, "redis"), redistest.Env(t)
 	client := redistest.Open(t, o.Redis).Redis()

@@ -167,7 +167,7 @@ func (s *session) take(ctx context.Context) {
 		pending, after := s.enter(answer)
 		if pending > 0 && time.Since(compared) >= beat {
 			compared = time.Now()
-			if s.compare(ctx) != nil {
+			if s.compare(ctx, answer[4]) != nil {
 				return
 			}
 		}
@@ -187,9 +187,11 @@ func (s *session) take(ctx context.Context) {
 
 // compare has delivered again what the server takes the consumer to have, and it has not. That is what it has settled, and the server has forgotten
 // that: a replica that takes over may not have heard of it, and nobody else would be given what an ordering key waits for.
-func (s *session) compare(ctx context.Context) error {
+// asked is the server's time of the answer before, so that a comparison which is long on its way does not take what has been delivered since.
+func (s *session) compare(ctx context.Context, asked any) error {
 	s.mu.Lock()
-	has := make([]any, 0, len(s.flying)+len(s.outcome)+len(s.told))
+	has := make([]any, 0, 1+len(s.flying)+len(s.outcome)+len(s.told))
+	has = append(has, asked)
 	for _, f := range s.flying {
 		has = append(has, f.id)
 	}
@@ -212,7 +214,7 @@ func (s *session) compare(ctx context.Context) error {
 // enter takes in what was taken, and answers how much the consumer had before, as the server has it, and after what time there is something more;
 // negative: it is not known of.
 func (s *session) enter(answer []any) (pending int64, after time.Duration) {
-	if len(answer) != 4 {
+	if len(answer) != 5 {
 		return 0, -1
 	}
 	moved, _ := answer[0].(int64)

@@ -57,6 +57,20 @@ func (b *board) shows(folder string, want ...string) {
 	})
 }
 
+// forgets takes out what is left of sessions that are not over yet.
+func (b *board) forgets(folder string) {
+	b.t.Helper()
+	names, _, err := b.conn.Children(folder)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, name := range names {
+		if err := b.conn.Delete(folder+"/"+name, -1); err != nil && err != zk.ErrNoNode {
+			b.t.Fatal(err)
+		}
+	}
+}
+
 // owner is the session that the only entry of a folder is of.
 func (b *board) owner(folder string) int64 {
 	b.t.Helper()

@@ -80,11 +80,29 @@ func dubbo(t *testing.T, b *board, dir, framework string) {
 	beside.ends("direct -> mesh", "the consumer gets a sidecar")
 	through.ends("mesh -> mesh", "as it is")
 
-	for _, p := range []*jvm{provider, next, last, again} {
+	// One is killed whose sidecar is well, and leaves its own record behind: nobody calls it through sidecars.
+	rest := harness.FreePort(t)
+	provider.do("export rest zookeeper://%s %d", b.addr, rest)
+	b.shows(dubboProviders, theirs.Inbound, fmt.Sprint("127.0.0.1:", rest))
+	for _, who := range []string{fmt.Sprint("p", rest), fmt.Sprint("s", meshed)} {
+		harness.Eventually(t, 30*time.Second, func() error {
+			if said := consumer.do("call mesh x"); said != who+":x" {
+				return fmt.Errorf("answered by %s, not by %s", said, who)
+			}
+			return nil
+		})
+	}
+	again.kill()
+	time.Sleep(2 * time.Second)
+	through = begin(providerFirst, consumer, "mesh")
+	time.Sleep(time.Second)
+	through.ends("mesh -> both", "two seconds after the one with a sidecar was killed, which is well")
+
+	for _, p := range []*jvm{provider, next, last} {
 		p.quit()
 	}
 	theirs.Stop()
-	b.shows(dubboProviders)
+	b.forgets(dubboProviders)
 	if said, err := consumer.try("call mesh gone"); err == nil || !refused(err.Error(), "") {
 		t.Errorf("a call when all providers are gone: %s, %v", said, err)
 	}

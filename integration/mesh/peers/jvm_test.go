@@ -47,6 +47,7 @@ type jvm struct {
 	in   io.WriteCloser
 	out  chan string
 	log  *os.File
+	kill func() // ends it at once
 }
 
 // started are peers of a framework. None keeps anything of its own but on loopback.
@@ -96,9 +97,12 @@ func run(t *testing.T, framework string, command func(name string) *exec.Cmd, na
 			_ = cmd.Wait()
 			close(j.out)
 		}()
-		t.Cleanup(func() {
+		j.kill = func() {
 			_ = cmd.Process.Kill()
 			<-ended
+		}
+		t.Cleanup(func() {
+			j.kill()
 			if t.Failed() {
 				text, _ := os.ReadFile(j.log.Name())
 				t.Logf("%s said:\n%s", j.name, text[max(0, len(text)-6000):])

@@ -16,8 +16,9 @@ func pages(t *testing.T) {
 	dir := stock().Prepare(t)
 	b := newBoard(t)
 	t.Run("sofarpc", func(t *testing.T) { b.t = t; sofarpcPage(t, b, dir) })
-	t.Run("dubbo3", func(t *testing.T) { b.t = t; dubboPage(t, b, dir, "dubbo3", "A provider of Dubbo 3") })
-	t.Run("dubbo27", func(t *testing.T) { b.t = t; dubboPage(t, b, dir, "dubbo27", "A provider of Dubbo 2.7") })
+	const dubbo3, dubbo27 = "A provider of Dubbo 3", "A provider of Dubbo 2.7"
+	t.Run("dubbo3", func(t *testing.T) { b.t = t; dubboPage(t, b, dir, "dubbo3", dubbo3, dubbo27) })
+	t.Run("dubbo27", func(t *testing.T) { b.t = t; dubboPage(t, b, dir, "dubbo27", dubbo27, dubbo3) })
 	t.Run("spring-cloud", func(t *testing.T) { springPage(t, servers.Run(t, "nacos"), dir) })
 }
 
@@ -93,8 +94,8 @@ func sofarpcPage(t *testing.T, b *board, dir string) {
 	b.shows(sofaProviders)
 }
 
-// dubboPage follows the part on one kind of provider, and that on consumers with the same version of Dubbo.
-func dubboPage(t *testing.T, b *board, dir, framework, provider string) {
+// dubboPage follows the part on one kind of provider, and that on consumers with the same version of Dubbo. The other part has a test of its own.
+func dubboPage(t *testing.T, b *board, dir, framework, provider, other string) {
 	p := page.Open(t, "docs/mesh/dubbo.md", "yaml", "properties")
 	zk := []string{pageZooKeeper, b.addr}
 	peers := started(t, dir, framework, "p", "c", "d")
@@ -124,7 +125,7 @@ func dubboPage(t *testing.T, b *board, dir, framework, provider string) {
 	peers[0].quit()
 	theirs.Stop()
 	b.shows(dubboProviders)
-	p.Leave("A provider of Dubbo") // of the other version, which has a test of its own
+	p.Leave(other)
 }
 
 func springPage(t *testing.T, s *servers.Server, dir string) {

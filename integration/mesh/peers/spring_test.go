@@ -47,10 +47,17 @@ func spring(t *testing.T, s *servers.Server, dir string) {
 	beside.ends("direct -> direct", "a provider comes that has a sidecar")
 
 	// The other one goes: what is left is behind the sidecar alone, for both kinds of consumers.
-	through = begin(consumerFirst, consumer, "mesh")
-	providers.do("unexport direct")
-	listed(t, s.Addr(), nacosPublic, service, theirs.Inbound)
-	through.ends("mesh -> mesh", "the provider without a sidecar goes")
+	leave := func(name, left string) { // as Spring Cloud's applications do that are to lose no call: out of the registry, and closed when all have heard
+		t.Helper()
+		providers.do("retire %s", name)
+		listed(t, s.Addr(), nacosPublic, service, left)
+		consumer.sees("direct", 1)
+		providers.do("unexport %s", name)
+	}
+	through, beside = begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct")
+	leave("direct", theirs.Inbound)
+	through.ends("mesh -> both", "the provider without a sidecar goes")
+	beside.ends("direct -> both", "the provider without a sidecar goes")
 	for _, reference := range []string{"mesh", "simple", "direct"} {
 		consumer.calls(reference, fmt.Sprint("p", meshed))
 	}
@@ -63,10 +70,10 @@ func spring(t *testing.T, s *servers.Server, dir string) {
 	through.ends("mesh -> mesh", "a provider comes that has no sidecar")
 	beside.ends("direct -> mesh", "a provider comes that has no sidecar")
 
-	through = begin(consumerFirst, consumer, "mesh")
-	providers.do("unexport mesh")
-	listed(t, s.Addr(), nacosPublic, service, at)
+	through, beside = begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct")
+	leave("mesh", at)
 	through.ends("mesh -> both", "the provider with a sidecar goes")
+	beside.ends("direct -> both", "the provider with a sidecar goes")
 
 	// Now the provider moves first, and a consumer follows that has known none with a sidecar.
 	consumer.do("refer late %s", s.Addr())
@@ -74,9 +81,8 @@ func spring(t *testing.T, s *servers.Server, dir string) {
 	beside = begin(providerFirst, consumer, "late")
 	providers.do("export mesh %s %d spring.cloud.nacos.discovery.port=%s", s.Addr(), meshed, port(theirs.Inbound))
 	listed(t, s.Addr(), nacosPublic, service, at, theirs.Inbound)
-	beside.ends("direct -> direct", "a provider comes that has a sidecar")
-	providers.do("unexport direct")
-	listed(t, s.Addr(), nacosPublic, service, theirs.Inbound)
+	leave("direct", theirs.Inbound)
+	beside.ends("direct -> direct", "a provider comes that has a sidecar, the one without goes")
 	consumer.calls("late", fmt.Sprint("p", meshed))
 	consumer.sees("late", 1)
 	beside = begin(providerFirst, consumer, "late")

@@ -68,10 +68,17 @@ func springByZookeeper(t *testing.T, b *board, dir string) {
 	through.ends("mesh -> direct", "a provider comes that has a sidecar")
 	beside.ends("direct -> direct", "a provider comes that has a sidecar")
 
-	through = begin(consumerFirst, consumer, "mesh")
-	providers.do("unexport direct")
-	b.has(folder, theirs.Inbound)
-	through.ends("mesh -> mesh", "the provider without a sidecar goes")
+	leave := func(name, left string) { // see spring
+		t.Helper()
+		providers.do("retire %s", name)
+		b.has(folder, left)
+		consumer.sees("direct", 1)
+		providers.do("unexport %s", name)
+	}
+	through, beside = begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct")
+	leave("direct", theirs.Inbound)
+	through.ends("mesh -> both", "the provider without a sidecar goes")
+	beside.ends("direct -> both", "the provider without a sidecar goes")
 	for _, reference := range []string{"mesh", "direct"} {
 		consumer.calls(reference, fmt.Sprint("p", meshed))
 	}
@@ -80,9 +87,10 @@ func springByZookeeper(t *testing.T, b *board, dir string) {
 	through, beside = begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct") // and back
 	providers.do("export direct %s %d", b.addr, direct)
 	b.has(folder, at, theirs.Inbound)
-	through.ends("mesh -> mesh", "a provider comes that has no sidecar")
-	beside.ends("direct -> mesh", "a provider comes that has no sidecar")
-	providers.do("unexport mesh")
+	consumer.sees("direct", 2)
+	leave("mesh", at)
+	through.ends("mesh -> mesh", "a provider comes that has no sidecar, the one with one goes")
+	beside.ends("direct -> mesh", "a provider comes that has no sidecar, the one with one goes")
 	providers.do("unexport direct")
 	b.has(folder)
 }

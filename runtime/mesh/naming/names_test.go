@@ -113,10 +113,14 @@ func TestOneInstanceOfEachProcess(t *testing.T) {
 		put(at.Folder, its)                                                    // it has
 		put(at.Folder, registry.Record{Node: its.Node + "%26weight%3D50"})     // at half of the weight
 		put(at.Folder, registry.Record{Node: its.Node + "%26disabled%3Dtrue"}) // and at none
-		put(at.Folder)                                                         // it has taken that back, and listens on
+		put(at.Folder, its)
+		gone := itself
+		gone.Instance.Weight = 0
+		put("", mine(gone)) // it does not answer, and has left its own behind
+		put(at.Folder)      // it has taken that back, and listens on
 		const one, two = "10.0.0.1:20880/true/100", "10.0.0.1:20880/true/100 10.0.0.2:20880/true/100"
 		const meshed = "10.0.0.1:7080/false/100"
-		want := []string{one, meshed, meshed, meshed, meshed, "10.0.0.1:7080/true/100", two, two, meshed, "10.0.0.1:7080/false/50", "10.0.0.1:7080/false/0", ""}
+		want := []string{one, meshed, meshed, meshed, meshed, "10.0.0.1:7080/true/100", two, two, meshed, "10.0.0.1:7080/false/50", "10.0.0.1:7080/false/0", meshed, "10.0.0.1:7080/false/0", ""}
 		if !slices.Equal(seen, want) {
 			t.Errorf("told %q, want %q", seen, want)
 		}

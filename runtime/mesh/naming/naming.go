@@ -221,5 +221,14 @@ func Canonical(s mesh.Service) mesh.Service {
 	return s
 }
 
+// Apart is what tells the services of one application apart: of two with the same one takes the place of the other. Only Bolt and Dubbo know versions.
+func Apart(s mesh.Service) (name, group, version string) {
+	s = Canonical(s)
+	if s.Protocol == "bolt" || s.Protocol == "dubbo" {
+		version = s.Version
+	}
+	return s.Name, s.Group, version
+}
+
 // Join is HOST:PORT.
 func Join(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

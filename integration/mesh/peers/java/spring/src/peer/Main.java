@@ -9,6 +9,8 @@ import org.springframework.boot.WebApplicationType;
 import org.springframework.boot.autoconfigure.EnableAutoConfiguration;
 import org.springframework.boot.builder.SpringApplicationBuilder;
 import org.springframework.cloud.client.discovery.DiscoveryClient;
+import org.springframework.cloud.client.serviceregistry.Registration;
+import org.springframework.cloud.client.serviceregistry.ServiceRegistry;
 import org.springframework.cloud.openfeign.EnableFeignClients;
 import org.springframework.cloud.openfeign.FeignClient;
 import org.springframework.context.ConfigurableApplicationContext;
@@ -83,6 +85,13 @@ public final class Main extends Lines {
                 settings.addAll(Arrays.asList(words).subList(4, words.length));
                 applications.put(words[1], start(Provider.class, WebApplicationType.SERVLET, settings));
                 return "";
+            case "retire": { // NAME: takes it out of the registry, as the endpoint /actuator/serviceregistry does
+                ConfigurableApplicationContext app = applications.get(words[1]);
+                @SuppressWarnings("unchecked")
+                ServiceRegistry<Registration> registry = app.getBean(ServiceRegistry.class);
+                registry.deregister(app.getBean(Registration.class));
+                return "";
+            }
             case "unexport": // NAME
                 applications.remove(words[1]).close();
                 return "";
