@@ -27,8 +27,7 @@ import (
 type central struct {
 	kind, config string // of the server; of a sidecar, with the server's address
 	open         func(t *testing.T, s *servers.Server) (put, remove func(service string, i *plain) error)
-	settings     []string      // of the server
-	away         time.Duration // how long it is
+	settings     []string // of the server
 }
 
 // plain is an instance without a sidecar.
@@ -37,12 +36,15 @@ type plain struct {
 	calls        atomic.Int64
 }
 
-const plainHold = 4 * time.Second // how long a registry is not believed that drops all instances
+const (
+	plainHold = 4 * time.Second // how long a registry is not believed that drops all instances
+	minutes   = 2 * time.Minute // for which one is away
+)
 
 var centrals = []central{
-	{"etcd", "etcd, options: {etcd: {addresses: [%q]}}", openEtcd, nil, max(frozen, time.Minute)},
-	{"zookeeper", "zookeeper, options: {addresses: [%q], session: 4s}", openZookeeper, nil, max(frozen, time.Minute)},
-	{"nacos", "nacos, options: {nacos: {addresses: [%q], user: USER, password: PASSWORD}}", openNacos, []string{"nacos.core.auth.enabled=true"}, frozen}, // which takes its time to start
+	{"etcd", "etcd, options: {etcd: {addresses: [%q]}}", openEtcd, nil},
+	{"zookeeper", "zookeeper, options: {addresses: [%q], session: 4s}", openZookeeper, nil},
+	{"nacos", "nacos, options: {nacos: {addresses: [%q], user: USER, password: PASSWORD}}", openNacos, []string{"nacos.core.auth.enabled=true"}},
 }
 
 func openEtcd(t *testing.T, s *servers.Server) (put, remove func(string, *plain) error) {
@@ -283,7 +285,7 @@ func (r *troubled) away(c central, node *servers.Node) {
 		r.t.Errorf("a sidecar ended with %d", code)
 	}
 	check(r.t, node.Kill())
-	before, over := r.calls.Load(), time.After(c.away)
+	before, over := r.calls.Load(), time.After(max(frozen, minutes))
 	known = harness.Start(r.t, known.Options)
 	if err := r.call(client, known); err != nil {
 		r.t.Errorf("the registry is away, and a sidecar has been started anew: %v", err)
@@ -298,7 +300,7 @@ func (r *troubled) away(c central, node *servers.Node) {
 	r.sees(4, false, nil)
 	r.lastCounts()
 	harness.Eventually(r.t, patience, func() error { return errors.Join(r.call(client, fresh), r.call(client, known)) })
-	fmt.Printf("%s: away %s: %d calls meanwhile\n", c.kind, c.away, r.calls.Load()-before)
+	fmt.Printf("%s: away %s: %d calls meanwhile\n", c.kind, max(frozen, minutes), r.calls.Load()-before)
 }
 
 // goOn waits for so many more calls.
