@@ -76,7 +76,7 @@ func dubbo(t *testing.T, b *board, dir, framework string) {
 	late.do("refer mesh zookeeper://%s dubbo://%s", b.addr, ours.Outbound)
 	late.calls("mesh", fmt.Sprint("s", meshed))
 	through = begin(providerFirst, late, "mesh")
-	time.Sleep(time.Second)
+	through.more()
 	beside.ends("direct -> mesh", "the consumer gets a sidecar")
 	through.ends("mesh -> mesh", "as it is")
 
@@ -93,10 +93,14 @@ func dubbo(t *testing.T, b *board, dir, framework string) {
 		})
 	}
 	again.kill()
-	time.Sleep(2 * time.Second)
+	killed := time.Now()
+	consumer.calls("mesh", fmt.Sprint("p", rest))
+	if since := time.Since(killed); since > 10*time.Second { // what is left of it goes when its session is over, much later
+		t.Errorf("it was called for %s", since)
+	}
 	through = begin(providerFirst, consumer, "mesh")
-	time.Sleep(time.Second)
-	through.ends("mesh -> both", "two seconds after the one with a sidecar was killed, which is well")
+	through.more()
+	through.ends("mesh -> both", "the one with a sidecar has been killed, and the sidecar is well")
 
 	for _, p := range []*jvm{provider, next, last} {
 		p.quit()

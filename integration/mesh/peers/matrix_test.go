@@ -32,6 +32,17 @@ func begin(first string, j *jvm, reference string) load {
 	return load{first, j, reference}
 }
 
+// more has the load go on while its peer makes as many calls beside it as a busy machine makes within a second.
+func (l load) more() {
+	l.j.t.Helper()
+	for range 300 {
+		if _, err := l.j.try("call %s more", l.reference); err != nil {
+			l.j.t.Error(err)
+			return
+		}
+	}
+}
+
 // ends counts the calls, of which none may have failed. They were begun in a state, consumer's side and provider's, and what has happened meanwhile is told.
 func (l load) ends(state, what string) int {
 	l.j.t.Helper()

@@ -96,7 +96,7 @@ func nacos(t *testing.T, dir string) {
 			consumer.calls("mesh", fmt.Sprint("q", meshed))
 			consumer.sees("direct", 1)
 			through, beside = begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct")
-			time.Sleep(500 * time.Millisecond)
+			through.more()
 			through.ends("mesh -> mesh", "as it is, by Nacos")
 			beside.ends("direct -> mesh", "as it is, by Nacos")
 			next.quit()

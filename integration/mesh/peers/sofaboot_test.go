@@ -43,7 +43,7 @@ func sofaboot(t *testing.T, b *board, dir string) {
 	}
 	consumer.sees("direct", 1)
 	through, beside = begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct")
-	time.Sleep(time.Second)
+	through.more()
 	through.ends("mesh -> mesh", "as it is")
 	beside.ends("direct -> mesh", "as it is")
 
@@ -82,7 +82,7 @@ func closing(consumer *jvm, b *board, folder, inbound, who, other string, leave 
 		}
 	}
 	through, beside := begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct")
-	time.Sleep(time.Second)
+	through.more()
 	leave()
 	b.shows(folder, "127.0.0.1:"+other[1:])
 	for _, reference := range []string{"mesh", "direct"} {

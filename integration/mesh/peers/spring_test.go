@@ -89,7 +89,7 @@ func spring(t *testing.T, s *servers.Server, dir string) {
 	consumer.do("refer late-mesh %s spring.cloud.openfeign.client.config.stock.url=http://%s %s", s.Addr(), ours.Outbound, named)
 	consumer.calls("late-mesh", fmt.Sprint("p", meshed))
 	through = begin(providerFirst, consumer, "late-mesh")
-	time.Sleep(time.Second)
+	through.more()
 	beside.ends("direct -> mesh", "the consumer gets a sidecar")
 	through.ends("mesh -> mesh", "as it is")
 	providers.do("export direct %s %d", s.Addr(), direct)
