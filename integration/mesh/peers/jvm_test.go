@@ -167,6 +167,17 @@ func (j *jvm) quit() {
 	}
 }
 
+// reaches has a reference call until a provider has answered.
+func (j *jvm) reaches(reference, want string) {
+	j.t.Helper()
+	harness.Eventually(j.t, 30*time.Second, func() error {
+		if said := j.do("call %s x", reference); said != want+":x" {
+			return fmt.Errorf("%s has %s answered by %s, not by %s", j.name, reference, said, want)
+		}
+		return nil
+	})
+}
+
 // calls has a reference call until one provider has answered several times in a row: stock consumers take a moment to forget another.
 func (j *jvm) calls(reference, want string) {
 	j.t.Helper()

@@ -73,6 +73,27 @@ func (j *jvm) sees(reference string, want int) {
 	})
 }
 
+// patience: a call that takes 2 s is waited for by who has the time, and given up, with the framework's own exception, by who has not. refers is the name
+// of a reference and what it is made of.
+func patience(t *testing.T, consumer *jvm, refers, who string) {
+	t.Helper()
+	reference, rest, _ := strings.Cut(refers, " ")
+	consumer.do("timeout 500")
+	consumer.do("refer hasty-%s %s", reference, rest)
+	consumer.do("timeout 5000")
+	if said := consumer.do("call %s slow", reference); said != who+":slow" {
+		t.Errorf("a slow call by %s: %s", reference, said)
+	}
+	begun := time.Now()
+	if said, err := consumer.try("call hasty-%s slow", reference); err == nil || !regexp.MustCompile(`SofaTimeOutException|TimeoutException|Invoke remote method timeout`).MatchString(err.Error()) {
+		t.Errorf("a call by %s that is given up: %s, %v", reference, said, err)
+	}
+	if took := time.Since(begun); took > 1900*time.Millisecond {
+		t.Errorf("a call by %s was given up after %s", reference, took)
+	}
+	consumer.calls("hasty-"+reference, who)
+}
+
 // TestMesh: with stock peers, each side direct or through a sidecar, and moving from the one to the other while calls are made.
 func TestMesh(t *testing.T) {
 	t.Log("feature: http bolt dubbo, either side moves to the mesh under load, and nothing fails")
@@ -88,6 +109,11 @@ func matrix(t *testing.T) {
 	t.Run("sofaboot", func(t *testing.T) { b.t = t; sofaboot(t, b, dir) })
 	t.Run("dubbo3", func(t *testing.T) { b.t = t; dubbo(t, b, dir, "dubbo3") })
 	t.Run("dubbo3-applications", func(t *testing.T) { b.t = t; byApplication(t, b, dir) })
+	t.Run("gone", func(t *testing.T) {
+		b.t = t
+		gone(t, b, dir, "sofa", sofaProviders)
+		gone(t, b, dir, "dubbo3", dubboProviders)
+	})
 	t.Run("http", func(t *testing.T) { b.t = t; plainHTTP(t, b) })
 	t.Run("springzk", func(t *testing.T) { b.t = t; springByZookeeper(t, b, dir) })
 	t.Run("nacos", func(t *testing.T) { nacos(t, dir) })

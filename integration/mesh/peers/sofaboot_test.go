@@ -3,7 +3,6 @@ package peers_test
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/outrigger-mesh/outrigger/integration/harness"
 )
@@ -30,18 +29,16 @@ func sofaboot(t *testing.T, b *board, dir string) {
 	theirs := b.sidecar("stock", harness.Options{AppPort: meshed, Protocol: "bolt"}, ", sofarpc: {control: '127.0.0.5:13330', outbound: '127.0.0.5:12220'}")
 	next.do("export mesh mesh://127.0.0.5:13330 %d", meshed)
 	b.shows(folder, at, theirs.Inbound)
-	through.ends("mesh -> direct", "a provider comes that has a sidecar")
-	beside.ends("direct -> direct", "a provider comes that has a sidecar")
 	consumer.sees("direct", 2)
 	consumer.sees("mesh", 1) // its sidecar, for all
 
 	// The other one goes: what is left is behind the sidecar alone, for both kinds of consumers.
-	provider.do("unexport direct")
-	b.shows(folder, theirs.Inbound)
+	retires(provider, consumer, "direct", func() { b.shows(folder, theirs.Inbound) })
+	through.ends("mesh -> direct", "a provider comes that has a sidecar, the one without goes")
+	beside.ends("direct -> direct", "a provider comes that has a sidecar, the one without goes")
 	for _, reference := range []string{"mesh", "direct"} {
 		consumer.calls(reference, fmt.Sprint("q", meshed))
 	}
-	consumer.sees("direct", 1)
 	through, beside = begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct")
 	through.more()
 	through.ends("mesh -> mesh", "as it is")
@@ -73,12 +70,7 @@ func closing(consumer *jvm, b *board, folder, inbound, who, other string, leave 
 	b.shows(folder, inbound, "127.0.0.1:"+other[1:])
 	for _, reference := range []string{"mesh", "direct"} {
 		for _, want := range []string{who, other} {
-			harness.Eventually(b.t, 30*time.Second, func() error { // it knows both
-				if said := consumer.do("call %s x", reference); said != want+":x" {
-					return fmt.Errorf("%s is answered by %s, not by %s", reference, said, want)
-				}
-				return nil
-			})
+			consumer.reaches(reference, want) // it knows both
 		}
 	}
 	through, beside := begin(consumerFirst, consumer, "mesh"), begin(consumerFirst, consumer, "direct")

@@ -89,8 +89,8 @@ func rpcError(err error) *rpcproxy.Error {
 	return &rpcproxy.Error{Flag: flag, Code: e.Code, Reason: components.Reason(e.Reason), Message: e.Message}
 }
 
-// notHere tells whether a peer's sidecar says that its application does not serve what it is called for (any more).
-func notHere(e *rpcproxy.Error) bool { return e.Reason == mesh.ReasonNotForThisApp && !e.Sent }
+// notHere tells whether an instance, or its sidecar, says that what it is called for is not served there (any more).
+func notHere(e *rpcproxy.Error) bool { return e.Reason == rpcproxy.ReasonNotHere && !e.Sent }
 
 // rpcFailure is how an attempt failed, for the plan.
 func rpcFailure(e *rpcproxy.Error, status string) mesh.Failure {

@@ -198,3 +198,32 @@ func TestRPCErrors(t *testing.T) {
 		}
 	})
 }
+
+// An instance that has stopped to serve what it is called for says so, and nothing of the call was begun: another one gets it. If there is none, the
+// application's own words are passed on.
+func TestServiceThatIsGoneIsCalledElsewhere(t *testing.T) {
+	t.Log("feature: bolt dubbo, a call that an application no longer serves goes to another instance")
+	rpctest.Both(t, func(t *testing.T, d rpctest.Dialect) {
+		b, gone := newRPCBed(t, d, ""), newRPCBed(t, d, "")
+		gone.server.Gone = true
+		for name, at := range map[string]string{"with a sidecar": gone.inboundPort, "without": gone.server.Addr()} {
+			t.Run(name, func(t *testing.T) {
+				b.engine.mu.Lock()
+				b.engine.addresses, b.engine.begun, b.engine.reports = []string{at, b.inboundPort}, 0, nil
+				b.engine.mu.Unlock()
+				if f := b.client.Call(t, 7, 5*time.Second, "echo", "body"); !strings.Contains(d.Body(f.Bytes), "body") {
+					t.Errorf("answered %q", f.Bytes)
+				}
+				b.engine.reported(t, at+" unreachable", b.inboundPort+" answered")
+			})
+		}
+		n := len(b.out.all(t, 2))
+		b.engine.addresses = []string{gone.inboundPort}
+		if f := b.client.Call(t, 8, 5*time.Second, "echo", ""); !strings.Contains(string(f.Bytes), "service: ") || !f.Gone {
+			t.Errorf("answered %q", f.Bytes)
+		}
+		if r := b.out.all(t, n+1)[n]; r.Code != 5 || r.Attempts != 3 || r.Flag != "" {
+			t.Errorf("%+v", r)
+		}
+	})
+}

@@ -173,22 +173,25 @@ func asError(err error) *Error {
 
 // fail ends an attempt; status is the answer's, or -1. The request is tried again or answered.
 func (k *Call) fail(e *Error, status int, b *batch) {
+	if !k.retried(e, status, b) {
+		k.reply(e, b)
+	}
+}
+
+// retried tells of a failed attempt, and has the request tried again if it may be.
+func (k *Call) retried(e *Error, status int, b *batch) bool {
 	if k.r.Attempted != nil {
 		k.r.Attempted(k, k.up, e)
 	}
-	if k.again(e, status) {
-		k.route(b)
-		return
+	if k.r.Again == nil || k.attempts >= maxAttempts || !k.r.Again(k, e, status) {
+		return false
 	}
-	k.reply(e, b)
+	k.route(b)
+	return true
 }
 
 // maxAttempts bounds those of a request whatever Again says.
 const maxAttempts = 16
-
-func (k *Call) again(e *Error, status int) bool {
-	return k.r.Again != nil && k.attempts < maxAttempts && k.r.Again(k, e, status)
-}
 
 // lost says that a connection which the call was on has ended.
 func (k *Call) lost(c *conn, err error, b *batch) {
@@ -226,11 +229,10 @@ func (k *Call) answer(f *Frame, b *batch) {
 	}
 	if f.Failed {
 		e := &Error{Flag: FlagRefused, Code: f.Code, Message: fmt.Sprintf("the server of %s answered status %d", k.up.Name, f.Status)}
-		if k.again(e, f.Status) {
-			if k.r.Attempted != nil {
-				k.r.Attempted(k, k.up, e)
-			}
-			k.route(b)
+		if f.Gone {
+			e.Reason = ReasonNotHere
+		}
+		if k.retried(e, f.Status, b) {
 			return
 		}
 	}

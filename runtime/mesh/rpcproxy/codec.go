@@ -57,6 +57,7 @@ type Frame struct {
 	Status  int           // of a response: the protocol's own number
 	Code    int           // of a response: the gRPC status code that comes nearest
 	Failed  bool          // the response is not the service's: its server did not handle the request
+	Gone    bool          // nor will it: it does not serve what it is asked for, or has stopped to
 	Peer    *Error        // the response is another sidecar's own
 }
 

@@ -74,6 +74,7 @@ const (
 	ReasonTimeout        components.Reason = "TIMEOUT"
 	ReasonOverloaded     components.Reason = "OVERLOADED"
 	ReasonMalformed      components.Reason = "MALFORMED"
+	ReasonNotHere        components.Reason = "SERVICE_NOT_HERE" // what an inbound sidecar says, too
 )
 
 // The gRPC status codes that the loop answers with.

@@ -64,6 +64,8 @@ func (Codec) AppendLeave(b []byte, sidecar bool) []byte {
 const (
 	classRequest  = "com.alipay.sofa.rpc.core.request.SofaRequest"
 	classResponse = "com.alipay.sofa.rpc.core.response.SofaResponse"
+
+	headerFailed = "sofa_head_response_error"
 )
 
 // AppendError answers a SOFARPC request with a response of the service's that carries the text: it is the only one of which
@@ -86,7 +88,7 @@ func (Codec) AppendError(b, frame []byte, e *rpcproxy.Error, sidecar bool) []byt
 		class, body = classResponse, sofaResponse(text)
 	case sofa && codec == codecProtobuf && status != statusTimeout && status != statusThreadpoolBusy:
 		class = classResponse
-		headers = put(put(headers, "sofa_head_response_error"), "true")
+		headers = put(put(headers, headerFailed), "true")
 	}
 	if class != "" {
 		status = statusSuccess

@@ -172,6 +172,36 @@ func TestErrorIsASofaResponse(t *testing.T) {
 	}
 }
 
+// response is what a server answers with a body of a SofaResponse, as errors are told in its headers.
+func response(codec byte, body string) []byte {
+	const class = "com.alipay.sofa.rpc.core.response.SofaResponse"
+	head := headers("sofa_head_response_error", "true")
+	b := []byte{1, 0, 0, 2, 1, 0, 0, 0, 7, codec, 0, 0, 0, byte(len(class)), 0, byte(len(head))}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(body)))
+	return append(append(append(b, class...), head...), body...)
+}
+
+const responseFields = "O\xbecom.alipay.sofa.rpc.core.response.SofaResponse\x94\x07isError\x08errorMsg\x0bappResponse\x0dresponsePropso\x90"
+
+// Only what SOFARPC itself says counts: a service that throws the same text has done something.
+func TestServiceThatIsGone(t *testing.T) {
+	const noService, chinese, stopped = "\x14RPC-020100010: RPC ca", "\x15RPC-020100010: 未找到业务", "\x14RPC-019990009: RPC se"
+	for name, c := range map[string]struct {
+		frame []byte
+		gone  bool
+	}{
+		"in English": {response(1, responseFields+"T"+noService+"NN"), true}, "in Chinese": {response(1, responseFields+"T"+chinese+"NN"), true},
+		"the server has stopped": {response(1, responseFields+"T"+stopped+"NN"), true}, "of protobuf": {response(11, noService[1:]), true},
+		"another error of SOFARPC": {response(1, responseFields+"T\x14RPC-020100011: Cannot"+"NN"), false}, "thrown": {response(1, responseFields+"FN"+noService+"N"), false},
+		"thrown, of protobuf": {response(11, "x "+noService[1:]), false}, "within a text": {response(1, responseFields+"T\x16x RPC-020100010: RPC ca"+"NN"), false},
+		"cut off": {response(1, responseFields+"T"+noService[:5]), false}, "of many fields": {response(1, strings.Replace(responseFields, "\x94", "I\x7f\xff\xff\xff", 1)), false},
+	} {
+		if f := read(t, c.frame); f.Gone != c.gone || f.Failed != c.gone || f.Code == 0 {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}
+
 func FuzzCodec(f *testing.F) {
 	for _, b := range [][]byte{request(1, 0, 0, named, "body"), request(2, 2, 1, named, "body"), request(2, 1, 0, nil, "O\xbc"+class+"\x91\x0amethodNameo\x90\x01x"),
 		(bolt.Codec{}).AppendHeartbeat(nil, 3), (bolt.Codec{}).AppendLeave(nil, true), {1, 0, 0, 2, 1, 0, 0, 0, 7, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}} {

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"strings"
 	"unicode/utf8"
 )
@@ -8,16 +9,17 @@ import (
 // SOFARPC writes the older draft of hessian 2: a class is 'O', the length of its name and the name, the number of its fields and
 // their names; an object of it 'o', the class's number and the values of the fields.
 
+const mostFields = 16 // of a class
+
 // named reads the service and the method from the begin of a SofaRequest, as far as they come before anything but strings.
 func named(b []byte) (service, method []byte) {
 	r := reader{b}
 	if !r.lead('O') || string(r.take(r.number())) != classRequest {
 		return nil, nil
 	}
-	const most = 16
-	var fields [most]string
+	var fields [mostFields]string
 	n := r.number()
-	if n < 0 || n > most {
+	if n < 0 || n > mostFields {
 		return nil, nil
 	}
 	for i := range n {
@@ -39,6 +41,41 @@ func named(b []byte) (service, method []byte) {
 		}
 	}
 	return service, method
+}
+
+// What a SOFARPC server says, in whatever language, when it has no such service (any more), and when it has stopped: the call was not begun. What the
+// service itself throws is another field of the response.
+const (
+	saysNoService = "RPC-020100010"
+	saysStopped   = "RPC-019990009"
+)
+
+// unserved tells whether the body of a response that is an error says so.
+func unserved(codec byte, body []byte) bool {
+	text := body
+	if codec == codecHessian {
+		text = framework(body)
+	}
+	return bytes.HasPrefix(text, []byte(saysNoService)) || bytes.HasPrefix(text, []byte(saysStopped))
+}
+
+// framework reads the text of an error of SOFARPC's own from the begin of a SofaResponse.
+func framework(b []byte) []byte {
+	r := reader{b}
+	if !r.lead('O') || string(r.take(r.number())) != classResponse {
+		return nil
+	}
+	fields := r.number()
+	if fields < 2 || string(r.text()) != "isError" || string(r.text()) != "errorMsg" {
+		return nil
+	}
+	for range min(fields, mostFields) - 2 {
+		r.text()
+	}
+	if !r.lead('o') || r.number() != 0 || !r.lead('T') {
+		return nil
+	}
+	return r.text()
 }
 
 // reader reads what it can; what is not there, or is something else, is empty.

@@ -6,6 +6,7 @@
 package dubbo
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -84,12 +85,24 @@ func (Codec) Read(f *rpcproxy.Frame) error {
 		if f.Status != statusOK && flags&serializationMask == hessian2 {
 			f.Peer = peer(body)
 		}
+		if f.Status == statusServiceError && unserved(body[:min(len(body), maxSaid)]) {
+			f.Code, f.Failed, f.Gone = codeNotFound, true, true
+		}
 		if f.Status == statusOK && flags&serializationMask == hessian2 && len(body) > 0 && (body[0] == 0x90 || body[0] == 0x93) {
 			f.Code = codeUnknown // the service has thrown something
 		}
 	}
 	return nil
 }
+
+// saysNoService is what a Dubbo server says, within maxSaid bytes, when it has no such service (any more): the call was not begun. What the service
+// itself throws comes as a value, with statusOK.
+const (
+	saysNoService = ".remoting.RemotingException: Not found exported service: "
+	maxSaid       = 100
+)
+
+func unserved(body []byte) bool { return bytes.Contains(body, []byte(saysNoService)) }
 
 // The gRPC status codes that stand for Dubbo's.
 const (

@@ -104,6 +104,25 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// Only what Dubbo's server itself says counts: a service that throws the same text has done something.
+func TestServiceThatIsGone(t *testing.T) {
+	const text = ".remoting.RemotingException: Not found exported service: peer.Hello:20880 in [], may be version or group mismatch"
+	for name, c := range map[string]struct {
+		status byte
+		body   string
+		gone   bool
+	}{
+		"Apache's": {70, "0\x90org.apache.dubbo" + text, true}, "Alibaba's": {70, "0\x90com.alibaba.dubbo" + text, true}, "thrown": {20, "\x900\x90org.apache.dubbo" + text, false},
+		"another error": {70, "\x05other", false}, "further in": {70, "0\x90" + strings.Repeat("x", 100) + text, false}, "nothing": {70, "", false},
+	} {
+		b := frame(0x02, c.body)
+		b[3] = c.status
+		if f := read(t, b); f.Gone != c.gone || f.Failed != c.gone || f.Code == 0 {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}
+
 func TestWhatCannotBeReadIsSaid(t *testing.T) {
 	body := captured["of an object"].body
 	for name, c := range map[string]struct {

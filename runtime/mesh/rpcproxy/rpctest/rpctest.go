@@ -24,6 +24,7 @@ type Dialect struct {
 	Request  func(id uint64, oneway bool, timeout time.Duration, method, body string) []byte
 	Response func(of rpcproxy.Frame, body string) []byte
 	Failure  func(of rpcproxy.Frame) []byte // the server is busy
+	Unserved func(of rpcproxy.Frame) []byte // it has no such service, as stock servers say it
 	Body     func(frame []byte) string
 	Beat     []byte
 	Broken   []byte // a begin that is none
@@ -55,6 +56,15 @@ var Bolt = Dialect{Codec: bolt.Codec{},
 	},
 	Response: func(of rpcproxy.Frame, body string) []byte { return boltResponse(of, 0, body) },
 	Failure:  func(of rpcproxy.Frame) []byte { return boltResponse(of, 4, "") },
+	Unserved: func(of rpcproxy.Frame) []byte {
+		class, headers := "com.alipay.sofa.rpc.core.response.SofaResponse", kv(nil, "sofa_head_response_error", "true")
+		body := "O\xbe" + class + "\x94\x07isError\x08errorMsg\x0bappResponse\x0dresponsePropso\x90TS\x00\x39RPC-020100010: RPC cannot find service: [peer.Hello:1.0] NN"
+		b := boltResponse(of, 0, class+string(headers)+body)
+		binary.BigEndian.PutUint16(b[12:], uint16(len(class)))
+		binary.BigEndian.PutUint16(b[14:], uint16(len(headers)))
+		binary.BigEndian.PutUint32(b[16:], uint32(len(body)))
+		return b
+	},
 	Body: func(f []byte) string {
 		skip, head := 12, 20
 		if f[1] != 0 {
@@ -105,10 +115,13 @@ var Dubbo = Dialect{Codec: dubbo.Codec{},
 	},
 	Response: func(of rpcproxy.Frame, body string) []byte { return dubboFrame(2, 20, of.ID, "\x91"+body) },
 	Failure:  func(of rpcproxy.Frame) []byte { return dubboFrame(2, 100, of.ID, str("busy")) },
-	Body:     func(f []byte) string { return strings.TrimPrefix(string(f[16:]), "\x91") },
-	Beat:     dubboFrame(0xe2, 0, 9, "N"),
-	Broken:   []byte("\xda\xbc garbage"),
-	Huge:     []byte{0xda, 0xbb, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff},
+	Unserved: func(of rpcproxy.Frame) []byte {
+		return dubboFrame(2, 70, of.ID, str("org.apache.dubbo.remoting.RemotingException: Not found exported service: peer.Hello:20880 in [], may be version or group mismatch"))
+	},
+	Body:   func(f []byte) string { return strings.TrimPrefix(string(f[16:]), "\x91") },
+	Beat:   dubboFrame(0xe2, 0, 9, "N"),
+	Broken: []byte("\xda\xbc garbage"),
+	Huge:   []byte{0xda, 0xbb, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff},
 }
 
 // Both runs a test in each protocol.
@@ -160,6 +173,7 @@ type Server struct {
 	Seen  []rpcproxy.Head
 	Texts []string // of each request the headers x-set, outrigger-old, outrigger-hops
 	Deaf  bool     // heartbeats are not answered
+	Gone  bool     // whatever is asked for is not served
 	Beats int
 	count map[string]int
 }
@@ -233,8 +247,13 @@ func (s *Server) run(nc net.Conn) {
 		s.Seen = append(s.Seen, h)
 		s.Texts = append(s.Texts, s.d.Header(f.Bytes, "x-set"), s.d.Header(f.Bytes, "outrigger-old"), s.d.Header(f.Bytes, "outrigger-hops"))
 		s.count[h.Method]++
+		gone := s.Gone
 		s.Mu.Unlock()
 		if f.Kind == rpcproxy.Oneway {
+			continue
+		}
+		if gone {
+			write(s.d.Unserved(f))
 			continue
 		}
 		switch h.Method {

@@ -9,12 +9,27 @@ import java.util.concurrent.atomic.AtomicInteger;
 /** Lines runs a peer by lines on standard input, each of which gets one line that begins with "@ OK" or "@ ERROR". */
 abstract class Lines {
     private final Map<String, Load> loads = new ConcurrentHashMap<>();
+    private final Map<String, AtomicInteger> heard = new ConcurrentHashMap<>(); // calls of this process's providers, by argument
 
     /** act does what a line says that is not about calls, and answers what to print. */
     abstract String act(String[] words) throws Throwable;
 
     /** service is the reference of that name. */
     abstract Hello service(String name);
+
+    /** answer counts the call; an argument that begins with "slow" takes 2 s, one that begins with "fail" throws. */
+    String answer(String who, String n) {
+        heard.computeIfAbsent(n, k -> new AtomicInteger()).incrementAndGet();
+        if (n.startsWith("fail")) throw new IllegalStateException("no " + n);
+        if (n.startsWith("slow")) {
+            try {
+                Thread.sleep(2000);
+            } catch (InterruptedException e) {
+                throw new IllegalStateException(e);
+            }
+        }
+        return who + ":" + n;
+    }
 
     void run() throws Exception {
         System.out.println("@ OK started");
@@ -40,6 +55,8 @@ abstract class Lines {
                 return "";
             case "stop":
                 return loads.remove(words[1]).end();
+            case "heard": // ARGUMENT: how many calls have come with it
+                return String.valueOf(heard.getOrDefault(words[1], new AtomicInteger()).get());
             default:
                 return act(words);
         }

@@ -3,8 +3,6 @@ package peer;
 import java.lang.reflect.Field;
 import java.util.HashMap;
 import java.util.Map;
-import java.util.concurrent.ConcurrentHashMap;
-import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.dubbo.config.ApplicationConfig;
 import org.apache.dubbo.config.ProtocolConfig;
 import org.apache.dubbo.config.ReferenceConfig;
@@ -21,7 +19,7 @@ public final class Main extends Lines {
     private final Map<String, ServiceConfig<Hello>> providers = new HashMap<>();
     private final Map<String, Hello> services = new HashMap<>();
     private final Map<String, ReferenceConfig<Hello>> references = new HashMap<>();
-    private final Map<String, AtomicInteger> heard = new ConcurrentHashMap<>(); // calls of this process's providers, by argument
+    private int timeout = 5000; // ms, of references
 
     private Main(String who) {
         this.who = who;
@@ -39,19 +37,12 @@ public final class Main extends Lines {
         return services.get(name);
     }
 
-    /** answer counts the call; "attached" tells the attachment x-set. */
-    private String answer(int port, String n) {
-        heard.computeIfAbsent(n, k -> new AtomicInteger()).incrementAndGet();
-        if (n.equals("attached")) return String.valueOf(RpcContext.getContext().getAttachment("x-set"));
-        return who + port + ":" + n;
-    }
-
-    private static <T> ReferenceConfig<T> reference(String[] words) {
+    private <T> ReferenceConfig<T> reference(String[] words) {
         ReferenceConfig<T> r = new ReferenceConfig<>();
         r.setInterface(Hello.class.getName());
         r.setRegistry(new RegistryConfig(words[2]));
         r.setCheck(false);
-        r.setTimeout(5000);
+        r.setTimeout(timeout);
         r.setRetries(0);
         if (words.length > 3) r.setUrl(words[3]);
         return r;
@@ -67,7 +58,7 @@ public final class Main extends Lines {
                 int port = Integer.parseInt(words[3]);
                 ServiceConfig<Hello> s = new ServiceConfig<>();
                 s.setInterface(Hello.class);
-                s.setRef(n -> answer(port, n));
+                s.setRef(n -> n.equals("attached") ? String.valueOf(RpcContext.getContext().getAttachment("x-set")) : answer(who + port, n));
                 if (!words[2].equals("-")) s.setRegistry(new RegistryConfig(words[2]));
                 s.setProtocol(new ProtocolConfig("dubbo", port));
                 s.export();
@@ -99,8 +90,9 @@ public final class Main extends Lines {
             case "oneway": // NAME ARGUMENT
                 RpcContext.getContext().asyncCall(() -> services.get(words[1]).hello(words[2]));
                 return "";
-            case "heard": // ARGUMENT: how many calls have come with it
-                return String.valueOf(heard.getOrDefault(words[1], new AtomicInteger()).get());
+            case "timeout": // MS: of references that are made from now on
+                timeout = Integer.parseInt(words[1]);
+                return "";
             default:
                 throw new IllegalArgumentException(words[0]);
         }

@@ -10,13 +10,12 @@ import com.alipay.sofa.rpc.context.RpcInvokeContext;
 import com.alipay.sofa.rpc.core.exception.SofaRpcException;
 import com.alipay.sofa.rpc.core.invoke.SofaResponseCallback;
 import com.alipay.sofa.rpc.core.request.RequestBase;
+import com.alipay.sofa.rpc.registry.RegistryFactory;
 import com.google.protobuf.StringValue;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.atomic.AtomicInteger;
 
 /** SOFARPC as it comes: a registry is an address, zookeeper://HOST:PORT or mesh://HOST:PORT, nacos://HOST:PORT, or none. */
 public final class Main extends Lines {
@@ -24,9 +23,9 @@ public final class Main extends Lines {
     private final Map<String, ProviderConfig<Hello>> providers = new HashMap<>();
     private final Map<String, ConsumerConfig<Hello>> consumers = new HashMap<>();
     private final Map<String, Hello> services = new HashMap<>();
-    private final Map<String, AtomicInteger> heard = new ConcurrentHashMap<>(); // calls of this process's providers, by argument
 
     private String invokeType; // of references; null: as the framework has it
+    private int timeout = 5000; // ms, of references
     private String unique = ""; // of services and references; empty: none
     private Say messages; // the last reference of messages of protobuf
 
@@ -52,20 +51,6 @@ public final class Main extends Lines {
     @Override
     Hello service(String name) {
         return services.get(name);
-    }
-
-    /** answer counts the call; an argument that begins with "slow" takes 2 s, one that begins with "fail" throws. */
-    private String answer(int port, String n) {
-        heard.computeIfAbsent(n, k -> new AtomicInteger()).incrementAndGet();
-        if (n.startsWith("fail")) throw new IllegalStateException("no " + n);
-        if (n.startsWith("slow")) {
-            try {
-                Thread.sleep(2000);
-            } catch (InterruptedException e) {
-                throw new IllegalStateException(e);
-            }
-        }
-        return who + port + ":" + n;
     }
 
     /** called makes a call whose answer goes to a callback, and waits for that. */
@@ -97,10 +82,10 @@ public final class Main extends Lines {
         switch (words[0]) {
             case "export": { // NAME REGISTRY PORT [PORT]: the second is the one that it registers
                 int port = Integer.parseInt(words[3]);
-                String who = unique;
+                String called = unique + who + port;
                 ServerConfig server = new ServerConfig().setProtocol("bolt").setHost("127.0.0.1").setPort(port).setDaemon(false);
                 if (words.length > 4) server.setVirtualHost("127.0.0.1").setVirtualPort(Integer.parseInt(words[4]));
-                ProviderConfig<Hello> p = new ProviderConfig<Hello>().setApplication(app).setInterfaceId(Hello.class.getName()).setRef(n -> who + answer(port, n))
+                ProviderConfig<Hello> p = new ProviderConfig<Hello>().setApplication(app).setInterfaceId(Hello.class.getName()).setRef(n -> answer(called, n))
                         .setServer(server).setRepeatedExportLimit(-1);
                 if (!unique.isEmpty()) p.setUniqueId(unique);
                 if (registry(words[2]) == null) p.setRegister(false);
@@ -109,12 +94,16 @@ public final class Main extends Lines {
                 providers.put(words[1], p);
                 return "";
             }
+            case "retire": // NAME: takes it out of its registry, and serves on
+                ProviderConfig<Hello> goes = providers.get(words[1]);
+                for (RegistryConfig r : goes.getRegistry()) RegistryFactory.getRegistry(r).unRegister(goes);
+                return "";
             case "unexport": // NAME
                 providers.remove(words[1]).unExport();
                 return "";
             case "refer": { // NAME REGISTRY [URL]
                 ConsumerConfig<Hello> c = new ConsumerConfig<Hello>().setApplication(app).setInterfaceId(Hello.class.getName()).setProtocol("bolt")
-                        .setRepeatedReferLimit(-1).setTimeout(5000).setAddressWait(10000);
+                        .setRepeatedReferLimit(-1).setTimeout(timeout).setAddressWait(10000);
                 if (!unique.isEmpty()) c.setUniqueId(unique);
                 if (words.length > 3) c.setDirectUrl(words[3]).setSubscribe(false);
                 else c.setRegistry(registry(words[2]));
@@ -125,6 +114,9 @@ public final class Main extends Lines {
             }
             case "invoke": // TYPE: how references that are made from now on call: sync, oneway, future, callback
                 invokeType = words[1];
+                return "";
+            case "timeout": // MS: of references that are made from now on
+                timeout = Integer.parseInt(words[1]);
                 return "";
             case "unique": // [ID]: of services and references that are made from now on
                 unique = words.length > 1 ? words[1] : "";
@@ -146,8 +138,6 @@ public final class Main extends Lines {
                 return (String) SofaResponseFuture.getResponse(10000, true);
             case "callback": // NAME ARGUMENT
                 return called(services.get(words[1]), words[2]);
-            case "heard": // ARGUMENT: how many calls have come with it
-                return String.valueOf(heard.getOrDefault(words[1], new AtomicInteger()).get());
             case "entries": // NAME: how many providers the reference has
                 return String.valueOf(consumers.get(words[1]).getConsumerBootstrap().getCluster().getAddressHolder().getAllProviderSize());
             default:

@@ -1,6 +1,10 @@
 package peer;
 
 import com.alipay.sofa.rpc.boot.container.ConsumerConfigContainer;
+import com.alipay.sofa.rpc.boot.container.ProviderConfigContainer;
+import com.alipay.sofa.rpc.config.ProviderConfig;
+import com.alipay.sofa.rpc.config.RegistryConfig;
+import com.alipay.sofa.rpc.registry.RegistryFactory;
 import com.alipay.sofa.runtime.api.annotation.SofaReference;
 import com.alipay.sofa.runtime.api.annotation.SofaReferenceBinding;
 import com.alipay.sofa.runtime.api.annotation.SofaService;
@@ -87,6 +91,11 @@ public final class Main extends Lines {
                         "com.alipay.sofa.rpc.bound.host=127.0.0.1", "com.alipay.sofa.rpc.virtual.host=127.0.0.1", "who=" + who + words[3]));
                 settings.addAll(Arrays.asList(words).subList(4, words.length));
                 applications.put(words[1], start(Provider.class, settings));
+                return "";
+            case "retire": // NAME: takes it out of its registry, and serves on
+                for (ProviderConfig<?> p : applications.get(words[1]).getBean(ProviderConfigContainer.class).getAllProviderConfig()) {
+                    for (RegistryConfig r : p.getRegistry()) RegistryFactory.getRegistry(r).unRegister(p);
+                }
                 return "";
             case "unexport": // NAME
                 applications.remove(words[1]).close();
