@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "echo.grpc.pb.h"
+#include "about.h"
 #include "peer.h"
 
 using integration::echo::v1::Message;

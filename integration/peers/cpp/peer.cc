@@ -1,14 +1,7 @@
 // A gRPC application in C++: `peer server PORT MAX_AGE_MS`, `peer client TARGET [AUTHORITY]` or `peer steady TARGET SECONDS`.
 #include "peer.h"
 
-#include <grpcpp/grpcpp.h>
-
 #include <iostream>
-
-std::string Version() {
-  return "gRPC C++ " + grpc::Version() + " with protobuf " + google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION) +
-         ", compiler " + __VERSION__;
-}
 
 int main(int argc, char** argv) {
   std::string role = argc >= 3 ? argv[1] : "";

@@ -1,9 +1,7 @@
-// What the two roles of the program share.
+// The roles of the program.
 #pragma once
 
 #include <string>
-
-#include "details.pb.h"
 
 // Serve answers Echo calls on a loopback port for ever. Connections older than max_age_ms are ended, unless it is 0.
 int Serve(const std::string& port, int max_age_ms);
@@ -14,8 +12,3 @@ int Call(const std::string& target, const std::string& authority);
 
 // Steady calls without a pause for as long, and tells how many calls failed.
 int Steady(const std::string& target, int seconds);
-
-// Version says which gRPC this is.
-std::string Version();
-
-constexpr char kInfoType[] = "type.googleapis.com/google.rpc.ErrorInfo";

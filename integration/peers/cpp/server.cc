@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "echo.grpc.pb.h"
+#include "about.h"
 #include "peer.h"
 
 namespace {
