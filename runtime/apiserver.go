@@ -39,10 +39,7 @@ func (s *sidecar) startAPI(context.Context) error {
 	router := &mesh.Router{Directory: s.directory, Policies: s.policies, MaxHops: c.Mesh.MaxHops}
 	bounded := *router // calls that pass unchanged keep the deadline they have, or none
 	bounded.Timeout = c.Mesh.Outbound.Timeout
-	self := &mesh.SelfCalls{Limit: c.Mesh.Outbound.SelfCalls, App: s.app, Own: func(name string) bool {
-		_, ok := s.publisher.Port(name)
-		return ok
-	}}
+	self := &mesh.SelfCalls{Limit: c.Mesh.Outbound.SelfCalls, App: s.app, Own: s.publisher.Serves}
 	calls, invocations := s.outbound(router, self), s.outbound(&bounded, self)
 	invoker, err := proxy.NewInvoker(invocations, int(c.API.MaxMessageBytes))
 	if err != nil {

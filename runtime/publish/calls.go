@@ -1,78 +1,81 @@
 package publish
 
 import (
+	"sync/atomic"
 	"time"
 )
 
-// Port is where the application serves a service, announced or not, for who has a call of it.
-func (p *Publisher) Port(service string) (port int, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if port, ok = p.port(service); ok {
-		p.called[service] = time.Now()
-		return port, true
-	}
-	for id, d := range p.leaving.served {
-		if id.name == service {
-			return d.Port, true
-		}
-	}
-	return 0, false
+// served is what calls are let in for, by service, by service and protocol, and by port. It is made anew with each change and never changed, so that
+// calls do not wait for a change that is being written.
+type served struct {
+	services map[string]door
+	by       map[spoken]int
+	ports    map[int]struct{}
 }
 
-// port is that of what is published. p.mu is held.
-func (p *Publisher) port(service string) (port int, ok bool) {
-	if pub, ok := p.wanted(key{name: service}); ok {
-		return pub.Port, true
-	}
-	var first key // of its groups, which are all on one port
-	for _, some := range [...]map[key]Publication{p.asked, p.declared} {
-		for id := range some {
-			if id.name == service && (first.name == "" || id.group+id.version < first.group+first.version) {
-				first = id
-			}
+// door is one service.
+type door struct {
+	port   int
+	called *atomic.Int64 // when it was called last, in ns since 1970; nil: it is not published any more
+}
+
+// spoken is a service by a protocol.
+type spoken struct{ service, protocol string }
+
+// index makes anew what calls are let in for. p.mu is held.
+func (p *Publisher) index() {
+	s := &served{services: map[string]door{}, by: map[spoken]int{}, ports: map[int]struct{}{}}
+	add := func(pub *Publication, called *atomic.Int64) {
+		s.ports[pub.Port] = struct{}{}
+		if _, over := s.by[spoken{pub.Service.Name, pub.Service.Protocol}]; !over {
+			s.by[spoken{pub.Service.Name, pub.Service.Protocol}] = pub.Port
+		}
+		if _, over := s.services[pub.Service.Name]; !over {
+			s.services[pub.Service.Name] = door{pub.Port, called}
 		}
 	}
-	pub, ok := p.wanted(first)
-	return pub.Port, ok
+	called := map[string]*atomic.Int64{}
+	for _, id := range sorted(p.all()) { // of the groups of a service, which are all on one port, that without a name is the first
+		if called[id.name] = p.called[id.name]; called[id.name] == nil {
+			called[id.name] = &atomic.Int64{}
+		}
+		pub, _ := p.wanted(id)
+		add(&pub, called[id.name])
+	}
+	p.called = called
+	for _, id := range sorted(p.leaving.served) {
+		if _, again := p.wanted(id); !again {
+			add(&p.leaving.served[id].Publication, nil)
+		}
+	}
+	p.served.Store(s)
+}
+
+// Port is where the application serves a service, announced or not, for who has a call of it.
+func (p *Publisher) Port(service string) (port int, ok bool) {
+	e, ok := p.served.Load().services[service]
+	if ok && e.called != nil {
+		e.called.Store(time.Now().UnixNano())
+	}
+	return e.port, ok
+}
+
+// Serves tells whether the application serves a service, announced or not.
+func (p *Publisher) Serves(service string) bool {
+	_, ok := p.served.Load().services[service]
+	return ok
 }
 
 // PortBy is where the application serves a service by that protocol, whatever its group and version.
 func (p *Publisher) PortBy(service, protocol string) (port int, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if pub, ok := p.find(func(pub *Publication) bool { return pub.Service.Name == service && pub.Service.Protocol == protocol }); ok {
-		return pub.Port, true
-	}
-	return 0, false
+	port, ok = p.served.Load().by[spoken{service, protocol}]
+	return port, ok
 }
 
 // Uses tells whether the application serves anything at a port.
 func (p *Publisher) Uses(port int) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, ok := p.find(func(pub *Publication) bool { return pub.Port == port })
+	_, ok := p.served.Load().ports[port]
 	return ok
-}
-
-// find is something that calls are let in for. p.mu is held.
-func (p *Publisher) find(is func(*Publication) bool) (Publication, bool) {
-	for _, pub := range p.asked {
-		if is(&pub) {
-			return pub, true
-		}
-	}
-	for id, pub := range p.declared {
-		if _, over := p.asked[id]; !over && is(&pub) {
-			return pub, true
-		}
-	}
-	for id, d := range p.leaving.served {
-		if _, again := p.wanted(id); !again && is(&d.Publication) {
-			return d.Publication, true
-		}
-	}
-	return Publication{}, false
 }
 
 // Answers tells whether the port of a service answered when it was tried last.

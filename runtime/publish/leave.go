@@ -107,9 +107,9 @@ func within(limit context.Context, event <-chan struct{}) bool {
 
 // calledLately tells whether a service was called, or may have been: by whom a sidecar that ended before this one knew. p.mu is held.
 func (p *Publisher) calledLately(service string) bool {
-	last, ok := p.called[service]
-	if !ok {
-		last = p.began
+	last := p.began
+	if at := p.called[service]; at != nil && at.Load() != 0 {
+		last = time.Unix(0, at.Load())
 	}
 	return time.Since(last) <= calledTime
 }
@@ -139,4 +139,5 @@ func (p *Publisher) left(all map[key]*departure) {
 			p.stopServing(id)
 		}
 	}
+	p.index()
 }

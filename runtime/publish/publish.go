@@ -16,6 +16,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
@@ -101,7 +102,9 @@ type Publisher struct {
 	gone     bool // withdrawn: nothing is announced any more
 	leaving  leaving
 	began    time.Time
-	called   map[string]time.Time // services, when they were called last
+	called   map[string]*atomic.Int64 // of services that are published, see door
+
+	served atomic.Pointer[served]
 }
 
 // New makes a publisher with what was asked of its file before. A damaged file is set aside and logged, and nothing was asked.
@@ -123,7 +126,7 @@ func New(o Options) (*Publisher, error) {
 		asked = map[key]Publication{}
 	}
 	p := &Publisher{opts: o, declared: map[key]Publication{}, asked: asked, keepers: map[key]*keeper{}, leaving: leaving{served: map[key]*departure{}},
-		began: time.Now(), called: map[string]time.Time{}}
+		began: time.Now()}
 	p.ctx, p.end = context.WithCancel(context.Background())
 	p.reconcile()
 	return p, nil
@@ -290,14 +293,12 @@ func (p *Publisher) wanted(id key) (Publication, bool) {
 func (p *Publisher) reconcile() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	names := map[string]bool{}
 	for id := range p.all() {
-		names[id.name] = true
 		if p.keepers[id] == nil && !p.gone {
 			p.keepers[id] = p.keep(id)
 		}
 	}
-	maps.DeleteFunc(p.called, func(name string, _ time.Time) bool { return !names[name] })
+	p.index()
 	for id, k := range p.keepers {
 		if pub, ok := p.wanted(id); ok && !p.gone {
 			k.set(&pub)
