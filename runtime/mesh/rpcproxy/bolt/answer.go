@@ -74,11 +74,11 @@ const (
 func (Codec) AppendError(b, frame []byte, e *rpcproxy.Error, sidecar bool) []byte {
 	s, _, _ := measure(frame)
 	id := binary.BigEndian.Uint32(frame[s.id:])
-	codec, text := frame[s.codec], plain(e.Error())
+	codec, text := frame[s.codec], rpcproxy.Plain(e.Error())
 	sofa := string(frame[s.class:s.headers]) == classRequest
 	var headers []byte
 	if sidecar {
-		headers = put(put(nil, rpcproxy.HeaderError), plain(e.Pack()))
+		headers = put(put(nil, rpcproxy.HeaderError), rpcproxy.Plain(e.Pack()))
 	}
 	status, class, body := statusOf(e.Code), "", text
 	switch {

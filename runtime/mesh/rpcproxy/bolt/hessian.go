@@ -157,8 +157,6 @@ func (r *reader) maybe() (out []byte, ok bool) {
 	return r.take(size), true
 }
 
-const maxText = 8 << 10 // characters of an error's text
-
 // sofaResponse is a SofaResponse that is an error, whose text is plain.
 func sofaResponse(text string) string {
 	var b strings.Builder
@@ -180,18 +178,4 @@ func sofaResponse(text string) string {
 func hessianText(b []byte, text string) []byte {
 	n := utf8.RuneCountInString(text)
 	return append(append(b, 'S', byte(n>>8), byte(n)), text...)
-}
-
-// plain is text as hessian can write it in one chunk: without what takes two characters in Java.
-func plain(text string) string {
-	n := 0
-	return strings.Map(func(r rune) rune {
-		if n++; n > maxText {
-			return -1
-		}
-		if r > 0xffff {
-			return '?'
-		}
-		return r
-	}, strings.ToValidUTF8(text, "?"))
 }

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/rpcproxy"
@@ -329,9 +328,9 @@ func (Codec) AppendLeave(b []byte, _ bool) []byte {
 // AppendError is a response with a status that is not OK, whose body is the text: clients throw it as an RpcException. Behind it,
 // where clients look no further, stands what is for another sidecar.
 func (Codec) AppendError(b, of []byte, e *rpcproxy.Error, sidecar bool) []byte {
-	body := put(nil, plain(e.Error()))
+	body := put(nil, rpcproxy.Plain(e.Error()))
 	if sidecar {
-		body = put(put(body, rpcproxy.HeaderError), plain(e.Pack()))
+		body = put(put(body, rpcproxy.HeaderError), rpcproxy.Plain(e.Pack()))
 	}
 	return frame(b, hessian2, status(e.Code), binary.BigEndian.Uint64(of[4:]), string(body))
 }
@@ -355,20 +354,4 @@ func (c Codec) AppendUnserved(b []byte, f *rpcproxy.Frame) []byte {
 	}
 	return c.AppendError(b, f.Bytes, &rpcproxy.Error{Code: codeUnimplement,
 		Message: "requests of servers are not passed on by a sidecar: arguments that are callbacks do not work through it"}, false)
-}
-
-const maxText = 8 << 10 // characters of an error's text
-
-// plain is text as hessian can write it in one chunk: without what takes two characters in Java.
-func plain(text string) string {
-	n := 0
-	return strings.Map(func(r rune) rune {
-		if n++; n > maxText {
-			return -1
-		}
-		if r > 0xffff {
-			return '?'
-		}
-		return r
-	}, strings.ToValidUTF8(text, "?"))
 }
