@@ -19,7 +19,8 @@ type watch struct {
 	sel    config.Selection
 	places map[place]string // of prefixes: the namespace
 	report func([]config.Change, bool) error
-	told   map[string]mark // by key; the watch's own
+	told   map[string]mark        // by key; the watch's own
+	later  map[string]*time.Timer // by key: when it is looked at again since a server may lag behind; the watch's own
 
 	wake chan struct{} // holds an element while there is something to look at
 
@@ -47,12 +48,13 @@ func (d *driver) Watch(ctx context.Context, sel config.Selection, report func([]
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.closed, cancel)()
-	w := &watch{d: d, sel: sel, report: report, places: map[place]string{}, told: map[string]mark{}, wake: make(chan struct{}, 1),
+	w := &watch{d: d, sel: sel, report: report, places: map[place]string{}, told: map[string]mark{}, later: map[string]*time.Timer{}, wake: make(chan struct{}, 1),
 		keys: map[nacosconn.DataID]string{}, pending: map[nacosconn.DataID]string{}}
 	for _, prefix := range sel.Prefixes {
 		namespace, _, _ := strings.Cut(prefix, "/")
 		w.places[place{d.options.tenant(namespace), d.options.Group}] = namespace
 	}
+	defer w.rest()
 	d.hub.add(w)
 	defer d.hub.client.Go(func() { d.hub.leave(w) })
 	err := w.begin(ctx)
@@ -224,9 +226,19 @@ func (w *watch) lags(key string, last mark, s state) bool {
 	last.older, last.since = s.version(), time.Now()
 	w.told[key] = last
 	if id, err := w.d.options.at(key); err == nil {
-		time.AfterFunc(lag, func() { w.note(id) })
+		if timer := w.later[key]; timer != nil {
+			timer.Stop()
+		}
+		w.later[key] = time.AfterFunc(lag, func() { w.note(id) })
 	}
 	return true
+}
+
+// rest ends what would look at keys later.
+func (w *watch) rest() {
+	for _, timer := range w.later {
+		timer.Stop()
+	}
 }
 
 // follow tells of changes as they come.

@@ -10,7 +10,7 @@ import (
 
 // TestAServerThatLagsBehind tells nothing that was told before, nor what another had replaced or removed.
 func TestAServerThatLagsBehind(t *testing.T) {
-	w := &watch{d: &driver{}, told: map[string]mark{}}
+	w := &watch{d: &driver{}, told: map[string]mark{}, later: map[string]*time.Timer{}}
 	for i, step := range []struct {
 		sum      string
 		modified int64 // 0: it is absent
@@ -40,7 +40,7 @@ func TestTheClockOfTheDataBaseIsSetBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := &watch{d: d, told: map[string]mark{}, wake: make(chan struct{}, 1), keys: map[nacosconn.DataID]string{id: key}, pending: map[nacosconn.DataID]string{}}
+		w := &watch{d: d, told: map[string]mark{}, later: map[string]*time.Timer{}, wake: make(chan struct{}, 1), keys: map[nacosconn.DataID]string{id: key}, pending: map[nacosconn.DataID]string{}}
 		look := func(value string, modified int64) bool {
 			_, is := w.change(key, state{nacosconn.ConfigAnswer{Content: value, MD5: value, Modified: modified}, true}, false)
 			return is
@@ -71,6 +71,33 @@ func TestTheClockOfTheDataBaseIsSetBack(t *testing.T) {
 		}
 		if !look("next", 4) {
 			t.Error("the value after it is not told")
+		}
+	})
+}
+
+// TestAWatchThatHasEndedLooksAtNothing: what it would have looked at later it does not keep in memory until then.
+func TestAWatchThatHasEndedLooksAtNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &driver{options: Options{Group: "g"}}
+		w := &watch{d: d, told: map[string]mark{}, later: map[string]*time.Timer{}, wake: make(chan struct{}, 1), keys: map[nacosconn.DataID]string{}, pending: map[nacosconn.DataID]string{}}
+		for _, key := range []string{"ns/a", "ns/b"} {
+			id, err := d.options.at(key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.keys[id] = key
+			for i, value := range []string{"new", "older", "another"} {
+				_, is := w.change(key, state{nacosconn.ConfigAnswer{Content: value, MD5: value, Modified: int64(9 - i)}, true}, false)
+				if is != (i == 0) {
+					t.Fatalf("%q of %s is told: %v", value, key, is)
+				}
+			}
+		}
+		w.rest()
+		time.Sleep(lag)
+		synctest.Wait()
+		if left := w.take(); len(left) > 0 {
+			t.Errorf("it looks at %v", left)
 		}
 	})
 }
