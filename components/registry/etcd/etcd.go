@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -258,29 +259,60 @@ func (d *driver) heal(ctx context.Context) error {
 		return err
 	}
 	defer func() { <-d.busy }()
-	for key, o := range d.own {
-		at := int64(0)
-		err := d.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
-			got, err := client.Get(ctx, key, clientv3.WithKeysOnly())
-			if err == nil && len(got.Kvs) > 0 {
-				at = got.Kvs[0].ModRevision
+	for keys := range slices.Chunk(slices.Collect(maps.Keys(d.own)), lookAtOnce) {
+		changed, err := d.differ(ctx, keys)
+		if err != nil {
+			return err
+		}
+		for key, at := range changed {
+			d.log.Warn("somebody has removed or changed a record: it is written anew", "op", "register", "record", key)
+			o := d.own[key]
+			revision, err := d.write(ctx, key, o.entry, at, d.kept.ID())
+			if err != nil {
+				return err
 			}
-			return err
-		})
-		if err != nil {
-			return err
+			d.own[key] = owned{o.entry, revision}
 		}
-		if at == o.revision {
-			continue
-		}
-		d.log.Warn("somebody has removed or changed a record: it is written anew", "op", "register", "record", key)
-		revision, err := d.write(ctx, key, o.entry, at, d.kept.ID())
-		if err != nil {
-			return err
-		}
-		d.own[key] = owned{o.entry, revision}
 	}
 	return nil
+}
+
+// lookAtOnce is how many records are asked for with one question. Unless it was told otherwise etcd takes 128.
+const lookAtOnce = 100
+
+// differ answers which of its records are not as this instance has written them, and in what revision they are; 0: they are gone.
+func (d *driver) differ(ctx context.Context, keys []string) (changed map[string]int64, err error) {
+	same, all := make([]clientv3.Cmp, len(keys)), make([]clientv3.Op, len(keys))
+	for i, key := range keys {
+		same[i] = clientv3.Compare(clientv3.ModRevision(key), "=", d.own[key].revision)
+		all[i] = clientv3.OpGet(key, clientv3.WithKeysOnly())
+	}
+	err = d.conn.Do(ctx, etcdconn.Safe, func(ctx context.Context, client *clientv3.Client) error {
+		got, err := client.Txn(ctx).If(same...).Else(all...).Commit()
+		if err != nil {
+			return err
+		}
+		changed = map[string]int64{}
+		for i, one := range got.Responses { // none if all are the same
+			at := int64(0)
+			for _, kv := range one.GetResponseRange().Kvs {
+				at = kv.ModRevision
+			}
+			if at != d.own[keys[i]].revision {
+				changed[keys[i]] = at
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, rpctypes.ErrTooManyOps) && len(keys) > 1 { // it was told otherwise
+		changed, err = d.differ(ctx, keys[:len(keys)/2])
+		if err == nil {
+			var more map[string]int64
+			more, err = d.differ(ctx, keys[len(keys)/2:])
+			maps.Copy(changed, more)
+		}
+	}
+	return changed, err
 }
 
 func (d *driver) Deregister(ctx context.Context, s registry.Service, address string) error {
