@@ -113,6 +113,7 @@ const (
 	Reset                      // the instance ended the request without an answer
 	Timeout                    // PerTry passed
 	Status                     // it answered with a failure
+	NotHere                    // it says that it does not serve what it is asked for
 )
 
 // Engine decides for outbound calls. Safe for concurrent use.

@@ -113,18 +113,34 @@ func (p *plan) PerTry() time.Duration  { return p.route.Retry.PerTry }
 // elsewhere is how often a request is begun that was sent nowhere so far, at least: to look at another instance costs nobody anything.
 const elsewhere = 3
 
-// Again lets what was sent nowhere go elsewhere, and has other calls repeated by the route's rule, from the budget of the service: also
-// those of which an instance has said that it does not handle them, since one that is busy must not be asked ever more.
+// Again lets what was sent nowhere go elsewhere, to none twice that has said that it does not serve this, and has other calls repeated by the
+// route's rule, from the budget of the service: also those of which an instance has said that it does not handle them, since one that is busy must
+// not be asked ever more.
 func (p *plan) Again(f Failure) bool {
 	retry := &p.route.Retry
 	most := retry.Attempts
 	if !f.Sent && f.Kind != Status && most > 1 {
-		return len(p.tried) < max(most, elsewhere)
+		return len(p.tried) < max(most, elsewhere) && (f.Kind != NotHere || p.others())
 	}
 	if f.Sent && !p.repeatable || len(p.tried) >= most {
 		return false
 	}
 	return retry.Budget > 0 && slices.ContainsFunc(retry.On, func(on string) bool { return f.of(on, p.protocol) }) && p.entry.budget.spend()
+}
+
+// renew heeds that instances may have come and gone since the plan was made.
+func (p *plan) renew() {
+	if now := p.entry.Snapshot().along(p.way); now[0] != nil {
+		p.sets = now
+	}
+}
+
+// others tells whether there is an instance that was not tried.
+func (p *plan) others() bool {
+	p.renew()
+	return slices.ContainsFunc(p.sets[:], func(s *subset) bool {
+		return s != nil && slices.ContainsFunc(s.endpoints, func(e *Endpoint) bool { return !slices.ContainsFunc(p.tried, e.is) })
+	})
 }
 
 func (p *plan) Next() (Attempt, error) {
@@ -133,10 +149,8 @@ func (p *plan) Next() (Attempt, error) {
 		p.entry.active.Add(-1)
 		return nil, tooMany(p.service, "the service", breaker.Service, "breaker.service")
 	}
-	if len(p.tried) > 0 { // an instance may have gone meanwhile
-		if now := p.entry.Snapshot().along(p.way); now[0] != nil {
-			p.sets = now
-		}
+	if len(p.tried) > 0 {
+		p.renew()
 	}
 	e := p.pick(int64(time.Since(started)))
 	if e == nil {

@@ -141,6 +141,7 @@ func eventually(t *testing.T, ask func() error) {
 type engine struct {
 	mu        sync.Mutex
 	addresses []string
+	direct    bool // they have no sidecar
 	pending   *mesh.Pending
 	refuse    error
 	timeout   time.Duration
@@ -178,7 +179,7 @@ func (p *turns) Next() (mesh.Attempt, error) {
 	defer p.e.mu.Unlock()
 	p.e.begun++
 	p.at++
-	return &turn{p.e, mesh.Instance{Address: p.e.addresses[min(p.at, len(p.e.addresses))-1]}}, nil
+	return &turn{p.e, mesh.Instance{Address: p.e.addresses[min(p.at, len(p.e.addresses))-1], Direct: p.e.direct}}, nil
 }
 
 type turn struct {

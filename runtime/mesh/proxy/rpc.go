@@ -96,7 +96,9 @@ func notHere(e *rpcproxy.Error) bool { return e.Reason == rpcproxy.ReasonNotHere
 func rpcFailure(e *rpcproxy.Error, status string) mesh.Failure {
 	f := mesh.Failure{Sent: e.Sent, Status: status}
 	switch {
-	case e.Flag == rpcproxy.FlagConnectFailed, notHere(e):
+	case notHere(e):
+		f.Kind = mesh.NotHere
+	case e.Flag == rpcproxy.FlagConnectFailed:
 		f.Kind = mesh.Connect
 	case e.Flag == rpcproxy.FlagTimeout:
 		f.Kind = mesh.Timeout

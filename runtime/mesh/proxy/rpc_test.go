@@ -209,7 +209,7 @@ func TestServiceThatIsGoneIsCalledElsewhere(t *testing.T) {
 		for name, at := range map[string]string{"with a sidecar": gone.inboundPort, "without": gone.server.Addr()} {
 			t.Run(name, func(t *testing.T) {
 				b.engine.mu.Lock()
-				b.engine.addresses, b.engine.begun, b.engine.reports = []string{at, b.inboundPort}, 0, nil
+				b.engine.addresses, b.engine.direct, b.engine.begun, b.engine.reports = []string{at, b.inboundPort}, name == "without", 0, nil
 				b.engine.mu.Unlock()
 				if f := b.client.Call(t, 7, 5*time.Second, "echo", "body"); !strings.Contains(d.Body(f.Bytes), "body") {
 					t.Errorf("answered %q", f.Bytes)
@@ -218,7 +218,7 @@ func TestServiceThatIsGoneIsCalledElsewhere(t *testing.T) {
 			})
 		}
 		n := len(b.out.all(t, 2))
-		b.engine.addresses = []string{gone.inboundPort}
+		b.engine.addresses, b.engine.direct = []string{gone.inboundPort}, false
 		if f := b.client.Call(t, 8, 5*time.Second, "echo", ""); !strings.Contains(string(f.Bytes), "service: ") || !f.Gone {
 			t.Errorf("answered %q", f.Bytes)
 		}
@@ -226,4 +226,39 @@ func TestServiceThatIsGoneIsCalledElsewhere(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+// A server of SOFARPC's that has stopped names its own address.
+func TestServerThatHasStoppedIsLeft(t *testing.T) {
+	d := rpctest.Bolt
+	var addr string
+	d.Unserved = func(of rpcproxy.Frame) []byte { return d.Thrown(of, "RPC-019990009: RPC server stopped: ["+addr+"]") }
+	b, gone := newRPCBed(t, d, ""), newRPCBed(t, d, "")
+	addr, gone.server.Gone = gone.server.Addr(), true
+	b.engine.addresses, b.engine.direct = []string{addr, b.server.Addr()}, true
+	if f := b.client.Call(t, 7, 5*time.Second, "echo", "body"); d.Body(f.Bytes) != "body" {
+		t.Errorf("answered %q", f.Bytes)
+	}
+	b.engine.reported(t, addr+" unreachable", b.server.Addr()+" answered")
+}
+
+// By protobuf a service that throws what it was told of another one sends the same as a server that has no such service: it has begun, and is called once.
+func TestServiceThatTellsOfAnotherIsCalledOnce(t *testing.T) {
+	for name, said := range map[string]string{"a service": "RPC-020100010: RPC cannot find service: [peer.Inner:1.0]", "another version": "RPC-020100010: RPC cannot find service: [peer.Hello:1.0:blue]",
+		"a server": "RPC-019990009: RPC server stopped: [10.0.0.1:12200]"} {
+		t.Run(name, func(t *testing.T) {
+			d := rpctest.Bolt
+			d.Unserved = func(of rpcproxy.Frame) []byte { return d.Thrown(of, said) }
+			b := newRPCBed(t, d, "")
+			b.server.Gone = true
+			b.engine.addresses = []string{b.inboundPort, b.server.Addr()}
+			if f := b.client.Call(t, 7, 5*time.Second, "echo", ""); !strings.Contains(string(f.Bytes), said) {
+				t.Errorf("answered %q", f.Bytes)
+			}
+			b.engine.reported(t, b.inboundPort+" answered")
+			if r := b.out.all(t, 1)[0]; r.Code != 2 || r.Attempts != 1 {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
 }

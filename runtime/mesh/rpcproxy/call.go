@@ -227,6 +227,9 @@ func (k *Call) answer(f *Frame, b *batch) {
 		k.fail(e, f.Status, b)
 		return
 	}
+	if f.Gone = f.Gone && k.concerns(f.About); f.Gone {
+		f.Failed, f.Code = true, codeNotFound
+	}
 	if f.Failed {
 		e := &Error{Flag: FlagRefused, Code: f.Code, Message: fmt.Sprintf("the server of %s answered status %d", k.up.Name, f.Status)}
 		if f.Gone {
@@ -240,6 +243,20 @@ func (k *Call) answer(f *Frame, b *batch) {
 	codec.SetID(f.Bytes, k.id)
 	k.down.send(b, func(out []byte) []byte { return append(out, f.Bytes...) })
 	k.finish(Outcome{Code: f.Code, Status: f.Status, Received: len(f.Bytes)}, b)
+}
+
+// concerns tells whether what is not served is what the request is for. A service that has begun may pass on what it was told of another one.
+func (k *Call) concerns(about []byte) bool {
+	if about == nil {
+		return true
+	}
+	name := k.Service
+	for _, part := range [...]string{k.Version, k.Group} {
+		if part != "" {
+			name += ":" + part
+		}
+	}
+	return string(about) == name || string(about) == k.up.Name && !k.up.Sidecar
 }
 
 // finish ends the call.

@@ -57,7 +57,8 @@ type Frame struct {
 	Status  int           // of a response: the protocol's own number
 	Code    int           // of a response: the gRPC status code that comes nearest
 	Failed  bool          // the response is not the service's: its server did not handle the request
-	Gone    bool          // nor will it: it does not serve what it is asked for, or has stopped to
+	Gone    bool          // it says that something is not served, or not any more
+	About   []byte        // what: SERVICE:VERSION[:GROUP], or an address that has stopped; nil: what the request is for
 	Peer    *Error        // the response is another sidecar's own
 }
 

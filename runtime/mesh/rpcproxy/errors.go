@@ -82,6 +82,7 @@ const (
 	codeCancelled   = 1
 	codeInvalid     = 3
 	codeDeadline    = 4
+	codeNotFound    = 5
 	codeExhausted   = 8
 	codeInternal    = 13
 	codeUnavailable = 14

@@ -161,9 +161,7 @@ func (Codec) Read(f *rpcproxy.Frame) error {
 		f.Failed = f.Status == statusThreadpoolBusy || f.Status == statusNoProcessor
 		if f.Status == statusSuccess && string(find(f.Bytes[s.headers:s.body], headerFailed)) == "true" {
 			f.Code = codeUnknown // the service has thrown something
-			if unserved(f.Bytes[s.codec], f.Bytes[s.body:s.total]) {
-				f.Code, f.Failed, f.Gone = codeNotFound, true, true
-			}
+			f.About, f.Gone = unserved(f.Bytes[s.codec], f.Bytes[s.body:s.total])
 		}
 		if e := find(f.Bytes[s.headers:s.body], rpcproxy.HeaderError); len(e) > 0 {
 			f.Peer = rpcproxy.Unpack(string(e))
@@ -184,7 +182,6 @@ func (Codec) Read(f *rpcproxy.Frame) error {
 const (
 	codeUnknown     = 2
 	codeDeadline    = 4
-	codeNotFound    = 5
 	codeExhausted   = 8
 	codeUnimplement = 12
 	codeInternal    = 13

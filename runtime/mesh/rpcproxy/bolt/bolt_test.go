@@ -185,18 +185,19 @@ const responseFields = "O\xbecom.alipay.sofa.rpc.core.response.SofaResponse\x94\
 
 // Only what SOFARPC itself says counts: a service that throws the same text has done something.
 func TestServiceThatIsGone(t *testing.T) {
-	const noService, chinese, stopped = "\x14RPC-020100010: RPC ca", "\x15RPC-020100010: 未找到业务", "\x14RPC-019990009: RPC se"
+	const noService, chinese, stopped = "\x1aRPC-020100010: RPC [a:1:b]", "\x1eRPC-020100010: 未找到业务服务：[a:1:b]", "\x1bRPC-019990009: RPC [10.1:1]"
 	for name, c := range map[string]struct {
 		frame []byte
-		gone  bool
+		about string // empty: it is not gone
 	}{
-		"in English": {response(1, responseFields+"T"+noService+"NN"), true}, "in Chinese": {response(1, responseFields+"T"+chinese+"NN"), true},
-		"the server has stopped": {response(1, responseFields+"T"+stopped+"NN"), true}, "of protobuf": {response(11, noService[1:]), true},
-		"another error of SOFARPC": {response(1, responseFields+"T\x14RPC-020100011: Cannot"+"NN"), false}, "thrown": {response(1, responseFields+"FN"+noService+"N"), false},
-		"thrown, of protobuf": {response(11, "x "+noService[1:]), false}, "within a text": {response(1, responseFields+"T\x16x RPC-020100010: RPC ca"+"NN"), false},
-		"cut off": {response(1, responseFields+"T"+noService[:5]), false}, "of many fields": {response(1, strings.Replace(responseFields, "\x94", "I\x7f\xff\xff\xff", 1)), false},
+		"in English": {response(1, responseFields+"T"+noService+"NN"), "a:1:b"}, "in Chinese": {response(1, responseFields+"T"+chinese+"NN"), "a:1:b"},
+		"the server has stopped": {response(1, responseFields+"T"+stopped+"NN"), "10.1:1"}, "of protobuf": {response(11, noService[1:]), "a:1:b"},
+		"another error of SOFARPC": {response(1, responseFields+"T\x1aRPC-020100011: RPC [a:1:b]"+"NN"), ""}, "thrown": {response(1, responseFields+"FN"+noService+"N"), ""},
+		"thrown, of protobuf": {response(11, "x "+noService[1:]), ""}, "within a text": {response(1, responseFields+"T\x1cx RPC-020100010: RPC [a:1:b]"+"NN"), ""},
+		"of what is not said": {response(11, "RPC-020100010: RPC"), ""}, "not to its end": {response(11, "RPC-020100010: RPC [a:1"), ""},
+		"cut off": {response(1, responseFields+"T"+noService[:5]), ""}, "of many fields": {response(1, strings.Replace(responseFields, "\x94", "I\x7f\xff\xff\xff", 1)), ""},
 	} {
-		if f := read(t, c.frame); f.Gone != c.gone || f.Failed != c.gone || f.Code == 0 {
+		if f := read(t, c.frame); f.Gone != (c.about != "") || string(f.About) != c.about || f.Code == 0 {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}

@@ -43,20 +43,29 @@ func named(b []byte) (service, method []byte) {
 	return service, method
 }
 
-// What a SOFARPC server says, in whatever language, when it has no such service (any more), and when it has stopped: the call was not begun. What the
-// service itself throws is another field of the response.
+// What a SOFARPC server says, in whatever language, when it has no such service (any more), and when it has stopped: the call was not begun if that is
+// about this service and this server. A service that was told of another one's, and has begun, may pass that on: as an error of the framework's if it
+// answers later, and by protobuf, which has nothing but a text, also by what it throws.
 const (
 	saysNoService = "RPC-020100010"
 	saysStopped   = "RPC-019990009"
 )
 
-// unserved tells whether the body of a response that is an error says so.
-func unserved(codec byte, body []byte) bool {
+// unserved tells whether the body of a response that is an error says so, and of what: that stands in brackets.
+func unserved(codec byte, body []byte) (about []byte, ok bool) {
 	text := body
 	if codec == codecHessian {
 		text = framework(body)
 	}
-	return bytes.HasPrefix(text, []byte(saysNoService)) || bytes.HasPrefix(text, []byte(saysStopped))
+	if !bytes.HasPrefix(text, []byte(saysNoService)) && !bytes.HasPrefix(text, []byte(saysStopped)) {
+		return nil, false
+	}
+	from := bytes.IndexByte(text, '[') + 1
+	n := bytes.IndexByte(text[from:], ']')
+	if from == 0 || n < 0 {
+		return nil, false
+	}
+	return text[from : from+n], true
 }
 
 // framework reads the text of an error of SOFARPC's own from the begin of a SofaResponse.

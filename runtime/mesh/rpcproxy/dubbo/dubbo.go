@@ -84,9 +84,7 @@ func (Codec) Read(f *rpcproxy.Frame) error {
 		if f.Status != statusOK && flags&serializationMask == hessian2 {
 			f.Peer = peer(body)
 		}
-		if f.Status == statusServiceError && unserved(body[:min(len(body), maxSaid)]) {
-			f.Code, f.Failed, f.Gone = codeNotFound, true, true
-		}
+		f.Gone = f.Status == statusServiceError && unserved(body[:min(len(body), maxSaid)])
 		if f.Status == statusOK && flags&serializationMask == hessian2 && len(body) > 0 && (body[0] == 0x90 || body[0] == 0x93) {
 			f.Code = codeUnknown // the service has thrown something
 		}

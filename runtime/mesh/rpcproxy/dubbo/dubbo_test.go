@@ -117,7 +117,7 @@ func TestServiceThatIsGone(t *testing.T) {
 	} {
 		b := frame(0x02, c.body)
 		b[3] = c.status
-		if f := read(t, b); f.Gone != c.gone || f.Failed != c.gone || f.Code == 0 {
+		if f := read(t, b); f.Gone != c.gone || f.About != nil || f.Code == 0 {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}

@@ -23,8 +23,9 @@ type Dialect struct {
 	rpcproxy.Codec
 	Request  func(id uint64, oneway bool, timeout time.Duration, method, body string) []byte
 	Response func(of rpcproxy.Frame, body string) []byte
-	Failure  func(of rpcproxy.Frame) []byte // the server is busy
-	Unserved func(of rpcproxy.Frame) []byte // it has no such service, as stock servers say it
+	Failure  func(of rpcproxy.Frame) []byte              // the server is busy
+	Unserved func(of rpcproxy.Frame) []byte              // it has no such service, as stock servers say it
+	Thrown   func(of rpcproxy.Frame, text string) []byte // an error that is a text alone, as by protobuf; nil: there is none
 	Body     func(frame []byte) string
 	Beat     []byte
 	Broken   []byte // a begin that is none
@@ -57,14 +58,9 @@ var Bolt = Dialect{Codec: bolt.Codec{},
 	Response: func(of rpcproxy.Frame, body string) []byte { return boltResponse(of, 0, body) },
 	Failure:  func(of rpcproxy.Frame) []byte { return boltResponse(of, 4, "") },
 	Unserved: func(of rpcproxy.Frame) []byte {
-		class, headers := "com.alipay.sofa.rpc.core.response.SofaResponse", kv(nil, "sofa_head_response_error", "true")
-		body := "O\xbe" + class + "\x94\x07isError\x08errorMsg\x0bappResponse\x0dresponsePropso\x90TS\x00\x39RPC-020100010: RPC cannot find service: [peer.Hello:1.0] NN"
-		b := boltResponse(of, 0, class+string(headers)+body)
-		binary.BigEndian.PutUint16(b[12:], uint16(len(class)))
-		binary.BigEndian.PutUint16(b[14:], uint16(len(headers)))
-		binary.BigEndian.PutUint32(b[16:], uint32(len(body)))
-		return b
+		return boltError(of, 1, "O\xbe"+classResponse+"\x94\x07isError\x08errorMsg\x0bappResponse\x0dresponsePropso\x90TS\x00\x39RPC-020100010: RPC cannot find service: [peer.Hello:1.0] NN")
 	},
+	Thrown: func(of rpcproxy.Frame, text string) []byte { return boltError(of, 11, text) },
 	Body: func(f []byte) string {
 		skip, head := 12, 20
 		if f[1] != 0 {
@@ -83,6 +79,18 @@ func boltResponse(of rpcproxy.Frame, status uint16, body string) []byte {
 	b = binary.BigEndian.AppendUint16(b, status)
 	b = append(b, 0, 0, 0, 0)
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(body))), body...)
+}
+
+const classResponse = "com.alipay.sofa.rpc.core.response.SofaResponse"
+
+func boltError(of rpcproxy.Frame, codec byte, body string) []byte {
+	headers := kv(nil, "sofa_head_response_error", "true")
+	b := boltResponse(of, 0, classResponse+string(headers)+body)
+	b[9] = codec
+	binary.BigEndian.PutUint16(b[12:], uint16(len(classResponse)))
+	binary.BigEndian.PutUint16(b[14:], uint16(len(headers)))
+	binary.BigEndian.PutUint32(b[16:], uint32(len(body)))
+	return b
 }
 
 func str(s string) string { // of hessian, up to 1023 characters of ASCII

@@ -7,6 +7,7 @@ import com.alipay.sofa.rpc.config.ProviderConfig;
 import com.alipay.sofa.rpc.config.RegistryConfig;
 import com.alipay.sofa.rpc.config.ServerConfig;
 import com.alipay.sofa.rpc.context.RpcInvokeContext;
+import com.alipay.sofa.rpc.core.exception.RpcErrorType;
 import com.alipay.sofa.rpc.core.exception.SofaRpcException;
 import com.alipay.sofa.rpc.core.invoke.SofaResponseCallback;
 import com.alipay.sofa.rpc.core.request.RequestBase;
@@ -51,6 +52,15 @@ public final class Main extends Lines {
     @Override
     Hello service(String name) {
         return services.get(name);
+    }
+
+    /** said answers a message; one that begins with "inner" throws what it would if it called a service that is gone, of which nothing but the text is sent. */
+    private String said(String text) {
+        if (text.startsWith("inner")) {
+            answer(who, text);
+            throw new SofaRpcException(RpcErrorType.SERVER_NOT_FOUND_INVOKER, "RPC-020100010: RPC cannot find service: [peer.Inner:1.0]");
+        }
+        return who + " " + text;
     }
 
     /** called makes a call whose answer goes to a callback, and waits for that. */
@@ -121,15 +131,18 @@ public final class Main extends Lines {
             case "unique": // [ID]: of services and references that are made from now on
                 unique = words.length > 1 ? words[1] : "";
                 return "";
-            case "messages": { // export REGISTRY PORT, refer REGISTRY, or say TEXT: a service whose messages are protobuf
+            case "messages": { // export REGISTRY PORT, refer REGISTRY [URL], or say TEXT: a service whose messages are protobuf
                 if (words[1].equals("say")) return messages.say(StringValue.of(words[2])).getValue();
                 if (words[1].equals("refer")) {
-                    messages = new ConsumerConfig<Say>().setApplication(app).setInterfaceId(Say.class.getName()).setProtocol("bolt").setSerialization("protobuf")
-                            .setTimeout(5000).setAddressWait(10000).setRegistry(registry(words[2])).refer();
+                    ConsumerConfig<Say> c = new ConsumerConfig<Say>().setApplication(app).setInterfaceId(Say.class.getName()).setProtocol("bolt").setSerialization("protobuf")
+                            .setTimeout(5000).setAddressWait(10000);
+                    if (words.length > 3) c.setDirectUrl(words[3]).setSubscribe(false);
+                    else c.setRegistry(registry(words[2]));
+                    messages = c.refer();
                     return "";
                 }
                 ServerConfig server = new ServerConfig().setProtocol("bolt").setHost("127.0.0.1").setPort(Integer.parseInt(words[3])).setDaemon(false);
-                new ProviderConfig<Say>().setApplication(app).setInterfaceId(Say.class.getName()).setRef(v -> StringValue.of(who + " " + v.getValue()))
+                new ProviderConfig<Say>().setApplication(app).setInterfaceId(Say.class.getName()).setRef(v -> StringValue.of(said(v.getValue())))
                         .setServer(server).setRegistry(registry(words[2])).export();
                 return "";
             }
