@@ -154,6 +154,7 @@ func TestAChangeTouchesItsServiceAlone(t *testing.T) {
 				return nil
 			})
 		}
+		synctest.Wait() // each has its first report
 		now := func() (at []*mesh.Snapshot) {
 			for _, s := range all {
 				at = append(at, e.Directory.Find(s).Snapshot())
