@@ -1,12 +1,13 @@
 // Package redis keeps locks in Redis 6 or later, Valkey or a compatible server: one, one with replicas and sentinels, or a cluster.
 //
 // A lock is a hash under PREFIX/lock/COMPONENT/NAMESPACE/APP/NAME: the greatest token that was given (t), the owner that got it (o),
-// when the lease ends, in microseconds by the server's clock (e), and whether several calls were told of the token (s). It goes a day
-// after the lease.
+// when the lease ends, in microseconds by the server's clock (e), whether several calls were told of the token (s), and the call that
+// it was given to (c). It goes a day after the lease.
 package redis
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"sync"
 	"time"
@@ -78,19 +79,19 @@ func (l *locks) Close(ctx context.Context) error {
 
 // TryLock waits for the answer also when ctx has ended: what nobody is told of is given back.
 func (l *locks) TryLock(ctx context.Context, key, owner string, lease time.Duration) (lock.Lease, error) {
-	answered := make(chan answer, 1)
-	l.work.Go(func() { answered <- l.eval(context.WithoutCancel(ctx), take, key, owner, lease.Microseconds()) })
+	answered, call := make(chan answer, 1), rand.Text()
+	l.work.Go(func() { answered <- l.eval(context.WithoutCancel(ctx), take, key, owner, lease.Microseconds(), call) })
 	select {
 	case got := <-answered:
 		if l.doubtful(got) {
-			l.work.Go(func() { l.giveBack(key, owner) })
+			l.work.Go(func() { l.giveBack(key, call) })
 		}
 		if got.err == nil && got.token == 0 {
 			got.err = lock.Held(got.left)
 		}
 		return lock.Lease{Token: got.token, Lease: got.left}, got.err
 	case <-ctx.Done():
-		l.leave(answered, key, owner)
+		l.leave(answered, key, call)
 		return lock.Lease{}, context.Cause(ctx)
 	}
 }
@@ -99,12 +100,12 @@ func (l *locks) TryLock(ctx context.Context, key, owner string, lease time.Durat
 const leaving = 250 * time.Millisecond
 
 // leave gives back what the call under way gets.
-func (l *locks) leave(answered <-chan answer, key, owner string) {
+func (l *locks) leave(answered <-chan answer, key, call string) {
 	left := make(chan struct{})
 	l.work.Go(func() {
 		defer close(left)
 		if got := <-answered; got.token != 0 || l.doubtful(got) {
-			l.giveBack(key, owner)
+			l.giveBack(key, call)
 		}
 	})
 	timer := time.NewTimer(leaving)
@@ -124,12 +125,13 @@ func (*locks) doubtful(a answer) bool {
 // giving is how long giveBack tries: then the lease has to run out.
 const giving = 10 * time.Second
 
-// giveBack frees a lock of which no call of its owner was told.
-func (l *locks) giveBack(key, owner string) {
+// giveBack frees a lock that was given to a call, which was not told, unless another call of its owner was. The server may not have heard
+// of the call: then what its owner has is of another one.
+func (l *locks) giveBack(key, call string) {
 	ctx, cancel := context.WithTimeout(l.closing, giving)
 	defer cancel()
 	for pause := (backend.Backoff{}); ; {
-		got := l.eval(ctx, giveBack, key, owner)
+		got := l.eval(ctx, giveBack, key, call)
 		if !errors.Is(got.err, components.ErrUnavailable) || pause.Wait(ctx) != nil {
 			return
 		}

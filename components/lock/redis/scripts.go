@@ -15,11 +15,11 @@ import (
 const begin = `
 local at = redis.call("TIME")
 local now = at[1] * 1000000 + at[2]
-local had = redis.call("HMGET", KEYS[1], "t", "o", "e", "s")
+local had = redis.call("HMGET", KEYS[1], "t", "o", "e", "s", "c")
 local token, ends = tonumber(had[1] or 0), tonumber(had[3] or 0)
 local function text(n) return string.format("%.0f", n) end
-local function keep(owner, lease, shared)
-	redis.call("HSET", KEYS[1], "t", text(token), "o", owner, "e", text(now + lease), "s", shared)
+local function keep(owner, lease, shared, call)
+	redis.call("HSET", KEYS[1], "t", text(token), "o", owner, "e", text(now + lease), "s", shared, "c", call or "")
 	redis.call("PEXPIRE", KEYS[1], text(math.ceil(lease / 1000) + 86400000))
 	return {text(token), text(lease)}
 end
@@ -29,22 +29,22 @@ var (
 	take = redisconn.NewScript(begin + `
 if ends <= now then
 	token = math.max(token + 1, now)
-	return keep(ARGV[1], tonumber(ARGV[2]), 0)
+	return keep(ARGV[1], tonumber(ARGV[2]), 0, ARGV[3])
 end
 if had[2] ~= ARGV[1] then return {"0", text(ends - now)} end
-return keep(ARGV[1], tonumber(ARGV[2]), 1)`)
+return keep(ARGV[1], tonumber(ARGV[2]), 1, had[5])`)
 
 	renew = redisconn.NewScript(begin + `
 if ends <= now or text(token) ~= ARGV[1] then return {"0", "0"} end
-return keep(had[2], tonumber(ARGV[2]), had[4])`)
+return keep(had[2], tonumber(ARGV[2]), had[4], had[5])`)
 
 	unlock = redisconn.NewScript(begin + `
 if ends <= now or text(token) ~= ARGV[1] then return {"0", "0"} end
-return keep("", 0, 0)`)
+return keep("", 0, 0, "")`)
 
 	giveBack = redisconn.NewScript(begin + `
-if ends <= now or had[2] ~= ARGV[1] or had[4] ~= "0" then return {"0", "0"} end
-return keep("", 0, 0)`)
+if ends <= now or had[5] ~= ARGV[1] or had[4] ~= "0" then return {"0", "0"} end
+return keep("", 0, 0, "")`)
 )
 
 // answer is what a script has answered.
