@@ -35,7 +35,7 @@ func (d *driver) begin(ctx context.Context, key string, c *transaction.Content, 
 	}
 	if !c.New {
 		// DTM does not compare: it would go through the steps of the second one.
-		there, end, err := d.claim(ctx, gid)
+		there, end, err := d.alone(ctx, gid)
 		if err != nil {
 			return info, err
 		}
@@ -78,22 +78,22 @@ func (d *driver) begin(ctx context.Context, key string, c *transaction.Content, 
 var begins = map[transaction.Kind]transaction.State{transaction.Saga: transaction.Running, transaction.TCC: transaction.Prepared,
 	transaction.Message: transaction.Prepared}
 
-// claimAgain is how often it is looked whether a transaction that is being begun is there.
-const claimAgain = 10 * time.Millisecond
+// aloneAgain is how often it is looked whether a transaction that is being begun is there.
+const aloneAgain = 10 * time.Millisecond
 
-// claim has one at a time of this process begin a gid, and answers what is there of it.
-func (d *driver) claim(ctx context.Context, gid string) (there *record, end func(), err error) {
+// alone has one at a time of this process begin a gid, and answers what is there of it.
+func (d *driver) alone(ctx context.Context, gid string) (there *record, end func(), err error) {
 	for {
 		d.mu.Lock()
-		_, taken := d.claims[gid]
+		_, taken := d.newest[gid]
 		if !taken {
-			d.claims[gid] = struct{}{}
+			d.newest[gid] = struct{}{}
 		}
 		d.mu.Unlock()
 		end = func() {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			delete(d.claims, gid)
+			delete(d.newest, gid)
 		}
 		there, err = d.web.find(ctx, gid)
 		absent := errors.Is(err, components.ErrNotFound)
@@ -107,7 +107,7 @@ func (d *driver) claim(ctx context.Context, gid string) (there *record, end func
 			return there, nil, err
 		}
 		select {
-		case <-time.After(claimAgain):
+		case <-time.After(aloneAgain):
 		case <-ctx.Done():
 			return nil, nil, ctx.Err()
 		}
@@ -179,10 +179,7 @@ func (d *driver) Register(ctx context.Context, key string, b transaction.Branch)
 	if err := d.room(ctx, key, gid); err != nil {
 		return err
 	}
-	data := map[string]string{confirmOp: d.url(gid), cancelOp: ""}
-	if !b.Undo.IsZero() {
-		data[cancelOp] = data[confirmOp]
-	}
+	data := map[string]string{confirmOp: d.url(gid), cancelOp: d.url(gid)} // also without a cancel: it may have to be a confirm, see claim
 	in := &dtmgpb.DtmBranchRequest{Gid: gid, TransType: string(transaction.TCC), BranchID: b.ID, BusiPayload: sealed, Data: data}
 	failpoint.Hit("dtm.sends", "register")
 	why := d.ask(ctx, write, func(ctx context.Context) error { _, err := d.dtm.RegisterBranch(ctx, in); return err })
@@ -197,7 +194,7 @@ func (d *driver) Register(ctx context.Context, key string, b transaction.Branch)
 	case err != nil:
 		return cmpErr(err, why)
 	case r.Row.Type != string(transaction.TCC) || r.Row.Status != statusPrepared:
-		return transaction.Late("register a branch", stateOf(r.Row))
+		return transaction.Late("register a branch", r.state())
 	case r.has(b.ID, confirmOp) == nil:
 		return unavailable(why)
 	}
@@ -236,9 +233,8 @@ func (d *driver) Tried(ctx context.Context, key, branch string) error {
 	if err != nil {
 		return err
 	}
-	in := &dtmgpb.DtmBranchRequest{Gid: gid, TransType: "workflow", BranchID: branch, Data: map[string]string{"op": triedOp, "status": statusSucceed, "sync": "1"}}
 	failpoint.Hit("dtm.sends", "tried")
-	why := d.ask(ctx, write, func(ctx context.Context) error { _, err := d.dtm.RegisterBranch(ctx, in); return err })
+	why := d.note(ctx, gid, branch, triedOp)
 	if why == nil || ctx.Err() != nil || isUnsent(why) {
 		return why
 	}
@@ -249,9 +245,15 @@ func (d *driver) Tried(ctx context.Context, key, branch string) error {
 	case r.has(branch, triedOp) != nil:
 		return nil
 	case r.Row.Status != statusPrepared:
-		return transaction.Late("note a try", stateOf(r.Row))
+		return transaction.Late("note a try", r.state())
 	}
 	return unavailable(why)
+}
+
+// note has DTM keep a record of ours of a transaction that is prepared, once.
+func (d *driver) note(ctx context.Context, gid, branch, what string) error {
+	in := &dtmgpb.DtmBranchRequest{Gid: gid, TransType: "workflow", BranchID: branch, Data: map[string]string{"op": what, "status": statusSucceed, "sync": "1"}}
+	return d.ask(ctx, write, func(ctx context.Context) error { _, err := d.dtm.RegisterBranch(ctx, in); return err })
 }
 
 // cmpErr is what is told when it could not be found out what became of a call.

@@ -23,13 +23,16 @@ type known struct {
 	check  transaction.Target
 	own    bool // it was begun here
 	stored atomic.Bool
-	begun  sync.Once // that was logged
-	over   sync.Once // so was that
+	// submitted is that DTM may have been told to submit it, a TCC that was begun here.
+	submitted atomic.Bool
+	begun     sync.Once // that was logged
+	over      sync.Once // so was that
 
 	mu       sync.Mutex
 	refused  error // not nil: actions are not called any more
 	stopped  bool  // an operator has given it up
 	undoing  bool  // that was logged
+	cancels  *bool // whether the cancels of a TCC are any, and no confirms; nil: it was not asked
 	tries    int   // branches of a TCC that were registered here
 	branches map[string]*branch
 	seen     time.Time // when DTM called last
@@ -196,6 +199,7 @@ func (k *known) more() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.tries++
+	k.seen = time.Now()
 }
 
 func (k *known) count() int {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 
 	"github.com/dtm-labs/client/dtmgrpc/dtmgpb"
 
@@ -22,7 +23,7 @@ func (d *driver) DecideAndWait(ctx context.Context, key string, what transaction
 }
 
 func (d *driver) decide(ctx context.Context, key string, what transaction.Decision, wait bool) (transaction.Info, error) {
-	gid, r, _, p, err := d.read(ctx, key)
+	gid, r, c, p, err := d.read(ctx, key)
 	if err != nil {
 		return transaction.Info{}, err
 	}
@@ -32,7 +33,7 @@ func (d *driver) decide(ctx context.Context, key string, what transaction.Decisi
 	}
 	switch what {
 	case transaction.Commit:
-		return d.commit(ctx, gid, r, p, info, wait)
+		return d.commit(ctx, gid, r, &c, p, info, wait)
 	case transaction.Abort:
 		return d.abort(ctx, gid, info)
 	case transaction.Retry:
@@ -50,8 +51,8 @@ func (d *driver) decide(ctx context.Context, key string, what transaction.Decisi
 }
 
 // commit commits a TCC, or submits a message.
-func (d *driver) commit(ctx context.Context, gid string, r *record, p transaction.Policy, info transaction.Info, wait bool) (transaction.Info, error) {
-	if info.State != transaction.Prepared {
+func (d *driver) commit(ctx context.Context, gid string, r *record, c *custom, p transaction.Policy, info transaction.Info, wait bool) (transaction.Info, error) {
+	if r.Row.Status != statusPrepared {
 		if (info.State == transaction.Committing || info.State == transaction.Committed) && info.Kind != transaction.Saga {
 			return info, nil
 		}
@@ -81,6 +82,9 @@ func (d *driver) commit(ctx context.Context, gid string, r *record, p transactio
 	}
 	submit := func(ctx context.Context) error { _, err := d.dtm.Submit(ctx, in); return err }
 	failpoint.Hit("dtm.sends", "commit")
+	if !d.maySubmit(gid, r, c) {
+		return d.claim(ctx, gid, r, info)
+	}
 	var err error
 	if wait {
 		err = d.patient(ctx, gid, submit)
@@ -90,11 +94,18 @@ func (d *driver) commit(ctx context.Context, gid string, r *record, p transactio
 		}
 	}
 	if err != nil {
-		if info, err = d.amiss(ctx, info.GID, gid, err); err == nil {
-			return d.settled(info, transaction.Commit, transaction.Committing, transaction.Committed)
-		}
-		return info, err
+		info, err = d.amiss(ctx, info.GID, gid, err)
+		return d.settled(info, err, transaction.Commit)
 	}
+	if info = d.decided(info, wait); wait {
+		info.State = transaction.Committed
+		d.ended(gid, &info)
+	}
+	return info, nil
+}
+
+// decided is what is told of a transaction that was just committed.
+func (d *driver) decided(info transaction.Info, done bool) transaction.Info {
 	d.say(info.GID, transaction.Committing, "")
 	info.State = transaction.Committing
 	op := transaction.OpAction
@@ -105,24 +116,20 @@ func (d *driver) commit(ctx context.Context, gid string, r *record, p transactio
 	info.Branches = nil
 	for _, b := range all {
 		if b.ID != transaction.CheckBranch || info.Kind == transaction.TCC {
-			info.Branches = append(info.Branches, transaction.BranchInfo{ID: b.ID, Op: op, Done: wait})
+			info.Branches = append(info.Branches, transaction.BranchInfo{ID: b.ID, Op: op, Done: done})
 		}
 	}
-	if wait {
-		info.State = transaction.Committed
-		d.ended(gid, &info)
-	}
-	return info, nil
+	return info
 }
 
 // settled is no error in the states that were to be come to. In the one before, DTM did not do it, and why is not known.
-func (d *driver) settled(info transaction.Info, what transaction.Decision, there ...transaction.State) (transaction.Info, error) {
-	for _, s := range there {
-		if info.State == s {
-			return info, nil
-		}
-	}
-	if info.State == transaction.Prepared {
+func (d *driver) settled(info transaction.Info, err error, what transaction.Decision) (transaction.Info, error) {
+	there := map[transaction.Decision][]transaction.State{transaction.Commit: {transaction.Committing, transaction.Committed},
+		transaction.Abort: {transaction.Aborting, transaction.Aborted}}
+	switch {
+	case err != nil, slices.Contains(there[what], info.State):
+		return info, err
+	case info.State == transaction.Prepared:
 		return info, unavailable(errFaulty)
 	}
 	return info, transaction.Late(string(what), info.State)
@@ -136,10 +143,13 @@ func (d *driver) abort(ctx context.Context, gid string, info transaction.Info) (
 		in := &dtmgpb.DtmRequest{Gid: gid, TransType: string(info.Kind), RollbackReason: "it was aborted"}
 		failpoint.Hit("dtm.sends", "abort")
 		if err := d.ask(ctx, write, func(ctx context.Context) error { _, err := d.dtm.Abort(ctx, in); return err }); err != nil {
-			if info, err = d.amiss(ctx, info.GID, gid, err); err == nil {
-				return d.settled(info, transaction.Abort, transaction.Aborting, transaction.Aborted)
+			info, err = d.amiss(ctx, info.GID, gid, err)
+			return d.settled(info, err, transaction.Abort)
+		}
+		if info.Kind == transaction.TCC {
+			if now, err := d.unclaimed(ctx, gid, info); err != nil {
+				return now, err
 			}
-			return info, err
 		}
 		if info.State, info.Reason = transaction.Aborting, in.RollbackReason; info.Kind == transaction.Message {
 			info.State, info.Branches = transaction.Aborted, nil

@@ -8,6 +8,7 @@ package dtm
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -129,6 +130,7 @@ type driver struct {
 	dtm     dtmgpb.DtmClient
 	web     *web
 	secret  []byte
+	me      string        // this process
 	places  chan struct{} // one for each call of a branch
 
 	driving atomic.Pointer[session] // nil: no application's branches are called
@@ -136,7 +138,7 @@ type driver struct {
 
 	mu     sync.Mutex
 	all    map[string]*known   // by DTM's gid
-	claims map[string]struct{} // gids that are being begun
+	newest map[string]struct{} // gids that are being begun
 }
 
 var (
@@ -163,8 +165,8 @@ func Open(ctx context.Context, env components.Env, o Options) (transaction.Drive
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{options: o, id: env.ID, log: log, conn: conn, dtm: dtmgpb.NewDtmClient(conn), web: newWeb(o), secret: secret,
-		places: make(chan struct{}, o.Concurrency), all: map[string]*known{}, claims: map[string]struct{}{}}
+	d := &driver{options: o, id: env.ID, log: log, conn: conn, dtm: dtmgpb.NewDtmClient(conn), web: newWeb(o), secret: secret, me: rand.Text()[:12],
+		places: make(chan struct{}, o.Concurrency), all: map[string]*known{}, newest: map[string]struct{}{}}
 	if err := d.Check(ctx); err != nil {
 		return nil, errors.Join(err, d.Close(ctx))
 	}

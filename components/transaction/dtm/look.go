@@ -41,6 +41,15 @@ func stateOf(r *row) transaction.State {
 }
 
 // head is what is told of a transaction but its branches.
+func (r *record) head(key string) transaction.Info {
+	i := head(key, r.Row)
+	if i.State = r.state(); r.claimed() {
+		i.Reason = ""
+	}
+	return i
+}
+
+// head is what the row alone tells.
 func head(key string, r *row) transaction.Info {
 	i := transaction.Info{GID: key, Kind: transaction.Kind(r.Type), State: stateOf(r), Reason: why(r.RollbackReason)}
 	if r.CreateTime != nil {
@@ -66,8 +75,8 @@ func why(text string) string {
 
 // info is what is told of a transaction.
 func (d *driver) info(ctx context.Context, key string, r *record) (transaction.Info, error) {
-	i := head(key, r.Row)
-	if i.State == transaction.Aborted {
+	i := r.head(key)
+	if r.Row.Status == statusFailed {
 		stopped, err := d.web.exists(ctx, r.Row.Gid+givenUp)
 		if err != nil {
 			return i, err
@@ -117,7 +126,7 @@ func about(r *record, o *op, b *transaction.Branch, state transaction.State) tra
 	case o.Op == confirmOp && back:
 		info.Op, info.Done = transaction.OpCancel, is(cancelOp)
 	case o.Op == confirmOp:
-		info.Op = transaction.OpConfirm
+		info.Op, info.Done = transaction.OpConfirm, info.Done || is(cancelOp) // see claim
 	case back && r.Row.Type == string(transaction.Saga) && !b.Undo.IsZero() && (o.Status != statusPrepared || is(compensateOp)):
 		info.Op, info.Done = transaction.OpCompensation, is(compensateOp)
 	}
@@ -161,8 +170,9 @@ func (d *driver) Wait(ctx context.Context, key string) (transaction.Info, error)
 }
 
 // statuses are those of DTM's that a state may have there.
-var statuses = map[transaction.State]string{transaction.Prepared: statusPrepared, transaction.Running: statusSubmitted, transaction.Committing: statusSubmitted,
-	transaction.Aborting: statusAborting, transaction.Committed: statusSucceed, transaction.Aborted: statusFailed, transaction.GivenUp: statusFailed}
+var statuses = map[transaction.State][]string{transaction.Prepared: {statusPrepared}, transaction.Running: {statusSubmitted},
+	transaction.Committing: {statusSubmitted, statusAborting}, transaction.Aborting: {statusAborting}, transaction.Committed: {statusSucceed, statusFailed},
+	transaction.Aborted: {statusFailed}, transaction.GivenUp: {statusFailed}}
 
 // List implements transaction.Driver. DTM lists by no prefix: all transactions of the states are looked at.
 func (d *driver) List(ctx context.Context, q transaction.Query) ([]transaction.Info, bool, error) {
@@ -170,23 +180,30 @@ func (d *driver) List(ctx context.Context, q transaction.Query) ([]transaction.I
 	if len(q.States) > 0 {
 		wanted = nil
 		for _, s := range q.States {
-			if text := statuses[s]; !slices.Contains(wanted, text) {
-				wanted = append(wanted, text)
-			}
+			wanted = append(wanted, statuses[s]...)
 		}
+		slices.Sort(wanted)
+		wanted = slices.Compact(wanted)
 	}
 	if q.OlderThan > 0 {
 		before = time.Now().Add(-q.OlderThan)
 	}
 	var all []transaction.Info
-	vague := slices.Contains(q.States, transaction.Aborted) != slices.Contains(q.States, transaction.GivenUp) // DTM has one word for both
+	is := func(s transaction.State) bool { return len(q.States) == 0 || slices.Contains(q.States, s) }
+	vague := false // some of them may turn out to be in another state
 	for _, text := range wanted {
 		if err := d.web.scan(ctx, text, before, func(r *row) {
 			key, ours := d.keyOf(r.Gid)
 			if !ours || application(key) != q.Application || key <= q.Application+q.After || !before.IsZero() && r.CreateTime != nil && r.CreateTime.After(before) {
 				return
 			}
-			all = append(all, head(key, r))
+			i := head(key, r)
+			states := may(&i)
+			if !slices.ContainsFunc(states, is) {
+				return
+			}
+			vague = vague || slices.ContainsFunc(states, func(s transaction.State) bool { return !is(s) })
+			all = append(all, i)
 			if len(all) > 2*q.Limit+pageSize && !vague { // what is far behind is not told
 				all = sorted(all)[:q.Limit+1]
 			}
@@ -197,20 +214,10 @@ func (d *driver) List(ctx context.Context, q transaction.Query) ([]transaction.I
 	all = sorted(all)
 	out := all[:0]
 	for _, i := range all {
-		if i.State == transaction.Aborted {
-			gid, err := d.gidOf(i.GID)
-			if err != nil {
-				return nil, false, err
-			}
-			is, err := d.web.exists(ctx, gid+givenUp)
-			if err != nil {
-				return nil, false, err
-			}
-			if is {
-				i.State = transaction.GivenUp
-			}
+		if err := d.certain(ctx, &i); err != nil {
+			return nil, false, err
 		}
-		if len(q.States) > 0 && !slices.Contains(q.States, i.State) {
+		if !is(i.State) {
 			continue
 		}
 		if len(out) == q.Limit {

@@ -181,6 +181,16 @@ func (s *session) branch(ctx context.Context, gid, op string, body []byte) error
 	case confirmOp:
 		target = &b.Confirm
 	case compensateOp, cancelOp:
+		committed := false
+		if op == cancelOp {
+			if committed, err = s.d.isCommitted(ctx, gid, k); err != nil {
+				return err
+			}
+		}
+		if committed {
+			ours, target = transaction.OpConfirm, &b.Confirm
+			break
+		}
 		target = &b.Undo
 		s.undoes(k)
 	}

@@ -146,16 +146,20 @@ type ours struct {
 	Digest string           `json:"digest"` // of the content
 	Policy [4]time.Duration `json:"policy"`
 	Trace  string           `json:"trace,omitempty"` // the traceparent of who began it
+	By     string           `json:"by,omitempty"`    // of a TCC, the process that began it
 }
 
-func customOf(c *transaction.Content) (text string, err error) {
+func customOf(c *transaction.Content, by string) (text string, err error) {
 	p := c.Policy
 	out := custom{Ours: ours{Digest: digest(c), Policy: [4]time.Duration{p.Timeout, p.CallTimeout, p.FirstPause, p.LongPause}, Trace: c.Trace[traceparent]}}
 	if len(out.Ours.Trace) > maxTrace {
 		out.Ours.Trace = "" // it is none
 	}
-	if c.Kind == transaction.Saga {
+	switch c.Kind {
+	case transaction.Saga:
 		out.order(c.Branches)
+	case transaction.TCC:
+		out.Ours.By = by
 	}
 	b, err := json.Marshal(out)
 	if len(b) > maxCustom {
@@ -259,7 +263,7 @@ func (d *driver) request(gid string, c *transaction.Content, wait bool) (*dtmgpb
 	if len(c.Branches) > maxBranches {
 		return nil, transaction.TooLarge("branches", "%d branches are more than the %d that DTM is given", len(c.Branches), maxBranches)
 	}
-	text, err := customOf(c)
+	text, err := customOf(c, d.me)
 	if err != nil {
 		return nil, err
 	}
