@@ -46,6 +46,7 @@ func (b *bank) startDTM() (err error) {
 		return err
 	}
 	b.add(server, dtm.Command()...)
+	b.processes[server].bears = true // when its data base goes away while it starts, DTM 1.19 panics
 	b.names = append(b.names, base)
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -29,6 +30,8 @@ type process struct {
 	over    chan struct{}
 	kills   int
 	strange []string // how it ended otherwise
+	panics  []string // what it said when it panicked
+	bears   bool     // it is another project's, whose panics are no fault: all has to be right in spite of them
 }
 
 // keep runs it until it ends for good.
@@ -42,18 +45,40 @@ func (p *process) keep() {
 		}
 		p.mu.Lock()
 		var exit *exec.ExitError
+		panics := errors.As(err, &exit) && exit.ExitCode() == panicked
+		if panics && !p.ends {
+			p.panics = append(p.panics, lastPanic(p.log))
+		}
 		switch {
 		case p.ends:
 			p.mu.Unlock()
 			return
 		case errors.As(err, &exit) && killed(exit.ProcessState):
 			p.kills++
+		case panics && p.bears:
 		default:
 			p.strange = append(p.strange, fmt.Sprint(err))
 			time.Sleep(100 * time.Millisecond)
 		}
 		p.mu.Unlock()
 	}
+}
+
+// panicked is the status of a process of Go's that has panicked.
+const panicked = 2
+
+// lastPanic is what a process wrote of its last panic, up to where that was.
+func lastPanic(log string) string {
+	text, err := os.ReadFile(log)
+	if err != nil {
+		return err.Error()
+	}
+	at := max(bytes.LastIndex(text, []byte("\npanic: ")), bytes.LastIndex(text, []byte("\nfatal error: ")))
+	if at < 0 {
+		return "it does not say why"
+	}
+	lines := strings.Split(string(text[at+1:]), "\n")
+	return strings.Join(lines[:min(len(lines), 16)], "\n")
 }
 
 func (p *process) once(out *os.File) error {

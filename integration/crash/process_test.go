@@ -5,10 +5,31 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
+
+// TestPanics: one of another project's that panics is no fault, and what it said is told; that it ends otherwise is one.
+func TestPanics(t *testing.T) {
+	dir := t.TempDir()
+	p := &process{args: []string{"sh", "-c", "cd " + dir + "; echo begins; mkdir one 2> mkdir.err && { printf 'panic: no base\n\ngoroutine 1\n' >&2; exit 2; }; mkdir two 2> mkdir.err && exit 1; sleep 60"},
+		bears: true, over: make(chan struct{}), log: filepath.Join(dir, "log")}
+	go p.keep()
+	err := eventually(10*time.Second, func() error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if len(p.panics) != 1 || !strings.HasPrefix(p.panics[0], "panic: no base\n\ngoroutine 1") || len(p.strange) != 1 {
+			return fmt.Errorf("%q, %q", p.panics, p.strange)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	p.end()
+}
 
 // TestKill: a kill counts only if that is what the process ended by, also where it has just ended and nobody has looked yet.
 func TestKill(t *testing.T) {

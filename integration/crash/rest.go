@@ -82,6 +82,13 @@ func (b *bank) audit() (code int, err error) {
 	}
 	took := time.Since(b.begun).Round(time.Second)
 	fmt.Printf("frozen %d, %s\n", b.frozen, took)
+	for name, p := range b.processes {
+		p.mu.Lock()
+		for _, said := range p.panics {
+			fmt.Printf("%s ended by itself, and was started again: %s\n", name, said)
+		}
+		p.mu.Unlock()
+	}
 	if b.report != "" {
 		err = b.write(strings.TrimSpace(line.String()), took, kills)
 	}
