@@ -12,6 +12,9 @@ const (
 	believeAfter = 10 * time.Minute
 	// slack is by how much the clocks may seem to differ because they are not read at once.
 	slack = 10 * time.Millisecond
+	// creep is by how much they may differ more, or less, than when they were looked at before, and yet the wall clock was not set anew:
+	// some machines put theirs right by a little each minute, for ever.
+	creep = 100 * time.Millisecond
 	// lookAgain is how often the clocks are looked at, though no job is due by them: the wall clock may have been set, and the machine
 	// may have slept.
 	lookAgain = 5 * time.Second
@@ -28,10 +31,10 @@ type clock struct {
 	source source
 
 	mu     sync.Mutex
-	base   time.Time // what the even clock showed
-	at     db.Time   // then
-	differ time.Duration
-	since  db.Time // when the clocks began to differ by that; only if they do
+	base   time.Time     // what the even clock showed
+	at     db.Time       // then
+	differ time.Duration // when they were looked at last; 0: they do not
+	since  db.Time       // when they began to differ by about that; only if they do
 }
 
 func newClock(s source) *clock {
@@ -42,24 +45,33 @@ func newClock(s source) *clock {
 
 // now is the earlier of what the clocks show.
 func (c *clock) now() time.Time {
+	earlier, _ := c.look()
+	return earlier
+}
+
+// look is now, and what the wall clock shows.
+func (c *clock) look() (earlier, wall time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	wall, at := c.source.Wall().UTC().Round(0), c.source.Now()
+	at := c.source.Now()
+	wall = c.source.Wall().UTC().Round(0)
 	even := c.base.Add(at.Sub(c.at))
 	differ := wall.Sub(even)
 	switch {
 	case differ.Abs() <= slack:
 		c.differ = 0
-	case (differ - c.differ).Abs() > slack:
+	case c.differ == 0, (differ - c.differ).Abs() > creep:
 		c.differ, c.since = differ, at
 	case at.Sub(c.since) >= believeAfter:
 		c.base, c.at, c.differ = wall, at, 0
 		even = wall
+	default:
+		c.differ = differ
 	}
 	if wall.Before(even) {
-		return wall
+		return wall, wall
 	}
-	return even
+	return even, wall
 }
 
 // of is what the even clock shows at a time of the store's.

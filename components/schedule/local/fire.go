@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	maxRound = 512       // jobs that are dealt with at once
-	farOff   = time.Hour // when there is nothing to wait for
+	maxRound = 512         // jobs that are dealt with at once
+	farOff   = time.Minute // when there is nothing to wait for but that the wall clock is set
 )
 
 // fireAll does what is due until the store ends.

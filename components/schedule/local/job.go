@@ -166,11 +166,14 @@ func (m *machine) unset(j *job) {
 
 // begin makes the records of a job that is created now.
 func (m *machine) begin(in *createIn, tx *db.Tx) (j records, err error) {
-	wall, now := m.clock.now(), tx.Now()
+	earlier, wall := m.clock.look()
 	c := contentOf(in)
-	c.Serial, c.Origin, c.End = tx.NextID(), wall, c.Until
-	if !c.trigger().OnWall() {
-		c.Origin = clockTime(now)
+	c.Serial, c.Origin, c.End = tx.NextID(), earlier, c.Until
+	switch {
+	case c.Cron != "":
+		c.Origin = wall // what was due before, by the clock that who creates it sees, is not the job's
+	case c.Every != 0:
+		c.Origin = clockTime(tx.Now())
 		if !c.Until.IsZero() {
 			c.End = c.Origin.Add(c.Until.Sub(wall))
 		}
@@ -180,9 +183,9 @@ func (m *machine) begin(in *createIn, tx *db.Tx) (j records, err error) {
 	switch {
 	case err != nil:
 		return j, err
-	case !c.Until.IsZero() && c.Until.Before(wall):
+	case !c.Until.IsZero() && c.Until.Before(earlier):
 		return j, fmt.Errorf("%w: the job ends at %s, which is past", components.ErrInvalid, c.Until.Format(time.RFC3339))
-	case !c.At.IsZero() && !c.At.After(wall): // at once
+	case !c.At.IsZero() && !c.At.After(earlier): // at once
 		j.run.Fired, j.run.Firing = 1, &firing{ID: tx.NextID(), Due: c.At}
 		return j, nil
 	}

@@ -11,7 +11,8 @@
 // Intervals, delays and deadlines run by the store's clock, which no setting of the machine's time moves. Tables of cron and single
 // times are for the clock on the wall, which may be set, rightly or by mistake. To tell is not possible at once; so a job is
 // due when two clocks say so: the wall clock, and a second one that began with the wall clock's time when the owner started and has
-// gone evenly since. The second takes over the wall clock's time once that has differed by the same for 10 minutes.
+// gone evenly since. The second takes over the wall clock's time once that has differed by about the same for 10 minutes: to be
+// put right by a little now and then is not to be set. A table counts from what the wall clock shows when the job is created.
 //
 // A wall clock that is set ahead, then, fires nothing for 10 minutes that it did not fire anyway; if it is put right until then,
 // nothing was early. If it was put right by being set ahead, jobs are late by at most those 10 minutes. A clock that is set back
