@@ -180,8 +180,10 @@ func TestSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{fmt.Sprint(got), fmt.Sprintf("%+v %#v %q", got, got, &got), string(encoded), got.LogValue().String()} {
-		if strings.Contains(text, "hunter2") || strings.Contains(text, "104") || strings.Contains(text, "0x68") || !strings.Contains(text, "***") {
+	inside := struct{ password client.Secret }{got} // fmt asks no methods of what is unexported
+	for _, text := range []string{fmt.Sprint(got), fmt.Sprintf("%+v %#v %q %d", got, got, &got, got), string(encoded), got.LogValue().String(),
+		fmt.Sprintf("*** %v %+v %#v", inside, &inside, inside)} {
+		if strings.Contains(text, "hunter2") || strings.Contains(text, "104 117") || strings.Contains(text, "0x68, 0x75") || !strings.Contains(text, "***") {
 			t.Errorf("it shows: %s", text)
 		}
 	}

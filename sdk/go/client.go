@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,7 +93,10 @@ func newClient(at *Candidate, o *options) (*Client, error) {
 		}),
 		// For a sidecar that is frozen. Only with calls under way; it takes a PING a second.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-	}, o.dial...)...)
+	}, append(slices.Clone(o.dial),
+		// Else gRPC would make the policy anew after half an hour without a call, and that would not know that there has been a sidecar to wait for.
+		grpc.WithIdleTimeout(0),
+	)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", t, err)
 	}

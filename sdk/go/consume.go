@@ -165,6 +165,8 @@ func (c *consumer[T]) run(ctx context.Context, end func()) error {
 		err = errDrained
 	}
 	close(c.leave)
+	c.note(func() { c.others = append(c.others, &commonv1.Credit{}) }) // first: what goes back is not to come again here
+	c.giveBack()
 	handlers.Wait()
 	c.note(func() { c.last = true })
 	select {
@@ -195,9 +197,27 @@ func (c *consumer[T]) listen() error {
 		c.mu.Lock()
 		c.held[in.delivery.id] = true
 		c.mu.Unlock()
+		c.queue <- in.delivery
 		select {
-		case c.queue <- in.delivery:
-		case <-c.leave: // it goes back when the stream ends
+		case <-c.leave:
+			c.giveBack()
+		default:
+		}
+	}
+}
+
+// giveBack has what no handler has begun go to others at once: those under way may take long. There is no pause, and it is the same attempt
+// as if the stream had ended.
+func (c *consumer[T]) giveBack() {
+	for {
+		select {
+		case d := <-c.queue:
+			c.note(func() {
+				delete(c.held, d.id)
+				c.others = append(c.others, &commonv1.Nack{DeliveryId: d.id})
+			})
+		default:
+			return
 		}
 	}
 }

@@ -172,7 +172,7 @@ func TestConsumeAgain(t *testing.T) {
 	})
 }
 
-// What is under way when the context ends is settled, and the sidecar is asked for no more.
+// What is under way when the context ends is settled, the sidecar is asked for no more, and what it has sent nevertheless goes back.
 func TestConsumeHasLastWords(t *testing.T) {
 	for name, end := range map[string]func(*line, context.CancelFunc) error{
 		"ends":   func(_ *line, cancel context.CancelFunc) error { cancel(); return nil },
@@ -217,7 +217,7 @@ func TestConsumeHasLastWords(t *testing.T) {
 					<-goOn
 					return nil
 				})
-				if got := strings.ReplaceAll(strings.Join(said, ", "), "  ", " "); !errors.Is(err, context.Canceled) || got != `ack:{delivery_ids:"1"}, end` {
+				if got := strings.ReplaceAll(strings.Join(said, ", "), "  ", " "); !errors.Is(err, context.Canceled) || got != `credit:{}, nack:{delivery_id:"2"}, ack:{delivery_ids:"1"}, end` {
 					t.Errorf("%v, it said %s", err, got)
 				}
 			})

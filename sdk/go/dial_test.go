@@ -153,6 +153,10 @@ func TestDialLeavesOtherSidecarsAlone(t *testing.T) {
 	if app := dial(t, client.WithAddress(fallback)).App(); app != "shop/stock" { // named outright
 		t.Errorf("app %q", app)
 	}
+	t.Setenv("OUTRIGGER_GRPC_ADDR", fallback) // with which OUTRIGGER_APP_ID does not agree
+	if _, err := client.Dial(within(t)); !errors.Is(err, client.ErrNoSidecar) || !strings.Contains(err.Error(), "it is the sidecar of shop/stock") {
+		t.Errorf("error %v", err)
+	}
 }
 
 func TestDialWantsASidecar(t *testing.T) {

@@ -119,7 +119,7 @@ func (d *direct) either(c *Client, through func() error, directly func(*grpc.Cli
 func nowhere(err error) bool {
 	switch Reason(err) {
 	case ReasonSidecarUnavailable:
-		return true
+		return Origin(err) == "" // else the application has passed on what it was told by its own client
 	case "NO_INSTANCE", "REGISTRY_AWAY":
 		return Origin(err) == OriginSidecar
 	}

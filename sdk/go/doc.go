@@ -7,11 +7,12 @@
 //
 //  1. WithSocket, WithAddress and WithPort, in the order given. With any of them nothing else is tried.
 //  2. The environment: OUTRIGGER_SOCKET, then OUTRIGGER_GRPC_ADDR, which "outrigger run -- CMD" sets. With either of them
-//     nothing else is tried: an application that was told its sidecar never ends up at another one's.
+//     nothing else is tried: an application that was told its sidecar never ends up at another one's. With an application id, see
+//     below, a sidecar that says it belongs to another one is left alone, here and in what follows.
 //  3. The application's socket, DATA_DIR/run/NAMESPACE/APP.sock, for OUTRIGGER_APP_ID (or WithApp) and
 //     OUTRIGGER_APP_NAMESPACE ("default" unless set). Without an application id: the one socket in the data folder that
 //     somebody listens on, if there is exactly one.
-//  4. The default port, 127.0.0.1:7070. With an application id, a sidecar that says it belongs to another one is left alone.
+//  4. The default port, 127.0.0.1:7070.
 //
 // The data folder is OUTRIGGER_DATA_DIR (or WithDataDir); else /var/lib/outrigger for root; else $XDG_STATE_HOME/outrigger,
 // or ~/.local/state/outrigger. When there is no sidecar the error says what was tried and why each try failed, and is

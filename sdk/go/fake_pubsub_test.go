@@ -172,6 +172,9 @@ func (s *fakeSubscription) hear(stream pubsubv1.PubSub_SubscribeServer) {
 		}
 		s.e.edit(func() {
 			s.credit += in.GetCredit().GetMessages()
+			if c := in.GetCredit(); c != nil && c.GetMessages() == 0 {
+				s.credit = 0
+			}
 			for _, id := range in.GetAck().GetDeliveryIds() {
 				delete(s.flying, id)
 			}

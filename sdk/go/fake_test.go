@@ -260,6 +260,10 @@ func proxied(_ any, s grpc.ServerStream) error {
 			s.SetTrailer(metadata.Pairs("outrigger-origin", "app"))
 			return status.Error(codes.Unavailable, "no more anvils")
 		}
+		if in.GetValue() == "lost" { // the application passes on what its own client failed with
+			s.SetTrailer(metadata.Pairs("outrigger-origin", "app"))
+			return problem(codes.Unavailable, client.ReasonSidecarUnavailable, "the sidecar is away")
+		}
 		if err := s.SendMsg(wrapperspb.String("7 of " + in.GetValue())); err != nil {
 			return err
 		}

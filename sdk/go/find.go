@@ -66,8 +66,8 @@ func try(ctx context.Context, o *options, one *Candidate, left int) *Client {
 	return nil
 }
 
-// foreign tells whether a sidecar belongs to another application than the one that was asked for. A place that was named
-// outright is right by definition.
+// foreign tells whether a sidecar belongs to another application than the one that was asked for. A place that an
+// option names is right by definition.
 func (o *options) foreign(app string) bool {
 	if app == "" || o.app == "" || len(o.places) > 0 {
 		return false

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	lockv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/lock/v1"
 )
@@ -28,7 +29,11 @@ func (l *Lock) Acquire(ctx context.Context, name string, lease time.Duration) (*
 
 // TryAcquire is Acquire, but fails at once with ErrPrecondition, reason LOCK_HELD, when another owner has the lock.
 func (l *Lock) TryAcquire(ctx context.Context, name string, lease time.Duration) (*HeldLock, error) {
-	return l.hold(ctx, name, lease, false)
+	h, err := l.hold(ctx, name, lease, false)
+	if ended := ctx.Err(); ended != nil && (err == ended || status.Code(err) == codes.Canceled) {
+		err = l.client.failed(status.FromContextError(ended).Err(), nil, false) // the stream's own context has no deadline
+	}
+	return h, err
 }
 
 func waitedInVain(ctx context.Context) error {

@@ -103,7 +103,8 @@ type SubscribeOptions struct {
 	AckDeadline time.Duration // after which a frozen process loses what it has, up to 24 h; 0: 30 s
 }
 
-// Subscribe has the events of a topic handled until ctx ends; then it waits for the handlers under way and answers ctx's error.
+// Subscribe has the events of a topic handled until ctx ends; then it waits for the handlers under way and answers ctx's error. What
+// none of them has begun with goes to others at once.
 // Another error is ErrClosed, or one that trying again cannot mend.
 //
 // An event is handled when handle answers nil. With an error it comes again, after a pause that grows from 0.1 s to a minute, until

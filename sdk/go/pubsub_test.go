@@ -183,6 +183,44 @@ func TestSubscribeKeepsWhatItHandles(t *testing.T) {
 	}
 }
 
+// A subscription that ends has others handle at once what it has not begun with, however long the handlers under way take.
+func TestSubscribeGivesBackWhatItHasNotBegun(t *testing.T) {
+	w := newWorld()
+	f := start(t, w, "127.0.0.1:0")
+	p := dial(t, client.WithAddress(f.target)).PubSub("")
+	var h, other handled
+	goOn := make(chan struct{})
+	ctx, cancel := context.WithCancel(within(t))
+	ended := make(chan error)
+	go func() {
+		ended <- p.Subscribe(ctx, "t", client.SubscribeOptions{Concurrency: 1}, func(_ context.Context, e client.Event) error {
+			h.add(e)
+			<-goOn
+			return nil
+		})
+	}()
+	becomes(t, "1", func() string { w.events.mu.Lock(); defer w.events.mu.Unlock(); return fmt.Sprint(len(w.events.starts)) })
+	publish(t, p, "begun")
+	publish(t, p, "waits")
+	becomes(t, "begun/1 0", func() string {
+		w.events.mu.Lock()
+		defer w.events.mu.Unlock()
+		return h.all() + fmt.Sprintf(" %d", len(w.events.waiting["t"]))
+	})
+	end := subscribe(within(t), p, client.SubscribeOptions{}, func(_ context.Context, e client.Event) error { other.add(e); return nil })
+	cancel()
+	becomes(t, "waits/2", other.all)
+	publish(t, p, "later")
+	becomes(t, "waits/2 later/1", other.all)
+	close(goOn)
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error("the subscription ended with", err)
+	}
+	if err := end(); !errors.Is(err, context.Canceled) || h.all() != "begun/1" || other.all() != "waits/2 later/1" {
+		t.Errorf("%v; handled was %q, and %q", err, h.all(), other.all())
+	}
+}
+
 func TestSubscribeEnds(t *testing.T) {
 	f := start(t, newWorld(), "127.0.0.1:0")
 	c := dial(t, client.WithAddress(f.target))

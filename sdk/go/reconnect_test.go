@@ -3,15 +3,20 @@ package client_test
 import (
 	"context"
 	"errors"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
 
 	client "github.com/outrigger-mesh/outrigger/sdk/go"
 )
@@ -41,6 +46,38 @@ func TestCallsWaitForTheSidecar(t *testing.T) {
 	}
 }
 
+// gRPC would forget in half an hour without calls that there has been a sidecar.
+func TestIdleClientsWaitForTheSidecar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at atomic.Pointer[bufconn.Listener]
+		var serving sync.WaitGroup
+		begin := func() *grpc.Server {
+			l, s := bufconn.Listen(1<<20), grpc.NewServer()
+			healthpb.RegisterHealthServer(s, health{w: newWorld()})
+			serving.Go(func() { _ = s.Serve(l) }) // it ends with Stop
+			at.Store(l)
+			return s
+		}
+		first := begin()
+		c, err := client.Dial(t.Context(), client.WithAddress("127.0.0.1:7070"), client.WithGrace(10*time.Second),
+			client.WithDialOptions(grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return at.Load().DialContext(ctx) })))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		first.Stop()
+		var second atomic.Pointer[grpc.Server]
+		time.AfterFunc(5*time.Second, func() { second.Store(begin()) })
+		if _, err := healthpb.NewHealthClient(c.API()).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(10 * time.Second) // also where it did not wait
+		c.Close()
+		second.Load().Stop()
+		serving.Wait()
+	})
+}
+
 func TestCallsInTheGapSayWhy(t *testing.T) {
 	path := filepath.Join(folder(t), "s")
 	f := start(t, newWorld(), path)
@@ -51,6 +88,10 @@ func TestCallsInTheGapSayWhy(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, err := c.Cache("").Get(ctx, "a")
+	away(t, err)
+	ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = c.Lock("").TryAcquire(ctx, "l", 0)
 	away(t, err)
 
 	// The end of that time, for both kinds of calls.

@@ -92,7 +92,7 @@ func (s *Schedule) create(ctx context.Context, j Job, replace bool) (time.Time, 
 		return time.Time{}, invalid("Missed is none of MissedOnce, MissedSkip, MissedAll")
 	}
 	r, err := s.api.Create(ctx, &schedulev1.CreateRequest{Component: s.component, Replace: replace, Job: &schedulev1.Job{Name: j.Name,
-		Trigger: j.Trigger.when, Data: j.Data, ContentType: j.ContentType, Metadata: j.Metadata, Missed: missed, Repeats: int32(min(j.Repeats, 1<<31-1)),
+		Trigger: j.Trigger.when, Data: j.Data, ContentType: j.ContentType, Metadata: j.Metadata, Missed: missed, Repeats: int32Of(j.Repeats),
 		Until: stamp(j.Until)}})
 	return moment(r.GetNext()), err
 }

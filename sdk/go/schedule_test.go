@@ -45,6 +45,12 @@ func TestJobs(t *testing.T) {
 	if _, err := s.Create(ctx, client.Job{Name: "b", Trigger: client.Every(time.Second)}); err != nil {
 		t.Error(err)
 	}
+	if _, err := s.Replace(ctx, client.Job{Name: "b", Trigger: client.Every(time.Second), Repeats: -1 << 40}); err != nil {
+		t.Error(err)
+	}
+	if got, err := s.Get(ctx, "b"); err != nil || got.Repeats >= 0 { // for the sidecar to refuse
+		t.Errorf("what is far below 0 became %d, %v", got.Repeats, err)
+	}
 	var names []string
 	for j, err := range s.List(ctx, "") {
 		if err != nil {

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"iter"
 	"log/slog"
 
@@ -21,22 +23,39 @@ func (c *Client) Secret(name string) *Secrets {
 
 // Secret is a secret's value. It prints, logs and marshals as ***; Reveal gives it.
 type Secret struct {
-	value   []byte
+	value   *[]byte // fmt looks through the unexported fields of others without asking, but follows no pointer there
 	Version string
 }
 
 const masked = "***"
 
-func (s Secret) Reveal() []byte               { return s.value }
+func (s Secret) Reveal() []byte {
+	if s.value == nil {
+		return nil
+	}
+	return *s.value
+}
+
 func (s Secret) String() string               { return masked }
 func (s Secret) GoString() string             { return masked }
 func (s Secret) LogValue() slog.Value         { return slog.StringValue(masked) }
 func (s Secret) MarshalText() ([]byte, error) { return []byte(masked), nil }
 
+// Format is for all verbs: one that does not fit, such as %d, shows no more than the others.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, masked) }
+
+func secret(r *secretv1.GetResponse) Secret {
+	value := r.GetValue()
+	return Secret{&value, r.GetVersion()}
+}
+
 // Get fails with ErrNotFound for a key that is absent.
 func (s *Secrets) Get(ctx context.Context, key string) (Secret, error) {
 	r, err := s.api.Get(ctx, &secretv1.GetRequest{Component: s.component, Key: key})
-	return Secret{r.GetValue(), r.GetVersion()}, err
+	if err != nil {
+		return Secret{}, err
+	}
+	return secret(r), nil
 }
 
 // SecretResult is what GetMany answers for one key.
@@ -54,8 +73,7 @@ func (s *Secrets) GetMany(ctx context.Context, keys ...string) ([]SecretResult, 
 	}
 	results := make([]SecretResult, 0, len(keys))
 	for _, one := range r.GetResults() {
-		value := Secret{one.GetSecret().GetValue(), one.GetSecret().GetVersion()}
-		results = append(results, SecretResult{one.GetKey(), value, failure(one.GetError())})
+		results = append(results, SecretResult{one.GetKey(), secret(one.GetSecret()), failure(one.GetError())})
 	}
 	return results, nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	transactionv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/transaction/v1"
@@ -45,8 +46,9 @@ func ToStream(method string, data []byte) Call {
 
 // As says what the data is.
 func (c Call) As(contentType string) Call {
-	c.proto.ContentType = contentType
-	return c
+	out := proto.CloneOf(c.proto) // the same call may be used without
+	out.ContentType = contentType
+	return Call{out}
 }
 
 // TxPolicy says how long, and how often; what is zero is the component's.
@@ -239,24 +241,24 @@ func (t *Transactions) Get(ctx context.Context, gid string) (TxStatus, error) {
 // List goes through the application's transactions in these states (none: all) that began so long ago, sorted by gid, without branches. After
 // an error, which has no transaction, it ends.
 func (t *Transactions) List(ctx context.Context, olderThan time.Duration, states ...TxState) iter.Seq2[TxStatus, error] {
-	in := &transactionv1.ListRequest{Component: t.component}
+	var older *durationpb.Duration
 	if olderThan != 0 {
-		in.OlderThan = durationpb.New(olderThan)
+		older = durationpb.New(olderThan)
 	}
+	var in []transactionv1.State
 	var unknown error
 	for _, s := range states {
 		n := transactionv1.State(transactionv1.State_value["STATE_"+string(s)])
 		if n == transactionv1.State_STATE_UNSPECIFIED {
 			unknown = invalid(fmt.Sprintf("unknown state %q (have PREPARED, RUNNING, COMMITTING, ABORTING, COMMITTED, ABORTED, GIVEN_UP)", s))
 		}
-		in.States = append(in.States, n)
+		in = append(in, n)
 	}
 	return pages(func(page string) ([]TxStatus, string, error) {
 		if unknown != nil {
 			return nil, "", unknown
 		}
-		in.PageToken = page
-		out, err := t.api.List(ctx, in)
+		out, err := t.api.List(ctx, &transactionv1.ListRequest{Component: t.component, OlderThan: older, States: in, PageToken: page})
 		if err != nil {
 			return nil, "", err
 		}

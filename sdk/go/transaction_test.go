@@ -139,10 +139,12 @@ func TestSaga(t *testing.T) {
 	}
 	fake.want(t, &transactionv1.RunSagaRequest{Component: "tx", Steps: steps})
 
-	if _, err := tx.Saga(ctx).Step("a", charge).Step("b", client.ToStream("pack", nil).As("text/plain")).After("a").Start(); err != nil {
+	pack := client.ToStream("pack", nil)
+	if _, err := tx.Saga(ctx).Step("a", pack).Step("b", pack.As("text/plain")).After("a").Start(); err != nil {
 		t.Error(err)
 	}
-	fake.want(t, &transactionv1.RunSagaRequest{Component: "tx", Concurrent: true, Steps: []*transactionv1.Step{{Id: "a", Action: toService("payment", "charge", "1")},
+	fake.want(t, &transactionv1.RunSagaRequest{Component: "tx", Concurrent: true, Steps: []*transactionv1.Step{
+		{Id: "a", Action: &transactionv1.Call{To: &transactionv1.Call_Stream{Stream: true}, Method: "pack"}},
 		{Id: "b", After: []string{"a"}, Action: &transactionv1.Call{To: &transactionv1.Call_Stream{Stream: true}, Method: "pack", ContentType: "text/plain"}}}})
 	if _, err := tx.Saga(ctx).Concurrent().Step("a", charge).Start(); err != nil {
 		t.Error(err)
@@ -227,16 +229,23 @@ func TestTransactionsOfAnOperator(t *testing.T) {
 		}
 		fake.want(t, &transactionv1.ForceRequest{Component: "tx", Gid: "g", Decision: decision})
 	}
-	all := ""
-	for one, err := range tx.List(ctx, time.Hour, client.TxAborted, "RUNNING") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		all += one.GID
+	list := tx.List(ctx, time.Hour, client.TxAborted, "RUNNING")
+	var loops sync.WaitGroup
+	for range 2 { // each loop is one of its own
+		loops.Go(func() {
+			all := ""
+			for one, err := range list {
+				if err != nil {
+					t.Error(err)
+				}
+				all += one.GID
+			}
+			if all != "ab" {
+				t.Errorf("listed %q", all)
+			}
+		})
 	}
-	if all != "ab" {
-		t.Errorf("listed %q", all)
-	}
+	loops.Wait()
 	fake.want(t, &transactionv1.ListRequest{Component: "tx", PageToken: "a", OlderThan: durationpb.New(time.Hour),
 		States: []transactionv1.State{transactionv1.State_STATE_ABORTED, transactionv1.State_STATE_RUNNING}})
 }
