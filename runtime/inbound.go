@@ -42,6 +42,16 @@ const (
 // that sidecar holds to less.
 const peerResets = 10_000
 
+// webPort is where a call of HTTP or gRPC goes: not to what speaks a protocol of frames, which would wait for the rest of one.
+func (s *sidecar) webPort(service string) (port int, ok bool) {
+	for _, protocol := range []string{"grpc", mesh.HTTP, ""} {
+		if port, ok = s.publisher.Port(service, protocol); ok {
+			break
+		}
+	}
+	return port, ok
+}
+
 func (s *sidecar) startInbound(context.Context) (err error) {
 	c := s.config()
 	i := &inbound{gate: &mesh.Gate{Concurrency: c.Mesh.Inbound.Concurrency, MaxHops: c.Mesh.MaxHops}}
@@ -51,7 +61,7 @@ func (s *sidecar) startInbound(context.Context) (err error) {
 	i.server = fastgrpc.New(fastgrpc.Options{MaxRequest: int(c.API.MaxMessageBytes), Hop: "inbound", Limit: "max_message_bytes",
 		Patient: func(string) bool { return true }}) // each waits for the application; the gate bounds them
 	i.server.Relay.MaxResets = peerResets
-	in := &proxy.Inbound{Gate: i.gate, Monitor: monitor{s.telemetry}, App: s.app, Port: s.publisher.Port}
+	in := &proxy.Inbound{Gate: i.gate, Monitor: monitor{s.telemetry}, App: s.app, Port: s.webPort}
 	invocationv1.RegisterInvocationServer(i.server, &proxy.InvokeServer{Inbound: in, App: i.app, At: func(port int) proxy.Callee { return i.app.At(port, s.publisher.Uses) }})
 	i.http1 = &httpproxy.Relay{}
 	web := &proxy.HTTPInbound{Inbound: in}

@@ -45,7 +45,7 @@ func (s *sidecar) rpcInbound(gate *mesh.Gate) *rpcproxy.Relay {
 const metadataService = "org.apache.dubbo.metadata.MetadataService"
 
 func (s *sidecar) rpcPort(of mesh.Service) (port int, ok bool) {
-	if port, ok = s.publisher.Port(of.Name); ok || of.Name != metadataService {
+	if port, ok = s.publisher.Port(of.Name, of.Protocol); ok || of.Name != metadataService {
 		return port, ok
 	}
 	c := s.config()

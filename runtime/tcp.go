@@ -25,6 +25,6 @@ func (s *sidecar) startTCP(e mesh.Engine, self *mesh.SelfCalls, policy *access.P
 
 func (s *sidecar) tcpInbound(gate *mesh.Gate) *proxy.TCPInbound {
 	return &proxy.TCPInbound{Gate: gate, Monitor: monitor{s.telemetry}, App: s.app, Port: func(service string) (int, bool) {
-		return s.publisher.PortBy(service, mesh.TCP)
+		return s.publisher.Port(service, mesh.TCP)
 	}}
 }

@@ -117,6 +117,17 @@ func TestOnePortForAll(t *testing.T) {
 			}
 		}
 	}
+	web := map[string]bool{"http": true, "grpc": true}
+	for _, of := range b.wires { // what is published by another protocol is not served by this one, and nobody waits for it
+		for _, w := range wiresOf("peer." + strings.ToUpper(of.protocol)) {
+			if w.protocol == of.protocol || web[w.protocol] && web[of.protocol] {
+				continue
+			}
+			if err := w.client(t, b.provider.Inbound)("fine"); err == nil || !strings.Contains(err.Error(), "SERVICE_NOT_HERE") {
+				t.Errorf("by %s for a service of %s: %v", w.protocol, of.protocol, err)
+			}
+		}
+	}
 	before := b.streams.Load()
 	if err := exchange(b.tcp, []byte("z")); err != nil || b.streams.Load() <= before {
 		t.Errorf("tcp: %v", err)

@@ -8,12 +8,12 @@ import (
 // served is what calls are let in for, by service, by service and protocol, and by port. It is made anew with each change and never changed, so that
 // calls do not wait for a change that is being written.
 type served struct {
-	services map[string]door
-	by       map[spoken]int
+	services map[string]struct{}
+	by       map[spoken]door
 	ports    map[int]struct{}
 }
 
-// door is one service.
+// door is where one is served.
 type door struct {
 	port   int
 	called *atomic.Int64 // when it was called last, in ns since 1970; nil: it is not published any more
@@ -24,15 +24,13 @@ type spoken struct{ service, protocol string }
 
 // index makes anew what calls are let in for. p.mu is held.
 func (p *Publisher) index() {
-	s := &served{services: map[string]door{}, by: map[spoken]int{}, ports: map[int]struct{}{}}
+	s := &served{services: map[string]struct{}{}, by: map[spoken]door{}, ports: map[int]struct{}{}}
 	add := func(pub *Publication, called *atomic.Int64) {
 		s.ports[pub.Port] = struct{}{}
 		if _, over := s.by[spoken{pub.Service.Name, pub.Service.Protocol}]; !over {
-			s.by[spoken{pub.Service.Name, pub.Service.Protocol}] = pub.Port
+			s.by[spoken{pub.Service.Name, pub.Service.Protocol}] = door{pub.Port, called}
 		}
-		if _, over := s.services[pub.Service.Name]; !over {
-			s.services[pub.Service.Name] = door{pub.Port, called}
-		}
+		s.services[pub.Service.Name] = struct{}{}
 	}
 	called := map[string]*atomic.Int64{}
 	for _, id := range sorted(p.all()) { // of the groups of a service, which are all on one port, that without a name is the first
@@ -51,25 +49,23 @@ func (p *Publisher) index() {
 	p.served.Store(s)
 }
 
-// Port is where the application serves a service, announced or not, for who has a call of it.
-func (p *Publisher) Port(service string) (port int, ok bool) {
-	e, ok := p.served.Load().services[service]
-	if ok && e.called != nil {
-		e.called.Store(time.Now().UnixNano())
+// Port is where the application serves a service by that protocol, announced or not, whatever its group and version, for who has a call of it.
+func (p *Publisher) Port(service, protocol string) (port int, ok bool) {
+	return p.served.Load().by[spoken{service, protocol}].enter()
+}
+
+// enter notes a call; false: there is no such service.
+func (d door) enter() (port int, ok bool) {
+	if d.called != nil {
+		d.called.Store(time.Now().UnixNano())
 	}
-	return e.port, ok
+	return d.port, d.port != 0
 }
 
 // Serves tells whether the application serves a service, announced or not.
 func (p *Publisher) Serves(service string) bool {
 	_, ok := p.served.Load().services[service]
 	return ok
-}
-
-// PortBy is where the application serves a service by that protocol, whatever its group and version.
-func (p *Publisher) PortBy(service, protocol string) (port int, ok bool) {
-	port, ok = p.served.Load().by[spoken{service, protocol}]
-	return port, ok
 }
 
 // Uses tells whether the application serves anything at a port.

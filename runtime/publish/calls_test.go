@@ -34,7 +34,7 @@ func TestCallsDoNotWaitForAChange(t *testing.T) {
 	}
 	called := make(chan bool, 1)
 	go func() {
-		_, ok := b.Port("s0")
+		_, ok := b.Port("s0", "")
 		called <- ok && b.Uses(port) && b.Serves("s0") && !b.Serves("s1")
 	}()
 	select {

@@ -32,7 +32,7 @@ func leaving(t *testing.T, file string, n int, f func(t *testing.T, b *bench, po
 	})
 }
 
-func (b *bench) called(name string) bool { _, ok := b.Port(name); return ok }
+func (b *bench) called(name string) bool { _, ok := b.Port(name, ""); return ok }
 
 // leave leaves a service; the channel says how long that took.
 func (b *bench) leave(t *testing.T, ctx context.Context, name string) <-chan time.Duration {

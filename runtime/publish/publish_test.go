@@ -218,7 +218,7 @@ func TestPortThatMoves(t *testing.T) {
 	two, second := serve(t, 0)
 	one.Close()
 	b.publish(t, publish.Publication{Service: service("stock"), Port: second})
-	if port, ok := b.Port("stock"); !ok || port != second {
+	if port, ok := b.Port("stock", ""); !ok || port != second {
 		t.Fatalf("calls go to port %d", port)
 	}
 	if b.Uses(first) || !b.Uses(second) {
@@ -275,7 +275,7 @@ func TestAskedGoesBeforeDeclared(t *testing.T) {
 		t.Fatal(err)
 	}
 	weight(10) // what is declared stands again
-	if got, _ := b.Port("stock"); got != port {
+	if got, _ := b.Port("stock", ""); got != port {
 		t.Fatalf("calls go to port %d, want the declared %d", got, port)
 	}
 	b.Declare(nil)
@@ -314,7 +314,7 @@ func TestGroupsAndVersions(t *testing.T) {
 	}
 	b.central.lack(t, "stock|")
 	b.central.have(t, "stock|g")
-	if got, ok := b.Port("stock"); !ok || got != port {
+	if got, ok := b.Port("stock", ""); !ok || got != port {
 		t.Fatalf("calls of the group that is left go to port %d, %v", got, ok)
 	}
 }
@@ -334,19 +334,19 @@ func TestUnpublishesOneVersionOfDubbo(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Version = "1.0"
-	if _, ok := b.PortBy("stock", "dubbo"); !ok {
+	if _, ok := b.Port("stock", "dubbo"); !ok {
 		t.Error("it is not found by the protocol that it is published by")
 	}
-	if port, ok := b.PortBy("stock", "tcp"); ok {
+	if port, ok := b.Port("stock", "tcp"); ok {
 		t.Errorf("it is found at %d by a protocol that it is not published by", port)
 	}
-	if _, ok := b.Port("stock"); !ok {
+	if _, ok := b.Port("stock", "dubbo"); !ok {
 		t.Error("version 1.0 has gone as well")
 	}
 	if err := b.Unpublish(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := b.Port("stock"); ok {
+	if _, ok := b.Port("stock", "dubbo"); ok {
 		t.Error("version 1.0 is still published")
 	}
 }
@@ -472,7 +472,7 @@ func TestPublishFailsWhenItCannotBeKept(t *testing.T) {
 	if _, err := b.Publish(t.Context(), publish.Publication{Service: service("stock"), Port: 1}); !errors.Is(err, components.ErrUnavailable) {
 		t.Fatal(err)
 	}
-	if _, ok := b.Port("stock"); ok {
+	if _, ok := b.Port("stock", ""); ok {
 		t.Fatal("what was refused is there")
 	}
 }

@@ -40,7 +40,7 @@ func TestTwoProcessesOneFile(t *testing.T) {
 		for i := range 2 {
 			for n := range each {
 				name := fmt.Sprintf("s%d-%d", i, n)
-				if _, ok := p.Port(name); ok != (name != "s1-0") {
+				if _, ok := p.Port(name, ""); ok != (name != "s1-0") {
 					t.Errorf("%s is there: %v", name, ok)
 				}
 			}
