@@ -47,18 +47,33 @@ var built string // by this process, or copied: other users may run it in the te
 
 var binary = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(os.TempDir(), fmt.Sprintf("outrigger-test-%d", os.Getpid()))
-	build := exec.Command("go", "build", "-trimpath", "-o", path, "./cmd/outrigger")
+	command := []string{"go", "build", "-trimpath", "-o", path, "./cmd/outrigger"}
 	if from := os.Getenv(given); from != "" {
-		build = exec.Command("cp", from, path)
-	}
-	build.Dir = Root()
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build: %w\n%s", err, out)
+		command = []string{"cp", from, path}
 	}
 	built = path
-	return path, nil
+	return path, run(command...)
 })
+
+func run(command ...string) error {
+	c := exec.Command(command[0], command[1:]...)
+	c.Dir = Root()
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("%q: %w\n%s", command, err, out)
+	}
+	return nil
+}
+
+// Failpoints builds a sidecar that stops, or kills itself, where it is told to: package failpoint.
+func Failpoints(t testing.TB) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "outrigger-failpoints")
+	if err := run("go", "build", "-tags", "failpoints", "-ldflags", "-s -w", "-o", path, "./cmd/outrigger"); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
 
 // Binary is the path of the sidecar: a copy of the one that OUTRIGGER_BINARY names, or else one that is built, once in a test process. Main takes
 // it away again.
@@ -82,6 +97,7 @@ func Main(m *testing.M) int {
 
 // Options say how a sidecar is started; its ports are always free ones.
 type Options struct {
+	Binary   string // Binary's unless set
 	App      string // "": as Config says; then there is no Client
 	AppPort  int
 	Protocol string // of the application; grpc unless set
@@ -141,9 +157,12 @@ func Launch(t testing.TB, o Options) (*Sidecar, error) {
 	}
 	s := &Sidecar{t: t, DataDir: o.DataDir, Options: o, out: newTail(), done: make(chan struct{}),
 		Socket: filepath.Join(o.DataDir, "run", "default", o.App+".sock")}
-	s.cmd = exec.Command(Binary(t), o.args(t)...)
+	if o.Binary == "" {
+		o.Binary = Binary(t)
+	}
+	s.cmd = exec.Command(o.Binary, o.args(t)...)
 	if len(o.Passed) > 0 { // systemd knows the process it passes sockets to; who starts another does not before it runs
-		s.cmd = exec.Command("sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, Binary(t)}, o.args(t)...)...)
+		s.cmd = exec.Command("sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, o.Binary}, o.args(t)...)...)
 		names := []string{}
 		for name, f := range o.Passed {
 			names, s.cmd.ExtraFiles = append(names, name), append(s.cmd.ExtraFiles, f)

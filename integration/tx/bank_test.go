@@ -36,7 +36,13 @@ const txConfig = "state: {default: {driver: local}}\nregistry: {default: {driver
 // startBank starts a sidecar of the application that begins transactions, and waits until it can.
 func startBank(t *testing.T, dir, more string) (*harness.Sidecar, *client.Transactions) {
 	t.Helper()
-	s := harness.Start(t, harness.Options{App: "bank", DataDir: dir, Config: txConfig + more})
+	return startBankOf(t, harness.Options{DataDir: dir, Config: txConfig + more})
+}
+
+func startBankOf(t *testing.T, o harness.Options) (*harness.Sidecar, *client.Transactions) {
+	t.Helper()
+	o.App = "bank"
+	s := harness.Start(t, o)
 	c, err := client.Dial(within(t, patience), client.WithAddress(s.GRPC), client.WithWait())
 	if err != nil {
 		t.Fatal(err)

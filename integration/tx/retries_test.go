@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -189,72 +188,5 @@ func gauge(t *testing.T, s *harness.Sidecar, want int) {
 			return fmt.Errorf("outrigger_transactions_stuck is not %d", want)
 		}
 		return nil
-	})
-}
-
-// TestFrozenCoordinator: one that is stopped for longer than its lease, and woken, changes no state, and the call that it had made has no effect.
-func TestFrozenCoordinator(t *testing.T) {
-	const gids = 4 // what it does first when it wakes is a matter of luck
-	dir := t.TempDir()
-	app := startBranchApp(t, dir) // whose sidecar owns the store: it is not to freeze
-	frozen, tx := startBank(t, dir, "")
-	_, others := startBank(t, dir, "api: {socket: none}\n")
-
-	wake, healed := make(chan struct{}), make(chan struct{})
-	app.answers(func(c branchCall, before int) error {
-		switch {
-		case c.Op == "action" && before == 0:
-			<-wake // the call of the one that is frozen
-			return app.add(c, c.GID, "+")
-		case c.Op == "action":
-			return errAway
-		}
-		if err := app.add(c, c.GID, "-"); err != nil {
-			return err
-		}
-		select {
-		case <-healed:
-			return nil
-		default:
-			return errAway
-		}
-	})
-	each := func(do func(gid string)) {
-		for i := range gids {
-			do(fmt.Sprint("g", i))
-		}
-	}
-	p := client.TxPolicy{FirstPause: 50 * time.Millisecond, LongestPause: 50 * time.Millisecond}
-	each(func(gid string) {
-		if _, err := tx.Saga(t.Context()).GID(gid).Policy(p).Step("one", client.To("stock", "do", nil), client.To("stock", "undo", nil)).Start(); err != nil {
-			t.Fatal(err)
-		}
-		app.until(1, gid, "one", "action")
-	})
-	frozen.Freeze()
-	each(func(gid string) { // the other one drives it
-		app.until(2, gid, "one", "action")
-		if _, err := others.Abort(within(t, patience), gid); err != nil {
-			t.Fatal(err)
-		}
-		app.until(2, gid, "one", "compensation") // the first was served
-	})
-	close(wake) // what it will hear first is that its call was OK
-	frozen.Signal(syscall.SIGCONT)
-	if _, err := tx.Saga(within(t, patience)).Policy(p).Step("one", client.To("stock", "do", nil)).Start(); err != nil { // it is awake
-		t.Fatal(err)
-	}
-	each(func(gid string) {
-		app.until(len(app.times(gid, "one", "compensation"))+3, gid, "one", "compensation")
-		if s, b := stands(t, others, gid); s.State != "ABORTING" || b.Done {
-			t.Errorf("after the frozen one woke: %+v", s)
-		}
-	})
-	close(healed)
-	each(func(gid string) {
-		becomes(t, others, gid, client.TxAborted)
-		if got := app.effects("default/bank/" + gid); got != "" {
-			t.Errorf("%s: what was never done, or taken back, is there: %q", gid, got)
-		}
 	})
 }
