@@ -63,6 +63,11 @@ type Waiter interface {
 	Lock(ctx context.Context, key, owner string, lease time.Duration) (Lease, error)
 }
 
+// Left is what is left of a lease that was asked for at a time: it may have begun then, however late the answer was.
+func Left(lease time.Duration, asked time.Time) time.Duration {
+	return max(lease-time.Since(asked), time.Millisecond)
+}
+
 // Held is the error for a lock that another owner has, for so long as far as is known.
 func Held(left time.Duration) error {
 	return &components.Detail{Err: fmt.Errorf("%w: another owner holds the lock", components.ErrPrecondition),

@@ -252,13 +252,8 @@ func (l *locks) take(ctx context.Context, key string, r record, only clientv3.Cm
 		l.revoke(id)
 		return got, err
 	}
-	got.Lease = l.remains(r.Lease, began)
+	got.Lease = lock.Left(r.Lease, began)
 	return got, nil
-}
-
-// remains is what is left of a lease that may have begun at a time.
-func (l *locks) remains(lease time.Duration, began time.Time) time.Duration {
-	return max(lease-time.Since(began), time.Millisecond)
 }
 
 // again puts a new lease under what an owner has. It is not the one before: that is of the call that took the lock, which may
@@ -287,7 +282,7 @@ func (l *locks) again(ctx context.Context, key string, h *holder, lease time.Dur
 		return lock.Lease{}, err
 	}
 	l.revoke(h.leaseID)
-	return lock.Lease{Token: h.token, Lease: l.remains(lease, began)}, nil
+	return lock.Lease{Token: h.token, Lease: lock.Left(lease, began)}, nil
 }
 
 func (l *locks) Renew(ctx context.Context, key string, token uint64, lease time.Duration) (time.Duration, error) {
@@ -311,7 +306,7 @@ func (l *locks) Renew(ctx context.Context, key string, token uint64, lease time.
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			continue // it is over, or there is another one by now
 		}
-		return l.remains(lease, began), err
+		return lock.Left(lease, began), err
 	}
 }
 

@@ -150,6 +150,7 @@ const takeSQL = "select token, life, first, crowded, ticket from lock_take($1, $
 
 // take asks for the lock once.
 func (l *locks) take(ctx context.Context, w want) (taken, error) {
+	asked := time.Now()
 	var t taken
 	var token, life, ticket *int64
 	var first *bool
@@ -159,11 +160,11 @@ func (l *locks) take(ctx context.Context, w want) (taken, error) {
 	if err != nil {
 		return taken{}, err
 	}
-	if token != nil {
-		t.given, t.Token = true, uint64(*token)
-	}
 	if life != nil {
 		t.Lease.Lease = time.Duration(*life) * time.Microsecond
+	}
+	if token != nil {
+		t.given, t.Lease = true, lock.Lease{Token: uint64(*token), Lease: lock.Left(w.lease, asked)}
 	}
 	if ticket != nil {
 		t.ticket = *ticket
@@ -218,13 +219,13 @@ func (l *locks) TryLock(ctx context.Context, key, owner string, lease time.Durat
 }
 
 func (l *locks) Renew(ctx context.Context, key string, token uint64, lease time.Duration) (time.Duration, error) {
-	w, held := l.want(key, "", lease), false
+	w, held, asked := l.want(key, "", lease), false, time.Now()
 	err := l.Do(ctx, postgresconn.Statement{SQL: "select lock_renew($1, $2, $3, $4, $5)", Write: true, Row: postgresconn.Scan(&held),
 		Args: []any{w.id, postgresconn.Patience(ctx), w.key, int64(token), lease.Milliseconds()}})
 	if err == nil && !held {
 		err = lock.Lost()
 	}
-	return lease, err
+	return lock.Left(lease, asked), err
 }
 
 func (l *locks) Unlock(ctx context.Context, key string, token uint64) error {

@@ -3,114 +3,137 @@
 package redis_test
 
 import (
-	"bytes"
-	"net"
-	"sync"
-	"sync/atomic"
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	library "github.com/redis/go-redis/v9"
+
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/components/componenttest"
+	"github.com/outrigger-mesh/outrigger/components/internal/backend/wiretest"
+	"github.com/outrigger-mesh/outrigger/components/internal/redisconn"
 	"github.com/outrigger-mesh/outrigger/components/internal/redisconn/redistest"
 	"github.com/outrigger-mesh/outrigger/components/lock"
 	"github.com/outrigger-mesh/outrigger/components/lock/redis"
 )
 
-// line is a proxy between the driver and its server.
-type line struct {
-	net.Listener
-	to    string
-	lose  atomic.Bool // the next request for the lock "l": its connection ends, and the server does not hear of it
-	asked chan struct{}
-	work  sync.WaitGroup
+// far is a driver on a wire, and a client that has none.
+type far struct {
+	lock.Driver
+	wire *wiretest.Wire
+	near *redisconn.Client
+	key  string // of the lock "l"
 }
 
-func newLine(t *testing.T, to string) *line {
+func openFar(t *testing.T) far {
 	t.Helper()
-	at, err := net.Listen("tcp", "127.0.0.1:0")
+	o, env := redistest.Options(t, "redis"), redistest.Env(t)
+	f := far{near: redistest.Open(t, o), wire: wiretest.New(t, o.Addresses[0]), key: o.Keys("lock", env.ID.Name) + "l"}
+	o.Addresses = []string{f.wire.Addr()}
+	d, err := redis.Open(t.Context(), env, redis.Options{Redis: o})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &line{Listener: at, to: to, asked: make(chan struct{}, 100)}
-	l.work.Go(func() {
-		for {
-			from, err := l.Accept()
-			if err != nil {
-				return
-			}
-			l.work.Go(func() { l.serve(from) })
-		}
-	})
-	return l
+	t.Cleanup(func() { _ = d.(components.Closer).Close(t.Context()) })
+	f.Driver = d
+	return f
 }
 
-func (l *line) serve(from net.Conn) {
-	defer from.Close()
-	to, err := net.Dial("tcp", l.to)
+// scripts is how many the server has run.
+func (f far) scripts(t *testing.T) string {
+	t.Helper()
+	all, err := f.near.Redis().Info(t.Context(), "commandstats").Result()
 	if err != nil {
-		return
+		t.Fatal(err)
 	}
-	defer to.Close()
-	asked := atomic.Bool{}
-	l.work.Go(func() {
-		defer from.Close()
-		for part := make([]byte, 1<<16); ; {
-			n, err := to.Read(part)
-			if err != nil {
-				return
-			}
-			if _, err := from.Write(part[:n]); err != nil {
-				return
-			}
-			if asked.Swap(false) {
-				l.asked <- struct{}{}
-			}
-		}
-	})
-	for part := make([]byte, 1<<16); ; {
-		n, err := from.Read(part)
-		if err != nil {
-			return
-		}
-		if bytes.Contains(part[:n], []byte("/l\r\n")) {
-			if l.lose.Swap(false) {
-				return
-			}
-			asked.Store(true)
-		}
-		if _, err := to.Write(part[:n]); err != nil {
-			return
-		}
-	}
+	_, all, _ = strings.Cut(all, "cmdstat_evalsha:calls=")
+	n, _, _ := strings.Cut(all, ",")
+	return n
 }
 
 // TestACallThatWasLostTakesNothingFromItsOwner: the owner has the lock, and asks for it once more with a request that the server does
 // not hear of. What that call may have got is given back, and what the one before has got is not.
 func TestACallThatWasLostTakesNothingFromItsOwner(t *testing.T) {
-	o, env := redistest.Options(t, "redis"), redistest.Env(t)
-	through := newLine(t, o.Addresses[0])
-	defer through.work.Wait()
-	defer through.Close()
-	o.Addresses = []string{through.Addr().String()}
-	d, err := redis.Open(t.Context(), env, redis.Options{Redis: o})
+	f := openFar(t)
+	held, err := f.TryLock(t.Context(), "l", "owner", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.(components.Closer).Close(t.Context())
-	held, err := d.TryLock(t.Context(), "l", "owner", time.Hour)
-	if err != nil {
-		t.Fatal(err)
+	before := f.scripts(t)
+	f.wire.Set(wiretest.Mute)
+	asked := make(chan error, 1)
+	go func() {
+		_, err := f.TryLock(t.Context(), "l", "owner", time.Hour)
+		asked <- err
+	}()
+	componenttest.Eventually(t, 10*time.Second, func() error {
+		if f.wire.Lost() == 0 {
+			return errors.New("nothing was lost")
+		}
+		return nil
+	})
+	f.wire.Set(wiretest.Whole)
+	if err := <-asked; err == nil {
+		t.Fatal("what was lost has succeeded")
 	}
-	<-through.asked
-	through.lose.Store(true)
-	if _, err := d.TryLock(t.Context(), "l", "owner", time.Hour); err == nil {
-		t.Fatal("nothing was lost")
-	}
-	<-through.asked // that of giving back
-	if _, err := d.TryLock(t.Context(), "l", "another", lock.MinLease); err == nil {
+	componenttest.Eventually(t, 10*time.Second, func() error {
+		if f.scripts(t) == before {
+			return errors.New("nothing was given back")
+		}
+		return nil
+	})
+	if _, err := f.TryLock(t.Context(), "l", "another", lock.MinLease); err == nil {
 		t.Error("another owner gets the lock")
 	}
-	if _, err := d.Renew(t.Context(), "l", held.Token, time.Hour); err != nil {
+	if _, err := f.Renew(t.Context(), "l", held.Token, time.Hour); err != nil {
 		t.Errorf("who had it is told: %v", err)
 	}
+}
+
+// TestALateAnswerSaysWhatIsLeft of the lease, which has begun at the server.
+func TestALateAnswerSaysWhatIsLeft(t *testing.T) {
+	f := openFar(t)
+	const late = 300 * time.Millisecond
+	during := func(call func() (time.Duration, error)) {
+		t.Helper()
+		ends := func() string {
+			got := library.NewStringCmd(t.Context(), "hget", f.key, "e")
+			if err := f.near.Do(t.Context(), redisconn.Read, f.key, got); err != nil && !errors.Is(err, library.Nil) {
+				t.Fatal(err)
+			}
+			return got.Val()
+		}
+		before := ends()
+		f.wire.Set(wiretest.Late)
+		type answer struct {
+			left time.Duration
+			err  error
+		}
+		answered := make(chan answer, 1)
+		go func() {
+			left, err := call()
+			answered <- answer{left, err}
+		}()
+		componenttest.Eventually(t, 10*time.Second, func() error {
+			if now := ends(); now == before {
+				return fmt.Errorf("the lease still ends at %s", now)
+			}
+			return nil
+		})
+		time.Sleep(late)
+		f.wire.Set(wiretest.Whole)
+		if got := <-answered; got.err != nil || got.left > time.Minute-late {
+			t.Errorf("%v after it has begun, a lease of a minute has %v left, %v", late, got.left, got.err)
+		}
+	}
+	var token uint64
+	during(func() (time.Duration, error) {
+		got, err := f.TryLock(t.Context(), "l", "owner", time.Minute)
+		token = got.Token
+		return got.Lease, err
+	})
+	during(func() (time.Duration, error) { return f.Renew(t.Context(), "l", token, time.Minute) })
 }

@@ -65,6 +65,7 @@ func (a answer) held() error {
 func number(token uint64) string { return strconv.FormatUint(token, 10) }
 
 func (l *locks) eval(ctx context.Context, s redisconn.Script, key string, args ...any) (a answer) {
+	asked := time.Now()
 	got, err := l.Eval(ctx, redisconn.Kept, s, []string{l.Prefix + key}, args...)
 	if err != nil {
 		return answer{err: err}
@@ -78,6 +79,8 @@ func (l *locks) eval(ctx context.Context, s redisconn.Script, key string, args .
 	if len(pair) != 2 || err != nil || a.err != nil {
 		return answer{err: fmt.Errorf("%s answered %v to the script of a lock", l.Where(), got)}
 	}
-	a.left = time.Duration(micros) * time.Microsecond
+	if a.left = time.Duration(micros) * time.Microsecond; a.token != 0 {
+		a.left = lock.Left(a.left, asked)
+	}
 	return a
 }

@@ -11,11 +11,13 @@ import (
 type Mode int
 
 // What a wire can do. Whole carries all; Cut ends connections and takes no new ones; Deaf carries what is sent to the server, and loses
-// the answers; Stalled carries nothing, and connections stay.
+// the answers; Mute loses what is sent, and carries answers; Late has answers wait; Stalled carries nothing, and connections stay.
 const (
 	Whole Mode = iota
 	Cut
 	Deaf
+	Mute
+	Late
 	Stalled
 )
 
@@ -57,11 +59,11 @@ func New(t testing.TB, to string) *Wire {
 // Addr is where it begins, HOST:PORT.
 func (w *Wire) Addr() string { return w.listener.Addr().String() }
 
-// Set changes what it does. Connections on which answers were lost end.
+// Set changes what it does. Connections on which something was lost end.
 func (w *Wire) Set(m Mode) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if m == Cut || w.mode == Deaf {
+	if m == Cut || w.mode == Deaf || w.mode == Mute {
 		for c := range w.open {
 			c.Close()
 		}
@@ -71,7 +73,7 @@ func (w *Wire) Set(m Mode) {
 	w.changed.Broadcast()
 }
 
-// Lost is how many pieces of answers were lost while it was Deaf.
+// Lost is how many pieces were lost while it was Deaf, or Mute.
 func (w *Wire) Lost() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -126,15 +128,16 @@ func (w *Wire) carry(from, to net.Conn, answers bool) {
 	}
 }
 
-// carries waits while the wire is stalled, and tells whether what was read goes on.
+// carries waits while the wire is stalled, or late, and tells whether what was read goes on.
 func (w *Wire) carries(answers bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.mode == Stalled {
+	for w.mode == Stalled || w.mode == Late && answers {
 		w.changed.Wait()
 	}
-	if w.mode == Deaf && answers {
+	if w.mode == Deaf && answers || w.mode == Mute && !answers {
 		w.lost++
+		return false
 	}
-	return w.mode == Whole || w.mode == Deaf && !answers
+	return w.mode != Cut
 }
