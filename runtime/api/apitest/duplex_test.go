@@ -42,8 +42,10 @@ func converse(t *testing.T, s *sidecar, path, first string, how ...string) *conv
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	if slices.Contains(how, "for 50ms") {
-		r.Header.Set("Connect-Timeout-Ms", "50")
+	for _, h := range how {
+		if ms, ok := strings.CutPrefix(h, "for ms "); ok {
+			r.Header.Set("Connect-Timeout-Ms", ms)
+		}
 	}
 	go func() {
 		io.WriteString(in, first)
@@ -157,12 +159,19 @@ func TestConversationsThatGoWrong(t *testing.T) {
 	})
 	t.Run("a time limit", func(t *testing.T) {
 		for range 20 { // who ends it first differs
-			talk := converse(t, s, subscribePath, begin, "for 50ms")
+			talk := converse(t, s, subscribePath, begin, "for ms 50")
 			if l := talk.next(); l.Started == nil {
 				t.Fatal(talk.lines.Text())
 			}
 			if l := talk.next(); l.Error == nil || l.Error.Code != "deadline_exceeded" || l.Error.reason() != "TIMEOUT" {
 				t.Error(talk.lines.Text())
+			}
+		}
+	})
+	t.Run("a long time limit", func(t *testing.T) {
+		for _, ms := range []string{"99999999", "100000000", "2147483647"} { // gRPC's has eight digits
+			if l := converse(t, s, subscribePath, begin, "for ms "+ms).next(); l.Started == nil {
+				t.Errorf("%s ms: %+v", ms, l)
 			}
 		}
 	})

@@ -38,7 +38,7 @@ func (h *Handler) duplex(w nethttp.ResponseWriter, r *nethttp.Request, m protore
 		return
 	}
 	if limit := r.Header.Get("Connect-Timeout-Ms"); limit != "" {
-		r.Header.Set("Grpc-Timeout", limit+"m")
+		r.Header.Set("Grpc-Timeout", grpcTimeout(limit))
 	}
 	wait := nethttp.NewResponseController(w)
 	if err := wait.EnableFullDuplex(); err != nil {
@@ -57,6 +57,15 @@ func (h *Handler) duplex(w nethttp.ResponseWriter, r *nethttp.Request, m protore
 	out := &answers{w: w, output: m.Output(), max: h.opts.MaxMessage, header: nethttp.Header{}}
 	h.opts.GRPC.ServeHTTP(out, r)
 	out.end(in.fault())
+}
+
+// grpcTimeout is a number of milliseconds as gRPC writes it: with eight digits at most.
+func grpcTimeout(ms string) string {
+	n, _ := strconv.ParseUint(ms, 10, 31) // understand has looked at it
+	if n < 1e8 {
+		return strconv.FormatUint(n, 10) + "m"
+	}
+	return strconv.FormatUint(n/1000, 10) + "S"
 }
 
 // requests makes frames of gRPC of JSON texts.
