@@ -11,11 +11,10 @@ const maxInterim = 32 // 1xx answers to a request
 // answer reads the answer and passes it on.
 func (c *conn) answer(uc *upConn, pumping bool) (keep bool, f *Failure) {
 	h, res := &c.req, &c.res
-	interim, f := c.awaitAnswer(uc)
-	if f != nil {
+	if f := c.awaitAnswer(uc); f != nil {
 		return false, f
 	}
-	if c.r.Again != nil && res.status >= 400 && !pumping {
+	if c.r.Again != nil && res.status >= 400 {
 		f := &Failure{Flag: FlagStatus, Sent: true, Status: res.status, Response: res}
 		if c.again(f) {
 			f.again = true
@@ -36,8 +35,8 @@ func (c *conn) answer(uc *upConn, pumping bool) (keep bool, f *Failure) {
 		c.bound(h.Timeout, 0)
 	}
 	keep = h.persistent() && !c.r.leaving.Load()
-	if pumping && h.expect && interim == 0 {
-		keep = false // the client may take this for a reason not to send its body
+	if pumping && len(c.pumped) == 0 && (h.expect && !c.continued || !res.persistent()) {
+		keep = false // the client may take this for a reason not to send its body, and the server reads no more of it
 	}
 	m, length := res.framing(h)
 	chunk := (m == chunked || m == toClose) && !h.v10
@@ -74,9 +73,9 @@ func (c *conn) answer(uc *upConn, pumping bool) (keep bool, f *Failure) {
 }
 
 // awaitAnswer reads the head of the final answer, and passes interim ones on.
-func (c *conn) awaitAnswer(uc *upConn) (interim int, _ *Failure) {
+func (c *conn) awaitAnswer(uc *upConn) *Failure {
 	h, res, s := &c.req, &c.res, &uc.stream
-	for ; ; interim++ {
+	for interim := 0; ; interim++ {
 		for at := 0; ; {
 			end, err := headEnd(s.buf[s.r:s.w], &at)
 			if end > 0 {
@@ -86,28 +85,29 @@ func (c *conn) awaitAnswer(uc *upConn) (interim int, _ *Failure) {
 				}
 			}
 			if err != nil {
-				return interim, c.failed(errAnswer, true)
+				return c.failed(errAnswer, true)
 			}
 			if err = s.fill(); err != nil {
 				if err == io.EOF && s.r != s.w {
 					err = errAnswer
 				}
-				return interim, c.failed(err, true)
+				return c.failed(err, true)
 			}
 		}
 		if res.status >= 200 || res.status == 101 {
-			return interim, nil
+			return nil
 		}
 		if interim == maxInterim || res.chunked || res.length > 0 {
-			return interim, c.failed(errAnswer, true)
+			return c.failed(errAnswer, true)
 		}
+		c.continued = c.continued || res.status == 100
 		if !h.v10 {
 			if c.r.Response != nil {
 				c.r.Response(h, res.status, res)
 			}
 			*c.scratch = res.appendResponse((*c.scratch)[:0], -1, false, "")
 			if _, err := c.write(*c.scratch); err != nil {
-				return interim, &Failure{Flag: FlagClosed, Sent: true, Err: errGone}
+				return &Failure{Flag: FlagClosed, Sent: true, Err: errGone}
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"strconv"
+	"sync/atomic"
 )
 
 type mode byte
@@ -28,10 +29,10 @@ type body struct {
 	n       int64 // payload bytes so far
 	tail    Head
 
-	reserved string  // fields that do not pass in trailers: those whose names begin so
-	kept     *[]byte // what was taken so far, as it was sent; nil: it is in the stream's buffer, or lost
-	most     int     // of kept
-	lost     bool    // what was taken cannot be sent again
+	reserved string      // fields that do not pass in trailers: those whose names begin so
+	kept     *[]byte     // what was taken so far, as it was sent; nil: it is in the stream's buffer, or lost
+	most     int         // of kept
+	lost     atomic.Bool // what was taken cannot be sent again
 }
 
 // request is the body that follows a request's head.
@@ -62,7 +63,8 @@ func (b *body) note(p []byte) {
 		return
 	}
 	if len(*b.kept)+len(p) > b.most {
-		b.kept, b.lost = nil, true
+		b.kept = nil
+		b.lost.Store(true)
 		return
 	}
 	*b.kept = append(*b.kept, p...)

@@ -30,6 +30,7 @@ type conn struct {
 	scratch   *[]byte
 	o         Outcome
 	pumped    chan pumpEnd
+	continued bool               // the client has been told to send its body
 	first     func(uintptr) bool // wait's
 	firstErr  error
 	tickServe func() error

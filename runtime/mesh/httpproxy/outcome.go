@@ -96,6 +96,8 @@ func (f *Failure) answer(up *Upstream) *Error {
 	case FlagLimited:
 		e.Status, e.Reason, e.RetryAfter = http.StatusTooManyRequests, ReasonBusy, time.Second
 		e.Text = fmt.Sprintf("%s: %v", up.Name, f.Err)
+	case FlagStatus: // it was to be tried again
+		e.Status, e.Text = f.Status, fmt.Sprintf("%s answered %d, and the request's body has grown too large to be sent again", up.Name, f.Status)
 	case FlagProtocol:
 		e.Reason, e.Text = ReasonAnswer, fmt.Sprintf("%s: %v", up.Name, f.Err)
 	default:

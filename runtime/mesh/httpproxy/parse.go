@@ -62,6 +62,9 @@ func headEnd(b []byte, at *int) (int, error) {
 	}
 }
 
+// h2c is HTTP/2 in the place of HTTP/1.1: a tunnel of requests that the relay would see nothing of.
+var h2c = []byte("h2c")
+
 var methods = [...]string{"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE"}
 
 // parseRequest reads a head that headEnd has found the end of.
@@ -116,7 +119,7 @@ func (h *Head) parseRequest(b []byte) error {
 	if h.v10 || h.expect && !h.chunked && h.length <= 0 {
 		h.expect = false
 	}
-	if h.upgrade != nil && (h.v10 || h.chunked || h.length > 0 || fold(h.upgrade, "h2c")) {
+	if h.upgrade != nil && (h.v10 || h.chunked || h.length > 0 || offered(h.upgrade, h2c)) {
 		h.upgrade = nil
 	}
 	return h.target()

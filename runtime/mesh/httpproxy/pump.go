@@ -58,8 +58,11 @@ func (c *conn) endPump(uc *upConn, keep bool, f *Failure) (bool, *Failure) {
 		return false, cause
 	}
 	// The answer is complete, the request is not.
-	c.o.Err = cause.Err
+	if !stopped || !c.req.expect || c.continued { // else the answer was the client's not to send its body
+		c.o.Err = cause.Err
+	}
 	uc.nc.Close()
+	uc.spent = true
 	c.hangUp()
 	return false, nil
 }

@@ -13,12 +13,14 @@ func (c *conn) relay() (keep bool) {
 	c.in.init(none, 0, false)
 	c.in.reserved = c.r.Reserved
 	c.in.request(h)
+	c.continued = false
 	for start := c.stream.r; ; h.Attempt++ {
 		up, err := c.route()
 		if err != nil {
 			return c.local(err, FlagNoRoute)
 		}
 		c.o.Upstream, c.o.Attempts = up, h.Attempt+1
+		c.o.Err, c.o.Flag = nil, "" // those of the attempt before
 		keep, f := c.try(up, start)
 		if f == nil {
 			return keep
@@ -41,7 +43,7 @@ func (c *conn) relay() (keep bool) {
 		switch {
 		case f.Begun:
 			return false
-		case !f.again && !c.again(f):
+		case c.in.lost.Load(), !f.again && !c.again(f): // it may have been lost since Again was asked
 			return c.local(f.answer(up), f.Flag)
 		}
 		c.disarm()
@@ -56,7 +58,7 @@ const mostAttempts = 10
 func (c *conn) again(f *Failure) bool {
 	h := &c.req
 	switch {
-	case h.Attempt+1 >= mostAttempts, h.Timeout > 0 && time.Since(c.o.Start) >= h.Timeout, c.in.lost, h.Method == "CONNECT" && f.Sent:
+	case h.Attempt+1 >= mostAttempts, h.Timeout > 0 && time.Since(c.o.Start) >= h.Timeout, c.in.lost.Load(), h.Method == "CONNECT" && f.Sent:
 		return false
 	case c.r.Again != nil:
 		return c.r.Again(h, f)
@@ -211,7 +213,8 @@ func (c *conn) send(uc *upConn, out []byte, pumping bool) *Failure {
 	if pumping {
 		c.arm(0, 0)
 		h.settle()
-		c.pumped, c.in.lost = make(chan pumpEnd, 1), c.in.kept == nil
+		c.pumped = make(chan pumpEnd, 1)
+		c.in.lost.Store(c.in.kept == nil)
 		go c.pump(uc)
 	} else {
 		c.watch.Store(c.r.clock.Load() + int64(watchFrom))

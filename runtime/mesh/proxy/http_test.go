@@ -244,21 +244,37 @@ func TestHTTPGoesElsewhereFromADeadApplication(t *testing.T) {
 	var calls atomic.Int32
 	app := webApp(t, func(w http.ResponseWriter, r *http.Request) { calls.Add(1); io.Copy(w, r.Body) })
 	gate := &mesh.Gate{Concurrency: 9, MaxHops: 16}
-	dead, good := httpIn(t, deadPort(t), gate, &monitor{}), httpIn(t, app, gate, &monitor{})
-	e := &engine{addresses: []string{dead, good}}
-	m := &monitor{}
-	addr := httpOut(t, e, m)
-	rp, body := ask(t, addr, "POST / HTTP/1.1\r\nHost: stock\r\nContent-Length: 3\r\n\r\nabc")
-	if rp.StatusCode != 200 || body != "abc" || calls.Load() != 1 {
-		t.Fatal(rp.StatusCode, body, calls.Load())
-	}
-	if r := m.all(t, 1)[0]; r.Attempts != 2 || r.Upstream != good {
-		t.Errorf("%+v", r)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if want := []string{dead + " unreachable", good + " answered"}; fmt.Sprint(e.reports) != fmt.Sprint(want) {
-		t.Errorf("%v, want %v", e.reports, want)
+	refused := &monitor{}
+	dead, good := httpIn(t, deadPort(t), gate, refused), httpIn(t, app, gate, &monitor{})
+	const head = "POST / HTTP/1.1\r\nHost: stock\r\nContent-Length: 3\r\n"
+	for i, parts := range [][]string{{head + "\r\nabc"}, {head + "\r\n", "abc"}, {head + "Expect: 100-continue\r\n\r\n", "abc"}} {
+		e, m := &engine{addresses: []string{dead, good}}, &monitor{}
+		nc, err := net.Dial("tcp", httpOut(t, e, m))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(20 * time.Second))
+		io.WriteString(nc, parts[0])
+		refused.all(t, i+1) // only then comes the body, if it is not there yet
+		for _, p := range parts[1:] {
+			io.WriteString(nc, p)
+		}
+		br := bufio.NewReader(nc)
+		rp, err := http.ReadResponse(br, nil)
+		if err == nil && rp.StatusCode == http.StatusContinue {
+			rp, err = http.ReadResponse(br, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, _ := io.ReadAll(rp.Body); rp.StatusCode != 200 || string(body) != "abc" || int(calls.Load()) != i+1 {
+			t.Fatal(rp.StatusCode, string(body), calls.Load())
+		}
+		if r := m.all(t, 1)[0]; r.Attempts != 2 || r.Upstream != good || r.Flag != "" {
+			t.Errorf("%+v", r)
+		}
+		e.reported(t, dead+" unreachable", good+" answered")
 	}
 }
 
