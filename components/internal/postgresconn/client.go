@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -19,8 +20,11 @@ type Client struct {
 	options Options
 	where   string // for errors
 	config  *pgconn.Config
+	log     *slog.Logger    // of the first component that has it
+	working context.Context // ends when it is closed
 	stop    context.CancelFunc
 	work    sync.WaitGroup
+	created string // when the tables were made first
 
 	mu      sync.Mutex
 	queue   []*call
@@ -28,6 +32,8 @@ type Client struct {
 	failure error // why there is none: of the last try
 	idle    chan struct{}
 	changed chan struct{} // closed and replaced when live or failure changes
+	parts   []Part        // that were installed
+	mended  *mending      // the last one
 }
 
 // ours marks the contexts with which this package dials.
@@ -35,23 +41,26 @@ type ours struct{}
 
 // Open answers the client that the instances with these options share, after a server has answered it.
 func Open(ctx context.Context, env components.Env, o Options) (client *Client, release func(), err error) {
-	return components.Share(ctx, env.Shared, o.key(), func(ctx context.Context) (*Client, error) { return open(ctx, o) }, (*Client).close)
+	return components.Share(ctx, env.Shared, o.key(), func(ctx context.Context) (*Client, error) { return open(ctx, env.Logger, o) }, (*Client).close)
 }
 
-func open(ctx context.Context, o Options) (*Client, error) {
+func open(ctx context.Context, log *slog.Logger, o Options) (*Client, error) {
 	config, err := o.config()
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{options: o, where: o.where(), config: config, idle: make(chan struct{}, 1), changed: make(chan struct{})}
+	c := &Client{options: o, where: o.where(), config: config, log: log, idle: make(chan struct{}, 1), changed: make(chan struct{})}
 	working, stop := context.WithCancel(context.WithValue(context.Background(), ours{}, true))
-	c.stop = stop
+	c.working, c.stop = working, stop
 	for range o.Connections {
 		c.work.Go(func() { c.worker(working) })
 	}
 	err = c.ready(ctx)
 	if err == nil {
 		err = c.Install(ctx, base)
+	}
+	if err == nil {
+		err = c.Do(ctx, Statement{SQL: "select created::text from servers", Row: Scan(&c.created)})
 	}
 	if err != nil {
 		c.close()
@@ -111,12 +120,14 @@ type Statement struct {
 }
 
 // Do has a statement done. What it was lent is free when it returns. A statement that the server did not do for a reason that passes is
-// repeated within ctx's time, or the statement timeout.
+// repeated within ctx's time, or the statement timeout; so is one, once, that did not find a table or function, when that was made anew.
 func (c *Client) Do(ctx context.Context, s Statement) error {
 	bounded, cancel := context.WithTimeout(ctx, c.options.Timeout)
 	defer cancel()
 	pause := backend.Backoff{First: 2 * time.Millisecond, Most: 100 * time.Millisecond}
+	mended := false
 	for lost := 0; ; {
+		last := c.lastMending()
 		err, done := c.once(ctx, s)
 		code := Code(err)
 		switch {
@@ -127,6 +138,14 @@ func (c *Client) Do(ctx context.Context, s Statement) error {
 		case done == unreadable:
 			return fmt.Errorf("%s: %w", c.where, err)
 		case again(code):
+		case gone(code) && done == notDone && !mended:
+			if failure := c.mend(bounded, last); bounded.Err() != nil {
+				return backend.Unreachable(ctx, c.where, err)
+			} else if failure != nil {
+				return failure
+			}
+			mended = true
+			continue
 		case done == unknown && s.Write:
 			return backend.Unknown(ctx, c.where, err)
 		case (code == "" || away(code)) && lost < c.options.Connections:

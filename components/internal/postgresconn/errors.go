@@ -30,6 +30,9 @@ const (
 	lockTimeout          = "55P03"
 	canceled             = "57014"
 	noDatabase           = "3D000"
+	undefinedTable       = "42P01"
+	undefinedFunction    = "42883"
+	undefinedObject      = "42704"
 
 	// NumberOutOfRange is of a sum that no bigint can hold.
 	NumberOutOfRange = "22003"

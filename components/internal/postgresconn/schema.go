@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,8 +13,8 @@ import (
 	"github.com/outrigger-mesh/outrigger/components"
 )
 
-// Part is what a capability needs in the schema. Each step brings it from one version to the next, and is never changed once it was
-// released.
+// Part is what a capability needs in the schema. Each step brings it from one version to the next, and what it does is never changed once it
+// was released. It can be taken again, and then makes what somebody has dropped, and nothing else.
 type Part struct {
 	Name  string
 	Steps []string
@@ -23,6 +24,7 @@ type Part struct {
 const installTime = 30 * time.Second
 
 // Install brings a part up to the version that this program knows, if need be. It refuses a newer one, which another program relies on.
+// What is dropped of it later is made anew.
 func (c *Client) Install(ctx context.Context, p Part) error {
 	ctx, cancel := context.WithTimeout(ctx, installTime)
 	defer cancel()
@@ -38,6 +40,15 @@ func (c *Client) Install(ctx context.Context, p Part) error {
 	} else if err == nil {
 		err = i.known(version)
 	}
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.parts = append(slices.DeleteFunc(c.parts, func(known Part) bool { return known.Name == p.Name }), p)
+	}
+	return c.notInstalled(ctx, err)
+}
+
+func (c *Client) notInstalled(ctx context.Context, err error) error {
 	if errors.Is(err, components.ErrPrecondition) {
 		return fmt.Errorf("%s: %w", c.where, err)
 	}
@@ -85,8 +96,7 @@ func (i installer) known(version int) error {
 
 // upgrade takes the steps in one transaction. Of several programs that come at once one does, and the others find it done.
 func (i installer) upgrade() error {
-	begin := fmt.Sprintf("begin; set local statement_timeout = 0; select pg_advisory_xact_lock(%d)", LockID(i.schema, "parts"))
-	if _, err := i.one(begin); err != nil {
+	if err := i.begin(); err != nil {
 		return err
 	}
 	version, err := i.version()
@@ -100,6 +110,12 @@ func (i installer) upgrade() error {
 		return err // with the connection goes what was done
 	}
 	_, err = i.one("commit")
+	return err
+}
+
+// begin waits until no other program changes the schema.
+func (i installer) begin() error {
+	_, err := i.one(fmt.Sprintf("begin; set local statement_timeout = 0; select pg_advisory_xact_lock(%d)", LockID(i.schema, "parts")))
 	return err
 }
 

@@ -47,8 +47,11 @@ func (Options) Guarantees() string {
 	return `- One owner at a time, among all sidecars with the same server and schema. Who has a lock is on the server's disk before anybody is told; a server with ` + "`fsync`" + `
   or ` + "`synchronous_commit`" + ` off is refused, unless ` + "`allow_loss: true`" + `.
 - Tokens grow for ever. After a fail-over, or where a backup was restored on another server, they go on as if one had been given in each nanosecond since the tables were
-  made, so that none comes again. Where the same server's files are put back as they were, such as by a snapshot of its disk, that is not noticed, and where the tables are
-  dropped tokens begin anew: then fences refuse the new ones.
+  made, so that none comes again. Where the same server's files are put back as they were, such as by a snapshot of its disk, that is not noticed, and where a sidecar
+  that starts finds no tables, since they were dropped, tokens begin anew: then fences refuse the new ones.
+- Tables or functions that somebody drops while sidecars run are made anew by the first call that misses them, or when it is swept, with a line in the log, if the user may; otherwise
+  calls fail with ` + "`BACKEND_REFUSED`" + ` until another has made them. What was in them is lost: who has a lock is told so when it is renewed, another may have got it by then, with a token
+  that is greater as after a fail-over, and those who wait queue anew.
 - Two holders are possible across a fail-over: with an asynchronous replica who got the lock last may be forgotten, and another gets it with a greater token. Synchronous
   replication (` + "`synchronous_standby_names`" + `) prevents that. While two servers both take themselves for the primary, both give the lock: only a fence at what is protected
   helps then, and their tokens may be equal.

@@ -1,30 +1,30 @@
 -- Tokens are this number and what raised() answers: greater each time, also where the last ones that were given are missing.
-create sequence lock_tokens;
+create sequence if not exists lock_tokens;
 
-create table lock_holders (
+create table if not exists lock_holders (
 	key text collate "C" primary key,
 	owner bytea not null,
 	token bigint not null,
 	expires timestamptz not null,
 	call text -- that it was given to, as long as that may be the only one that knows of it
 );
-create index on lock_holders (expires);
+create index if not exists lock_holders_expires_idx on lock_holders (expires);
 
 -- Who waits for which lock, in the order of their tickets. Those of a client count as long as it gives signs of life. A server that
 -- crashed has forgotten them: they queue anew.
-create unlogged table lock_waiters (
+create unlogged table if not exists lock_waiters (
 	ticket bigserial primary key,
 	key text collate "C" not null,
 	client text not null,
 	call text not null,
 	alive timestamptz not null
 );
-create index on lock_waiters (key, ticket);
-create index on lock_waiters (client);
-create index on lock_waiters (call);
+create index if not exists lock_waiters_key_ticket_idx on lock_waiters (key, ticket);
+create index if not exists lock_waiters_client_idx on lock_waiters (client);
+create index if not exists lock_waiters_call_idx on lock_waiters (call);
 
 -- Tells those who wait for a lock that it may be theirs sooner than they know.
-create function lock_tell(lock bigint, lock_key text) returns void language plpgsql as $$
+create or replace function lock_tell(lock bigint, lock_key text) returns void language plpgsql as $$
 begin
 	if exists (select from lock_waiters where key = lock_key) then
 		perform pg_notify(current_schema() || '_lock', lock::text);
@@ -33,7 +33,7 @@ end $$;
 
 -- Gives the lock if nobody has it, or its owner once more. Otherwise life tells how long it may be held, in microseconds, and turn the
 -- number in the queue for who waits: he has a ticket, 0 to get one. most is how many may wait.
-create function lock_take(
+create or replace function lock_take(
 	lock bigint, patience integer, lock_key text, lock_owner bytea, lease bigint, waits boolean, waiter text, call_id text, most integer, inout ticket bigint,
 	out token bigint, out life bigint, out first boolean, out crowded boolean
 ) language plpgsql as $$
@@ -85,7 +85,7 @@ begin
 	end if;
 end $$;
 
-create function lock_renew(lock bigint, patience integer, lock_key text, lock_token bigint, lease bigint) returns boolean language plpgsql as $$
+create or replace function lock_renew(lock bigint, patience integer, lock_key text, lock_token bigint, lease bigint) returns boolean language plpgsql as $$
 declare
 	now timestamptz;
 	holder lock_holders;
@@ -104,7 +104,7 @@ begin
 	return true;
 end $$;
 
-create function lock_free(lock bigint, patience integer, lock_key text, lock_token bigint) returns boolean language plpgsql as $$
+create or replace function lock_free(lock bigint, patience integer, lock_key text, lock_token bigint) returns boolean language plpgsql as $$
 begin
 	perform set_config('lock_timeout', patience::text, true);
 	perform pg_advisory_xact_lock(lock);
@@ -118,7 +118,7 @@ end $$;
 
 -- Takes back what a call was given that its caller does not hear of: the lock, unless another call of the owner knows of it, or its place
 -- in the queue.
-create function lock_forget(lock bigint, lock_key text, call_id text) returns void language plpgsql as $$
+create or replace function lock_forget(lock bigint, lock_key text, call_id text) returns void language plpgsql as $$
 begin
 	perform pg_advisory_xact_lock(lock);
 	delete from lock_waiters w where w.call = call_id;
@@ -129,11 +129,11 @@ begin
 end $$;
 
 -- A sign of life of those who wait at a client.
-create function lock_beat(waiter text) returns void language sql as $$
+create or replace function lock_beat(waiter text) returns void language sql as $$
 	update lock_waiters set alive = clock_timestamp() + interval '3 s' where client = waiter
 $$;
 
-create function lock_sweep(most integer) returns void language plpgsql as $$
+create or replace function lock_sweep(most integer) returns void language plpgsql as $$
 begin
 	perform set_config('synchronous_commit', 'off', true);
 	delete from lock_holders t using (select ctid from lock_holders where expires <= clock_timestamp()

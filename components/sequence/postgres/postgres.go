@@ -31,7 +31,9 @@ func (Options) Guarantees() string {
   ` + "`synchronous_commit`" + ` off is refused, unless ` + "`allow_loss: true`" + `.
 - Nor is one given twice after a fail-over that lost the last ones, or where a backup was restored on another server: the numbers, of new keys too, go on as if of each
   key one had been given in each nanosecond since the tables were made. While two servers both take themselves for the primary, both give the same numbers.
-- Numbers come again where the tables are dropped or emptied by hand, and where the same server's files are put back as they were, such as by a snapshot of its disk.
+- Tables or functions that somebody drops while sidecars run are made anew by the first call that misses them, with a line in the log, if the user may; otherwise calls fail with
+  ` + "`BACKEND_REFUSED`" + ` until another has made them. How far each key was is lost: all go on as after a fail-over.
+- Numbers come again where the table is emptied by hand, where a sidecar that starts finds no tables, since they were dropped, and where the same server's files are put back as they were, such as by a snapshot of its disk.
 - Each number is greater than all that had been given before the call began, also where it only needs to be unique.
 - The first number of a key is 1 where there was no fail-over. What is given to a call whose connection is lost is a gap.`
 }

@@ -64,7 +64,10 @@ func (Options) Guarantees() string {
 - Times to live are counted by the server's wall clock: whoever sets it changes them. What has expired is gone at once; its room is taken back some time later.
 - A write whose connection is lost on the way fails with ` + "`BACKEND_OUTCOME_UNKNOWN`" + `; all else that fails was not done.
 - The tables are made when the first sidecar opens the component, if its user may; otherwise only rights on the schema, its tables, sequences and functions are
-  needed. A schema of a newer version is refused.`
+  needed. A schema of a newer version is refused.
+- Tables or functions that somebody drops while sidecars run are made anew by the first call that misses them, or when it is swept, with a line in the log, if the user may; otherwise
+  calls fail with ` + "`BACKEND_REFUSED`" + ` until another has made them. What was in them is lost: items, and what was remembered of idempotency keys, barriers and fences. Restore a backup
+  in one transaction, or while no sidecar runs: else they are there again before it.`
 }
 
 //go:embed schema.sql

@@ -1,26 +1,26 @@
-create sequence state_versions;
+create sequence if not exists state_versions;
 
-create table state_items (
+create table if not exists state_items (
 	key text collate "C" primary key,
 	version text not null,
 	value bytea not null,
 	attributes bytea, -- JSON of the content type and the metadata; null: neither
 	expires timestamptz
 );
-create index on state_items (expires) where expires is not null;
+create index if not exists state_items_expires_idx on state_items (expires) where expires is not null;
 
 -- What idempotency keys were answered.
-create table state_answers (
+create table if not exists state_answers (
 	key text collate "C" primary key,
 	digest bytea not null,
 	outcome text not null,
 	versions text[] not null,
 	expires timestamptz not null
 );
-create index on state_answers (expires);
+create index if not exists state_answers_expires_idx on state_answers (expires);
 
 -- The calls of branches of distributed transactions, and whether each came itself or what takes it back did.
-create table state_branches (
+create table if not exists state_branches (
 	gid text collate "C",
 	branch text collate "C",
 	op text collate "C",
@@ -28,20 +28,20 @@ create table state_branches (
 	expires timestamptz not null,
 	primary key (gid, branch, op)
 );
-create index on state_branches (expires);
+create index if not exists state_branches_expires_idx on state_branches (expires);
 
 -- The newest token that was seen of each lock.
-create table state_fences (
+create table if not exists state_fences (
 	name text collate "C" primary key,
 	token numeric(20) not null,
 	expires timestamptz
 );
-create index on state_fences (expires) where expires is not null;
+create index if not exists state_fences_expires_idx on state_fences (expires) where expires is not null;
 
 -- A transaction as a whole. All of it is decided before anything is written, so that one that does not hold has nothing to take back.
 -- The advisory locks, in their order, let one in after the other of those that touch the same things; what each of the statements then
 -- reads is newer than them.
-create function state_transact(
+create or replace function state_transact(
 	locks bigint[], patience integer,
 	answer_key text, answer_digest bytea, answer_keep bigint,
 	call_gid text, call_branch text, call_op text, call_forward text, call_keep bigint,
@@ -157,7 +157,7 @@ end $$;
 
 -- Takes the room of what has expired back: of each table at most so many rows, none that somebody works on, and not while another does
 -- the same. That it is lost with the server does no harm.
-create function state_sweep(most integer, lock bigint) returns integer language plpgsql as $$
+create or replace function state_sweep(most integer, lock bigint) returns integer language plpgsql as $$
 declare
 	name text;
 	gone integer;
