@@ -157,6 +157,9 @@ func (l *locks) tellAll() {
 	}
 }
 
+// beatSQL is for those who wait, by their tickets: places whose owners left while the server was away are not kept alive by others.
+const beatSQL = "update lock_waiters set alive = clock_timestamp() + interval '3 s' where client = $1 and ticket = any($2)"
+
 // beat gives signs of life while somebody waits.
 func (l *locks) beat(ctx context.Context) {
 	ticker := time.NewTicker(beatEvery)
@@ -167,11 +170,22 @@ func (l *locks) beat(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		l.mu.Lock()
-		waits := len(l.queues) > 0
-		l.mu.Unlock()
-		if waits {
-			_ = l.Do(ctx, postgresconn.Statement{SQL: "select lock_beat($1)", Args: []any{l.id}}) // who asks next queues anew
+		if all := l.tickets(); len(all) > 0 {
+			_ = l.Do(ctx, postgresconn.Statement{SQL: beatSQL, Args: []any{l.id, all}}) // who asks next queues anew
 		}
 	}
+}
+
+// tickets are those of all who wait.
+func (l *locks) tickets() (all []int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, q := range l.queues {
+		for _, w := range q.all {
+			if w.ticket != math.MaxInt64 {
+				all = append(all, w.ticket)
+			}
+		}
+	}
+	return all
 }
