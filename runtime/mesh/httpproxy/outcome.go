@@ -60,8 +60,10 @@ func (c *conn) failed(err error, sent bool) *Failure {
 		f.Err = errGone
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		f.Flag, f.Err = FlagTimeout, c.late()
-	case err == errTooLarge, err == errAnswer:
-		f.Flag, f.Err = FlagProtocol, errAnswer
+	case err == errTooLarge:
+		f.Flag, f.Err = FlagProtocol, fmt.Errorf("the head of its answer is larger than %d bytes", c.r.MaxHead)
+	case err == errAnswer:
+		f.Flag = FlagProtocol
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		f.Flag = FlagReset
 	}

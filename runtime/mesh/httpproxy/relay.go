@@ -108,10 +108,14 @@ func (r *Relay) sweepAll() {
 	r.clock.Store(t)
 	r.mu.Lock()
 	for c := range r.conns {
-		for i := range c.due {
+		over := false
+		for i := range c.due { // all before the first to be interrupted looks which they are
 			if d := c.due[i].Load(); d > 0 && d < t && c.due[i].CompareAndSwap(d, expired) {
-				c.interrupt()
+				over = true
 			}
+		}
+		if over {
+			c.interrupt()
 		}
 		if d := c.watch.Load(); d > 0 && d < t && c.watch.CompareAndSwap(d, expired) {
 			go c.watchClient()

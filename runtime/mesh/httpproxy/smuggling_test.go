@@ -231,6 +231,9 @@ func TestBadResponses(t *testing.T) {
 		if !strings.HasPrefix(got, "HTTP/1.1 502 ") || strings.Count(got, "HTTP/1.1 ") != 1 {
 			t.Errorf("%s: %q", name, got)
 		}
+		if strings.Contains(got, "16384 bytes") != (name == "large") {
+			t.Errorf("%s is said to be %q", name, got)
+		}
 	}
 }
 
