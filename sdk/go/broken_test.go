@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/test/bufconn"
@@ -211,6 +212,36 @@ func (b brokenLocks) Hold(s lockv1.Lock_HoldServer) error {
 	for {
 		if _, err := s.Recv(); err != nil {
 			return nil
+		}
+		if err := s.Send(&lockv1.HoldResponse{Message: &lockv1.HoldResponse_Renewed_{Renewed: &lockv1.HoldResponse_Renewed{Lease: lease}}}); err != nil {
+			return err
+		}
+	}
+}
+
+// lateLocks gives each lock a minute after it was asked for, and the first one to somebody else before its holder says anything.
+type lateLocks struct {
+	lockv1.UnimplementedLockServer
+	given uint64
+}
+
+func (b *lateLocks) Hold(s lockv1.Lock_HoldServer) error {
+	lease := durationpb.New(time.Second)
+	if _, err := s.Recv(); err != nil {
+		return err
+	}
+	b.given++ // one is asked for after the other
+	token := b.given
+	time.Sleep(time.Minute)
+	if err := s.Send(&lockv1.HoldResponse{Message: &lockv1.HoldResponse_Held_{Held: &lockv1.HoldResponse_Held{Token: token, Lease: lease}}}); err != nil {
+		return err
+	}
+	for {
+		if _, err := s.Recv(); err != nil {
+			return nil
+		}
+		if token == 1 {
+			return problem(codes.FailedPrecondition, "LOCK_LOST", "no heartbeat came")
 		}
 		if err := s.Send(&lockv1.HoldResponse{Message: &lockv1.HoldResponse_Renewed_{Renewed: &lockv1.HoldResponse_Renewed{Lease: lease}}}); err != nil {
 			return err

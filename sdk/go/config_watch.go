@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"maps"
 	"slices"
@@ -40,19 +41,25 @@ func (c *Config) watch(ctx context.Context, keys, prefixes []string) iter.Seq2[C
 		err := watch(ctx, c.client, "config", func(ctx context.Context) (grpc.ServerStreamingClient[configv1.WatchResponse], error) {
 			seen.begin()
 			return c.api.Watch(ctx, request)
-		}, func(m *configv1.WatchResponse) bool {
+		}, func(m *configv1.WatchResponse) error {
 			for _, change := range seen.news(m) {
 				if !yield(change, nil) {
-					return false
+					return errEnough
 				}
 			}
-			return true
+			if seen.stale && !m.GetInitial() {
+				return errOutageOver
+			}
+			return nil
 		})
 		if err != nil {
 			yield(Change{}, err)
 		}
 	}
 }
+
+// errOutageOver has a watch begin anew: what the sidecar did not know of during an outage, and is gone since, only another initial state tells.
+var errOutageOver = errors.New("the back end has come back")
 
 // seen is what the reader of a watch knows.
 type seen struct {

@@ -364,6 +364,20 @@ func TestALockWithoutALease(t *testing.T) {
 	})
 }
 
+// A process that was frozen when its turn came, for longer than the lease, goes on waiting.
+func TestTheWaitForALockOutlastsAFreeze(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := inMemory(t, func(s *grpc.Server) { lockv1.RegisterLockServer(s, &lateLocks{}) })
+		h, err := c.Lock("").Acquire(t.Context(), "l", time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Token() != 2 || h.Unlock() != nil {
+			t.Errorf("it has token %d, %v", h.Token(), h.Err())
+		}
+	})
+}
+
 func TestUnlockLeavesNothingBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := inMemory(t, func(s *grpc.Server) { lockv1.RegisterLockServer(s, brokenLocks{lease: time.Minute}) })

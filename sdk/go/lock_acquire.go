@@ -10,6 +10,9 @@ import (
 	lockv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/lock/v1"
 )
 
+// errMissed is as good as any that asking again mends.
+var errMissed = madeHere(codes.Unavailable, ReasonLockLost, "the lock was lost before it was known to be held", 0)
+
 // Acquire waits its turn for a lock, until ctx ends, and takes it. From then on the lock is kept by heartbeats, whatever becomes
 // of ctx, until Unlock; should this process end or freeze, others get the lock once the lease is over. A lease of 0 means 30 s.
 //
@@ -19,6 +22,9 @@ func (l *Lock) Acquire(ctx context.Context, name string, lease time.Duration) (*
 	var h *HeldLock
 	err := l.client.resume(ctx, "lock", "hold", func(ctx context.Context) (err error) {
 		h, err = l.hold(ctx, name, lease, true)
+		if Reason(err) == ReasonLockLost { // this process was frozen when its turn came
+			err = errMissed
+		}
 		return err
 	})
 	if err != nil && err == ctx.Err() {

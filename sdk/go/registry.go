@@ -84,13 +84,15 @@ func (r *Registry) Watch(ctx context.Context, s Service) iter.Seq2[Resolution, e
 		known := false
 		err := watch(ctx, r.client, "registry", func(ctx context.Context) (grpc.ServerStreamingClient[registryv1.WatchResponse], error) {
 			return r.api.Watch(ctx, &registryv1.WatchRequest{Service: s.message()})
-		}, func(m *registryv1.WatchResponse) bool {
+		}, func(m *registryv1.WatchResponse) error {
 			now := resolution(m.GetAddress(), m.GetInstances())
 			if known && now.equal(last) {
-				return true
+				return nil
 			}
-			last, known = now, true
-			return yield(now.clone(), nil)
+			if last, known = now, true; !yield(now.clone(), nil) {
+				return errEnough
+			}
+			return nil
 		})
 		if err != nil {
 			yield(Resolution{}, err)

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc"
 )
@@ -9,8 +10,12 @@ import (
 // opener begins a stream.
 type opener[T any] func(context.Context) (grpc.ServerStreamingClient[T], error)
 
-// watch reads streams that open makes, one after the other, until handle wants no more; then it answers nil.
-func watch[T any](ctx context.Context, c *Client, capability string, open opener[T], handle func(*T) (more bool)) error {
+// errEnough is what handle answers when it wants no more.
+var errEnough = errors.New("enough")
+
+// watch reads streams that open makes, one after the other, until handle wants no more; then it answers nil. Another error of handle's ends
+// the stream, as its own do.
+func watch[T any](ctx context.Context, c *Client, capability string, open opener[T], handle func(*T) error) error {
 	return c.resume(ctx, capability, "watch", func(ctx context.Context) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -23,8 +28,10 @@ func watch[T any](ctx context.Context, c *Client, capability string, open opener
 			if err != nil {
 				return err
 			}
-			if !handle(m) {
+			if err := handle(m); err == errEnough {
 				return nil
+			} else if err != nil {
+				return err
 			}
 		}
 	})

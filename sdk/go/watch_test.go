@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	configv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/config/v1"
@@ -231,6 +233,60 @@ func TestWatchStartsBeforeTheSidecarIsBack(t *testing.T) {
 	next(t, out, "a=1")
 	cancel()
 	next(t, out, "error: context canceled")
+}
+
+// outage is a component with the keys a and b. Its sidecar restarts while the back end is away, and then knows of a alone; meanwhile b is deleted.
+type outage struct {
+	configv1.UnimplementedConfigServer
+	streams int
+}
+
+func (o *outage) Watch(_ *configv1.WatchRequest, s grpc.ServerStreamingServer[configv1.WatchResponse]) error {
+	item := func(key string, stale bool) *configv1.WatchResponse_Change {
+		return &configv1.WatchResponse_Change{Key: key, Item: &configv1.Item{Key: key, Version: "1", Stale: stale}}
+	}
+	send := func(initial bool, changes ...*configv1.WatchResponse_Change) error {
+		return s.Send(&configv1.WatchResponse{Initial: initial, Changes: changes})
+	}
+	o.streams++ // one after the other
+	switch o.streams {
+	case 1:
+		return send(true, item("a", false), item("b", false))
+	case 2:
+		if err := send(true, item("a", true)); err != nil {
+			return err
+		}
+		time.Sleep(time.Minute)
+		if err := send(false, item("a", false)); err != nil {
+			return err
+		}
+	default:
+		if err := send(true, item("a", false)); err != nil {
+			return err
+		}
+	}
+	<-s.Context().Done()
+	return nil
+}
+
+func TestWatchTellsWhatWentDuringAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := inMemory(t, func(s *grpc.Server) { configv1.RegisterConfigServer(s, &outage{}) })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		var told []string
+		for change, err := range c.Config("").WatchPrefix(ctx, "") {
+			if err != nil {
+				t.Fatalf("%v after %v", err, told)
+			}
+			if told = append(told, fmt.Sprint(change.Key, change.Deleted)); change.Deleted {
+				break
+			}
+		}
+		if got := strings.Join(told, " "); got != "afalse bfalse btrue" {
+			t.Errorf("it was told %s", got)
+		}
+	})
 }
 
 func TestRegistryWatch(t *testing.T) {
