@@ -24,6 +24,8 @@ type Client struct {
 	cc     *grpc.ClientConn
 	at     atomic.Pointer[Candidate] // where the sidecar was found; nil: nowhere yet, and look does so
 	look   func(context.Context) (*Candidate, error)
+	still  func(context.Context, *Candidate) error // before a place is connected to again
+	proven atomic.Bool                             // it has been seen whose sidecar is there
 	log    *slog.Logger
 	token  *token
 	direct directs
@@ -68,7 +70,7 @@ func Dial(ctx context.Context, opts ...Option) (*Client, error) {
 
 // newClient makes one for a place; nil: for one that is found when it connects.
 func newClient(at *Candidate, o *options) (*Client, error) {
-	c := &Client{log: o.logger, token: newToken(o), done: make(chan struct{})}
+	c := &Client{log: o.logger, token: newToken(o), done: make(chan struct{}), still: o.still}
 	t, authority := target{"tcp", "a place that is not known yet"}, "localhost"
 	if at != nil {
 		t, authority = at.target, at.target.authority()
@@ -123,15 +125,19 @@ func (c *Client) connect(ctx context.Context, _ string) (net.Conn, error) {
 
 func (c *Client) reach(ctx context.Context) (net.Conn, *Candidate, error) {
 	at := c.at.Load()
-	if at == nil {
-		var err error
-		if at, err = c.look(ctx); err != nil {
-			return nil, nil, err
-		}
+	var err error
+	switch {
+	case at == nil:
+		at, err = c.look(ctx)
+	case c.proven.Load():
+		err = c.still(ctx, at)
+	}
+	if err != nil {
+		return nil, nil, err
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, at.target.network, at.target.address)
-	if err == nil {
-		c.at.Store(at)
+	if err == nil && c.at.CompareAndSwap(nil, at) {
+		c.proven.Store(true)
 	}
 	return conn, at, err
 }

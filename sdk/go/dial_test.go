@@ -159,6 +159,43 @@ func TestDialLeavesOtherSidecarsAlone(t *testing.T) {
 	}
 }
 
+// A sidecar of another application that takes the default port while the own one is away is left alone, and the own one is found when it is back.
+func TestClientsLeaveOtherSidecarsAlone(t *testing.T) {
+	_, fallback := alone(t)
+	t.Setenv("OUTRIGGER_APP_ID", "orders")
+	for name, opts := range map[string][]client.Option{"found by Dial": nil, "found later": {client.WithDirect("stock=127.0.0.1:1")}} {
+		t.Run(name, func(t *testing.T) {
+			own, other := newWorld(), newWorld()
+			own.app, other.app = "default/orders", "default/stock"
+			opts = append(opts, client.WithDefaultAddress(fallback), client.WithGrace(300*time.Millisecond))
+			var f *fake
+			if name == "found by Dial" {
+				f = start(t, own, fallback)
+			}
+			c := dial(t, opts...)
+			if f == nil {
+				f = start(t, own, fallback)
+			}
+			if err := c.Wait(within(t)); err != nil {
+				t.Fatal(err)
+			}
+			f.drain()
+			f = start(t, other, fallback)
+			if _, err := c.Cache("").Exists(within(t), "a"); !errors.Is(err, client.ErrUnavailable) || !strings.Contains(err.Error(), "it is the sidecar of default/stock") {
+				t.Errorf("error %v", err)
+			}
+			f.drain()
+			start(t, own, fallback)
+			if err := c.Wait(within(t)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Cache("").Exists(within(t), "a"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestDialWantsASidecar(t *testing.T) {
 	bare := grpc.NewServer()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

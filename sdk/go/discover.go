@@ -63,6 +63,9 @@ func parse(places []place) []Candidate {
 
 // sockets is the application's socket, or without an application id the only one that somebody listens on.
 func (o *options) sockets(ctx context.Context) []Candidate {
+	if o.dataDir == "" { // what is in the working directory may be anybody's
+		return []Candidate{{Address: "run", Source: "sockets of the data folder", Err: errors.New("there is no data folder: neither HOME nor OUTRIGGER_DATA_DIR is set")}}
+	}
 	if o.app != "" {
 		return []Candidate{o.appSocket()}
 	}

@@ -20,7 +20,8 @@
 //
 // # When the sidecar restarts
 //
-// A Client stays with the place it found and reconnects by itself. A call made while the sidecar is away waits for it, for
+// A Client stays with the place it found and reconnects by itself; with an application id not to another one's sidecar that has taken the
+// default port. A call made while the sidecar is away waits for it, for
 // the time WithGrace sets or until its deadline; then it fails with ErrUnavailable, reason SIDECAR_UNAVAILABLE. A call that was
 // under way when the sidecar went fails with reason SIDECAR_LOST: only the application can know whether to repeat it. Watches
 // resume, and do not repeat what their reader has seen.

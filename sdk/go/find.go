@@ -58,6 +58,7 @@ func try(ctx context.Context, o *options, one *Candidate, left int) *Client {
 		err = fmt.Errorf("it is the sidecar of %s", one.App)
 	}
 	if one.Err = err; err == nil {
+		c.proven.Store(true)
 		return c
 	}
 	if c != nil {
@@ -77,6 +78,18 @@ func (o *options) foreign(app string) bool {
 		namespace = "default"
 	}
 	return app != namespace+"/"+o.app
+}
+
+// still fails if another application's sidecar has taken the default port meanwhile: what is meant for the own one's must not end up there.
+func (o *options) still(ctx context.Context, at *Candidate) error {
+	if at.named || at.target.network != "tcp" || o.app == "" {
+		return nil
+	}
+	now := *at
+	if c := try(ctx, o, &now, 1); c != nil {
+		return c.Close()
+	}
+	return now.Err
 }
 
 // check asks whether a sidecar is there. One that is starting or draining is.

@@ -81,3 +81,15 @@ func TestDefaultDataDir(t *testing.T) {
 		t.Errorf("data folder %q", dir)
 	}
 }
+
+// Without a home there is no data folder, and the working directory is none.
+func TestNoDataDir(t *testing.T) {
+	t.Setenv("OUTRIGGER_SOCKET", "")
+	t.Setenv("OUTRIGGER_GRPC_ADDR", "")
+	for _, app := range []string{"", "orders"} {
+		all := (&options{app: app, fallbackAddress: defaultAddress}).candidates(t.Context())
+		if len(all) != 2 || all[0].Err == nil || all[0].target != (target{}) || all[1].Address != defaultAddress {
+			t.Errorf("with app %q it is looked for at %+v", app, all)
+		}
+	}
+}
