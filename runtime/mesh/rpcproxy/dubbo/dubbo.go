@@ -42,11 +42,13 @@ const (
 	statusServerError    = 80
 	statusPoolExhausted  = 100
 	typeDescriptionLimit = 64 << 10
+	maxAttachments       = 10_000
 )
 
 var (
 	errMagic       = errors.New("dubbo: a frame does not begin with dabb")
 	errNoString    = errors.New("dubbo: the request's head is not written in strings")
+	errTooMany     = fmt.Errorf("dubbo: the request has more than %d attachments", maxAttachments)
 	errAttachments = errors.New("dubbo: the request does not end with a map of attachments")
 )
 
@@ -179,7 +181,10 @@ func dissect(frame []byte) (values [3][]byte, p parts, err error) {
 		return values, p, errAttachments
 	}
 	p.first, p.classes = r.at, slices.Clone(r.classes)
-	for !r.atEnd() {
+	for n := 0; !r.atEnd(); n++ {
+		if n == maxAttachments {
+			return values, p, errTooMany
+		}
 		if !r.skip() || !r.skip() {
 			return values, p, errAttachments
 		}
