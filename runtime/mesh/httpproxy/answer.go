@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/internal/upkeep"
 )
 
 const maxInterim = 32 // 1xx answers to a request
@@ -62,10 +64,10 @@ func (c *conn) answer(uc *upConn, pumping bool) (keep bool, f *Failure) {
 		return false, f
 	}
 	if rerr != nil {
-		if c.tcp != nil && h.v10 {
-			c.tcp.SetLinger(0) // its end would look like the body's
-		}
 		f := c.failed(rerr, true)
+		if h.v10 {
+			upkeep.Reset(c.nc) // its end would look like the body's
+		}
 		f.Begun = true
 		return false, f
 	}

@@ -4,11 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -54,6 +58,29 @@ func TestUpstreamDies(t *testing.T) {
 		if b, err := io.ReadAll(nc); err == nil && !bytes.Contains(b, []byte("Content-Length")) {
 			t.Errorf("an HTTP/1.0 client takes it for complete: %q", b)
 		}
+	}
+}
+
+// A client of HTTP/1.0 knows where a body ends by the connection's end: one that broke off does not end in order, by TLS neither.
+func TestBrokenAnswerByTLS(t *testing.T) {
+	ts := httptest.NewTLSServer(nil)
+	defer ts.Close()
+	g := newRig(t, canned(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", true))
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: ts.TLS.Certificates})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go g.Serve(ln)
+	nc, err := tls.Dial("tcp", ln.Addr().String(), ts.Client().Transport.(*http.Transport).TLSClientConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(nc, "GET / HTTP/1.0\r\n\r\n")
+	if b, err := io.ReadAll(nc); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("it takes it for complete: %q, %v", b, err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/internal/upkeep"
 )
 
 // A connection of TCP says nothing of a service. The application chooses it by the port that it connects to, and the sidecar tells the
@@ -104,7 +105,7 @@ func (t *tunnels) Shutdown(ctx context.Context) error {
 	}
 	t.mu.Lock()
 	for nc := range t.conns {
-		reset(nc)
+		upkeep.Reset(nc)
 	}
 	if t.cut != nil {
 		t.cut()
@@ -141,27 +142,10 @@ func pass(to, from net.Conn) (int64, error) {
 		err = half.CloseWrite()
 	}
 	if err != nil {
-		reset(to)
-		reset(from)
+		upkeep.Reset(to)
+		upkeep.Reset(from)
 	}
 	return n, err
-}
-
-// reset ends a connection so that the other side takes it for no orderly end.
-func reset(nc net.Conn) {
-	for inner := nc; ; {
-		if tcp, ok := inner.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0)
-			tcp.Close() // before TLS says that it is one
-			break
-		}
-		in, ok := inner.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		inner = in.NetConn()
-	}
-	nc.Close()
 }
 
 // reasonOf is the reason of an error, and how it is called in the log.

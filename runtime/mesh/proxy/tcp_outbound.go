@@ -13,6 +13,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/api"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/grpcproxy"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh/internal/upkeep"
 )
 
 // TCPOutbound joins connections of the application to those of an instance that the engine names. Until one has taken it nothing of a
@@ -39,13 +40,13 @@ func (o *TCPOutbound) Serve(ln net.Listener, s mesh.Service, warn func(what stri
 	defer close(end)
 	return grpcproxy.Accept(ln, end, func(err error) { warn("connection cannot be accepted", "err", err) }, func(nc net.Conn) {
 		if !o.begin(nc) {
-			reset(nc)
+			upkeep.Reset(nc)
 			return
 		}
 		go func() {
 			defer o.tunnels.end(nc)
 			if err := o.serve(nc, s); err != nil {
-				reset(nc) // of all that is said by TCP only this says that it failed
+				upkeep.Reset(nc) // of all that is said by TCP only this says that it failed
 				if now, last := time.Now().UnixNano(), o.warned.Load(); now-last > int64(logEvery) && o.warned.CompareAndSwap(last, now) {
 					warn("a connection leads nowhere", "service", s.String(), "err", err)
 				}
