@@ -18,6 +18,7 @@ func sofaboot(t *testing.T, b *board, dir string) {
 	b.shows(folder, at)
 	consumer.do("refer direct zookeeper://%s", b.addr)
 	consumer.calls("direct", fmt.Sprint("p", direct))
+	consumer.sees("direct", 1)
 
 	// The consumer moves first.
 	b.sidecar("orders", harness.Options{}, ", sofarpc: {control: '127.0.0.4:13330', outbound: '127.0.0.4:12220'}")

@@ -22,6 +22,7 @@ func sofarpc(t *testing.T, b *board, dir string) {
 	b.shows(folder, at)
 	consumer.do("refer direct zookeeper://%s", b.addr)
 	consumer.calls("direct", fmt.Sprint("p", direct))
+	consumer.sees("direct", 1)
 
 	// The consumer moves first.
 	beside := begin(consumerFirst, consumer, "direct")
