@@ -20,7 +20,7 @@ type httpOutbound struct {
 func (s *sidecar) httpOutbound(e mesh.Engine, self *mesh.SelfCalls, policy *access.Policy) httpOutbound {
 	addresses := &mesh.Addresses{Directory: s.directory, Watched: s.watched}
 	addresses.Begin()
-	h := httpOutbound{relay: &httpproxy.Relay{OnConn: func(nc net.Conn) any { return policy.Identify(nc) }}, out: &proxy.HTTPOutbound{Engine: e,
+	h := httpOutbound{relay: &httpproxy.Relay{ToSidecars: true, OnConn: func(nc net.Conn) any { return policy.Identify(nc) }}, out: &proxy.HTTPOutbound{Engine: e,
 		Monitor: monitor{s.telemetry}, Caller: s.app, Self: self, ServiceAt: addresses.Service, Passthrough: s.config().Mesh.Outbound.Passthrough,
 		Admit: func(tag any, header func(string) string) error { return policy.Admit(tag.(access.Peer), header) },
 		Dial: func(ctx context.Context, to *mesh.Instance) (net.Conn, error) {

@@ -63,7 +63,7 @@ func (s *sidecar) startInbound(context.Context) (err error) {
 	i.server.Relay.MaxResets = peerResets
 	in := &proxy.Inbound{Gate: i.gate, Monitor: monitor{s.telemetry}, App: s.app, Port: s.webPort}
 	invocationv1.RegisterInvocationServer(i.server, &proxy.InvokeServer{Inbound: in, App: i.app, At: func(port int) proxy.Callee { return i.app.At(port, s.publisher.Uses) }})
-	i.http1 = &httpproxy.Relay{}
+	i.http1 = &httpproxy.Relay{FromSidecars: true}
 	web := &proxy.HTTPInbound{Inbound: in}
 	web.Bind(i.http1)
 	s.tasks.Go(func() { proxy.Sweep(s.bg, in, web) })

@@ -71,7 +71,7 @@ func (b *body) note(p []byte) {
 }
 
 func (b *body) init(m mode, length int64, chunk bool) {
-	*b = body{mode: m, chunk: chunk, left: length, tail: Head{Fields: b.tail.Fields[:0]}}
+	*b = body{mode: m, chunk: chunk, left: length, tail: Head{Fields: b.tail.Fields[:0], most: headFields(false)}}
 	b.done = m == none || m == fixed && length == 0
 }
 

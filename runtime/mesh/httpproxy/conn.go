@@ -179,7 +179,7 @@ func (c *conn) readHead() bool {
 				s.r += end
 				return true
 			}
-		} else if err == nil && s.w-s.r >= c.r.MaxHead {
+		} else if err == nil && s.w-s.r >= s.size {
 			err = errTooLarge
 		}
 		if err == nil {

@@ -26,6 +26,7 @@ type Head struct {
 	// and CONNECT, until the answer begins. PerTry bounds each attempt until its answer begins. 0: no bound.
 	Timeout, PerTry time.Duration
 
+	most            int // fields
 	status          int // of a response
 	reason          []byte
 	v10             bool
@@ -60,7 +61,7 @@ const (
 )
 
 func (h *Head) reset() {
-	*h = Head{Fields: h.Fields[:0], length: -1, Conn: h.Conn, ConnTag: h.ConnTag}
+	*h = Head{Fields: h.Fields[:0], length: -1, Conn: h.Conn, ConnTag: h.ConnTag, most: h.most}
 }
 
 // settle moves the head to memory of its own: its buffer is about to be read into.

@@ -61,7 +61,7 @@ func (c *conn) failed(err error, sent bool) *Failure {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		f.Flag, f.Err = FlagTimeout, c.late()
 	case err == errTooLarge:
-		f.Flag, f.Err = FlagProtocol, fmt.Errorf("the head of its answer is larger than %d bytes", c.r.MaxHead)
+		f.Flag, f.Err = FlagProtocol, fmt.Errorf("the head of its answer is larger than %d bytes", c.r.headBytes(c.r.ToSidecars))
 	case err == errAnswer:
 		f.Flag = FlagProtocol
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):

@@ -8,7 +8,25 @@ import (
 const (
 	maxFields = 128
 	maxTokens = 32 // in Connection
+
+	moreFields, moreBytes = 16, 2 << 10 // that a sidecar may have added to a head
 )
+
+// headFields is how many a head may have that comes from a sidecar, or does not.
+func headFields(sidecar bool) int {
+	if sidecar {
+		return maxFields + moreFields
+	}
+	return maxFields
+}
+
+// headBytes is how long such a head may be.
+func (r *Relay) headBytes(sidecar bool) int {
+	if sidecar {
+		return r.MaxHead + moreBytes
+	}
+	return r.MaxHead
+}
 
 const (
 	isToken = 1 << iota
@@ -208,7 +226,7 @@ func (h *Head) parseFields(b []byte, request bool) error {
 		for class[b[i]]&isToken != 0 {
 			i++
 		}
-		if i == 0 || b[i] != ':' || len(h.Fields) == maxFields {
+		if i == 0 || b[i] != ':' || len(h.Fields) == h.most {
 			return errField // this takes in obs-fold and space before the colon
 		}
 		name := b[:i]

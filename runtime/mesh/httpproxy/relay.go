@@ -40,7 +40,11 @@ type Relay struct {
 	// Reserved, if set, are fields that never pass in trailers: those whose names begin so. Lower case.
 	Reserved string
 
-	MaxHead      int           // bytes of a head: 16 KiB
+	// FromSidecars and ToSidecars tell that clients, or upstreams, may be sidecars, which add fields: to their heads another 16 fields and 2 KiB are
+	// allowed, or one of them would refuse what another has taken.
+	FromSidecars, ToSidecars bool
+
+	MaxHead      int           // bytes of a head, which has up to 128 fields: 16 KiB
 	MaxAttempts  int           // see Again: 2
 	MaxCopy      int           // bytes of a body that are kept to be sent again, beyond what came with the head: 64 KiB
 	MaxIdle      int           // idle connections kept to an upstream: 256
@@ -146,7 +150,8 @@ func (r *Relay) Serve(ln net.Listener) error {
 func (r *Relay) ServeConn(nc net.Conn, head []byte) {
 	r.init()
 	defer nc.Close()
-	c := &conn{r: r, stream: newStream(nc, r.MaxHead), watched: make(chan struct{}, 1)}
+	c := &conn{r: r, stream: newStream(nc, r.headBytes(r.FromSidecars)), watched: make(chan struct{}, 1)}
+	c.req.most, c.res.most = headFields(r.FromSidecars), headFields(r.ToSidecars)
 	c.req.Conn = nc
 	if len(head) > 0 {
 		c.acquire()

@@ -8,15 +8,16 @@ import (
 )
 
 const (
-	bigBuffer  = 64 << 10
-	spliceMin  = 16 << 10
-	splicePart = 256 << 10 // must go through within the stall timeout
-	maxExt     = 16 << 10
-	maxLine    = 1 << 10
+	commonBuffer = 16<<10 + moreBytes
+	bigBuffer    = 64 << 10
+	spliceMin    = 16 << 10
+	splicePart   = 256 << 10 // must go through within the stall timeout
+	maxExt       = 16 << 10
+	maxLine      = 1 << 10
 )
 
 var (
-	bufs sync.Pool // of *[]byte, MaxHead long
+	bufs sync.Pool // of *[]byte, long enough for most heads that are allowed
 	bigs = sync.Pool{New: func() any { b := make([]byte, bigBuffer); return &b }}
 )
 
@@ -56,20 +57,20 @@ func newStream(nc net.Conn, size int) stream {
 func (s *stream) acquire() {
 	if s.own == nil {
 		s.own, _ = bufs.Get().(*[]byte)
-		if s.own == nil || len(*s.own) != s.size {
-			b := make([]byte, s.size)
+		if s.own == nil || len(*s.own) < s.size {
+			b := make([]byte, max(s.size, commonBuffer))
 			s.own = &b
 		}
-		s.buf, s.r, s.w = *s.own, 0, 0
+		s.buf, s.r, s.w = (*s.own)[:s.size], 0, 0
 	}
 }
 
 func (s *stream) release() {
 	if s.own != nil {
-		if len(*s.own) == s.size {
-			bufs.Put(s.own)
-		} else {
+		if len(*s.own) == bigBuffer {
 			bigs.Put(s.own)
+		} else {
+			bufs.Put(s.own)
 		}
 		s.own, s.buf, s.r, s.w = nil, nil, 0, 0
 	}

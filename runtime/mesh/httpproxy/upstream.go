@@ -98,7 +98,7 @@ func (u *Upstream) make(ctx context.Context, c *conn, wait chan *upConn) (*upCon
 		u.free()
 		return nil, c.notDialled(FlagConnectFailed, err)
 	}
-	return &upConn{stream: newStream(nc, u.r.MaxHead), u: u}, nil
+	return &upConn{stream: newStream(nc, u.r.headBytes(u.r.ToSidecars)), u: u}, nil
 }
 
 // notDialled is the failure of an attempt that got no connection. That it was interrupted says more than what came of it.

@@ -52,7 +52,7 @@ func httpInSecure(t *testing.T, app string, gate *mesh.Gate, m *monitor, secure 
 	fmt.Sscan(p, &port)
 	in := &proxy.HTTPInbound{Inbound: &proxy.Inbound{Gate: gate, Monitor: m, App: components.Caller{Namespace: "shop", App: "stock"},
 		Port: func(s string) (int, bool) { return port, s == "stock" }}}
-	r := &httpproxy.Relay{}
+	r := &httpproxy.Relay{FromSidecars: true}
 	in.Bind(r)
 	return serveHTTP1(t, r, secure)
 }
@@ -64,7 +64,7 @@ func httpOut(t *testing.T, e mesh.Engine, m *monitor, set ...func(*proxy.HTTPOut
 	for _, f := range set {
 		f(o)
 	}
-	r := &httpproxy.Relay{}
+	r := &httpproxy.Relay{ToSidecars: true}
 	o.Bind(r)
 	return serveHTTP1(t, r, nil)
 }
