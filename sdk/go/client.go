@@ -37,7 +37,7 @@ type Client struct {
 }
 
 // Dial finds the sidecar, see the package comment, and connects to it. It fails with ErrNoSidecar if none answers before ctx
-// ends, or with WithWait goes on looking until then. Where ctx has no deadline each place is given 5 s. The client does not end
+// ends, or with WithWait goes on looking until then, unless what it was told is no address. Where ctx has no deadline each place is given 5 s. The client does not end
 // with ctx.
 func Dial(ctx context.Context, opts ...Option) (*Client, error) {
 	o := newOptions(opts)
@@ -58,7 +58,7 @@ func Dial(ctx context.Context, opts ...Option) (*Client, error) {
 		if last == nil || ctx.Err() == nil {
 			last = &noSidecar{tried: tried}
 		}
-		if !o.wait {
+		if !o.wait || !slices.ContainsFunc(tried, func(c Candidate) bool { return !c.never }) {
 			return nil, last
 		}
 		if !sleep(ctx, nil, pause.next()) {

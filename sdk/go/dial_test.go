@@ -299,6 +299,13 @@ func TestDialTellsTheBestReason(t *testing.T) {
 	}
 }
 
+func TestDialDoesNotWaitForWhatIsNoAddress(t *testing.T) {
+	alone(t)
+	if _, err := client.Dial(within(t), client.WithAddress("here"), client.WithWait()); !errors.Is(err, client.ErrNoSidecar) || strings.Contains(err.Error(), "while waiting") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestFind(t *testing.T) {
 	dir, fallback := alone(t)
 	t.Setenv("OUTRIGGER_APP_ID", "orders")

@@ -23,6 +23,7 @@ type Candidate struct {
 
 	target target
 	named  bool // outright, by option or environment
+	never  bool // it is no address
 }
 
 // label is what namespaces and application ids look like.
@@ -56,6 +57,7 @@ func parse(places []place) []Candidate {
 		if c.target, c.Err = parseTarget(p.text); c.Err == nil {
 			c.Address = c.target.String()
 		}
+		c.never = c.Err != nil
 		all = append(all, c)
 	}
 	return all

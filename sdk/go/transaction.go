@@ -125,13 +125,14 @@ type Saga struct {
 	ctx context.Context
 	in  *transactionv1.RunSagaRequest
 	api transactionv1.TransactionClient
+	err error // what cannot be put together
 }
 
 // Saga begins to put one together:
 //
 //	status, err := tx.Saga(ctx).Step("charge", charge, refund).Step("ship", ship).Run()
 func (t *Transactions) Saga(ctx context.Context) *Saga {
-	return &Saga{ctx, &transactionv1.RunSagaRequest{Component: t.component}, t.api}
+	return &Saga{ctx: ctx, in: &transactionv1.RunSagaRequest{Component: t.component}, api: t.api}
 }
 
 // GID names the saga, such as after the order that it is about, so that running it again runs it once. Otherwise it gets a new one.
@@ -140,11 +141,15 @@ func (s *Saga) GID(gid string) *Saga { s.in.Gid = gid; return s }
 // Policy says how long it may take.
 func (s *Saga) Policy(p TxPolicy) *Saga { s.in.Policy = p.proto(); return s }
 
-// Step adds a step, with what takes it back if that is needed.
+// Step adds a step, with what takes it back if that is needed, which is one call.
 func (s *Saga) Step(id string, action Call, compensation ...Call) *Saga {
 	step := &transactionv1.Step{Id: id, Action: action.proto}
-	if len(compensation) > 0 {
+	switch len(compensation) {
+	case 0:
+	case 1:
 		step.Compensation = compensation[0].proto
+	default:
+		s.err = invalid(fmt.Sprintf("step %q has %d compensations: it takes one", id, len(compensation)))
 	}
 	s.in.Steps = append(s.in.Steps, step)
 	return s
@@ -155,6 +160,8 @@ func (s *Saga) After(ids ...string) *Saga {
 	s.in.Concurrent = true
 	if n := len(s.in.Steps); n > 0 {
 		s.in.Steps[n-1].After = ids
+	} else {
+		s.err = invalid("After tells of the last step, and there is none yet")
 	}
 	return s
 }
@@ -168,8 +175,11 @@ func (s *Saga) Run() (TxStatus, error) {
 	return ended(s.Start())
 }
 
-// Start has it run, and does not wait.
+// Start has it run, and does not wait. It fails with ErrInvalid when what was put together is no saga.
 func (s *Saga) Start() (TxStatus, error) {
+	if s.err != nil {
+		return TxStatus{}, s.err
+	}
 	out, err := s.api.RunSaga(s.ctx, s.in)
 	return txStatus(out.GetStatus()), err
 }

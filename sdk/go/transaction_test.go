@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"reflect"
 	"sync"
 	"testing"
@@ -150,6 +151,12 @@ func TestSaga(t *testing.T) {
 		t.Error(err)
 	}
 	fake.want(t, &transactionv1.RunSagaRequest{Component: "tx", Concurrent: true, Steps: []*transactionv1.Step{{Id: "a", Action: toService("payment", "charge", "1")}}})
+
+	for said, saga := range map[string]*client.Saga{"After": tx.Saga(ctx).After("a").Step("b", charge), "2 compensations": tx.Saga(ctx).Step("pay", charge, refund, refund)} {
+		if _, err := saga.Run(); !errors.Is(err, client.ErrInvalid) || !strings.Contains(err.Error(), said) {
+			t.Errorf("%s: %v", said, err)
+		}
+	}
 
 	for _, state := range []transactionv1.State{transactionv1.State_STATE_ABORTED, transactionv1.State_STATE_GIVEN_UP} {
 		fake.answer(&transactionv1.Status{Gid: "g", State: state, Reason: "no money", FailedBranch: "pay"}, nil)
