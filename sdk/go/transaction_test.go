@@ -3,8 +3,8 @@ package client_test
 import (
 	"context"
 	"errors"
-	"strings"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
