@@ -42,11 +42,7 @@ func (b *board) shows(folder string, want ...string) {
 		}
 		var got []string
 		for _, name := range names {
-			text, _ := url.QueryUnescape(name)
-			_, rest, _ := strings.Cut(text, "://")
-			at, _, _ := strings.Cut(rest, "?")
-			at, _, _ = strings.Cut(at, "/")
-			got = append(got, at)
+			got = append(got, addressOf(name))
 		}
 		slices.Sort(got)
 		slices.Sort(want)
@@ -60,15 +56,33 @@ func (b *board) shows(folder string, want ...string) {
 // forgets takes out what is left of sessions that are not over yet.
 func (b *board) forgets(folder string) {
 	b.t.Helper()
+	b.takesOut(folder, func(string) bool { return true })
+}
+
+// takesOut removes entries by their addresses, as an operator does by ZooKeeper's own tools.
+func (b *board) takesOut(folder string, those func(at string) bool) {
+	b.t.Helper()
 	names, _, err := b.conn.Children(folder)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	for _, name := range names {
+		if !those(addressOf(name)) {
+			continue
+		}
 		if err := b.conn.Delete(folder+"/"+name, -1); err != nil && err != zk.ErrNoNode {
 			b.t.Fatal(err)
 		}
 	}
+}
+
+// addressOf reads HOST:PORT from the url that is the name of an entry.
+func addressOf(name string) string {
+	text, _ := url.QueryUnescape(name)
+	_, rest, _ := strings.Cut(text, "://")
+	at, _, _ := strings.Cut(rest, "?")
+	at, _, _ = strings.Cut(at, "/")
+	return at
 }
 
 // owner is the session that the only entry of a folder is of.

@@ -97,7 +97,7 @@ func (c *nacosCase) run(t *testing.T, s *servers.Server, dir string) {
 	goes := func(j, consumer *jvm, left string) { // as one that is to lose no call
 		t.Helper()
 		if c.framework == "sofa" {
-			retires(j, consumer, "direct", func() { shows(left) })
+			retires(j, consumer, func() { j.do("retire direct"); shows(left) })
 			return
 		}
 		j.do("unexport direct") // serves for a while more

@@ -34,7 +34,7 @@ func sofaboot(t *testing.T, b *board, dir string) {
 	consumer.sees("mesh", 1) // its sidecar, for all
 
 	// The other one goes: what is left is behind the sidecar alone, for both kinds of consumers.
-	retires(provider, consumer, "direct", func() { b.shows(folder, theirs.Inbound) })
+	retires(provider, consumer, func() { provider.do("retire direct"); b.shows(folder, theirs.Inbound) })
 	through.ends("mesh -> direct", "a provider comes that has a sidecar, the one without goes")
 	beside.ends("direct -> direct", "a provider comes that has a sidecar, the one without goes")
 	for _, reference := range []string{"mesh", "direct"} {

@@ -40,7 +40,7 @@ func sofarpc(t *testing.T, b *board, dir string) {
 	consumer.sees("mesh", 1) // its sidecar
 
 	// The other one goes: what is left is behind the sidecar alone, for both kinds of consumers.
-	retires(provider, consumer, "direct", func() { b.shows(folder, theirs.Inbound) })
+	retires(provider, consumer, func() { b.takesOut(folder, is(at)); b.shows(folder, theirs.Inbound) })
 	through.ends("mesh -> direct", "a provider comes that has a sidecar, the one without goes")
 	beside.ends("direct -> direct", "a provider comes that has a sidecar, the one without goes")
 	consumer.calls("mesh", fmt.Sprint("q", meshed))
@@ -88,7 +88,7 @@ func sofarpc(t *testing.T, b *board, dir string) {
 	again = harness.Start(t, again.Options)
 	b.shows(folder, again.Inbound, back)
 	late.sees("direct", 2)
-	retires(last, late, "direct", func() { b.shows(folder, again.Inbound) })
+	retires(last, late, func() { b.takesOut(folder, is(back)); b.shows(folder, again.Inbound) })
 	beside.ends("direct -> direct", "a provider comes that has a sidecar, the one without goes")
 	late.calls("direct", fmt.Sprint("q", meshed))
 	beside = begin(providerFirst, late, "direct")
@@ -114,15 +114,16 @@ func sofarpc(t *testing.T, b *board, dir string) {
 	virtual(t, b, dir, late)
 }
 
-// retires has a provider without a sidecar leave as one that is to lose no call of its consumers: out of the registry first, and closed when all have
-// heard. SOFARPC by itself does both at once.
-func retires(provider, consumer *jvm, reference string, left func()) {
+// retires has a provider without a sidecar leave as one that is to lose no call of its consumers: it is taken out of the registry first, by an operator or
+// by itself, and closed when all have heard. SOFARPC by itself does both at once.
+func retires(provider, consumer *jvm, takenOut func()) {
 	consumer.t.Helper()
-	provider.do("retire direct")
-	left()
-	consumer.sees(reference, 1)
+	takenOut()
+	consumer.sees("direct", 1)
 	provider.do("unexport direct")
 }
+
+func is(address string) func(string) bool { return func(at string) bool { return at == address } }
 
 // backward: a provider comes that has no sidecar while both kinds of consumers call, and the sidecar of the other one ends. It answers where that one is.
 func backward(b *board, consumer, last *jvm, theirs *harness.Sidecar) (at string) {

@@ -12,6 +12,8 @@ import (
 type behind struct {
 	bytes   atomic.Int64 // of tables that no compaction has taken along yet
 	starved atomic.Bool  // a compaction waits for room
+	gaveUp  atomic.Bool  // the last one had too little, and none has found enough since
+	failed  atomic.Bool  // the last one came to no end: for half a minute the engine begins none of the same tables, and then only when something is flushed
 	moved   chan struct{}
 }
 
@@ -23,14 +25,28 @@ const (
 
 func newBehind() behind { return behind{moved: make(chan struct{}, 1)} }
 
-// holds tells that who writes has to wait.
-func (b *behind) holds() bool { return b.bytes.Load() >= muchBehind && !b.starved.Load() }
+// holds tells that who writes has to wait: for what comes to an end, or he would wait for ever.
+func (b *behind) holds() bool {
+	return b.bytes.Load() >= muchBehind && !b.starved.Load() && !b.failed.Load()
+}
+
+// left tells that there will be no compaction by itself, since the last one had too little room.
+func (b *behind) left() bool { return b.gaveUp.Load() && !b.starved.Load() }
 
 // stuck tells that nothing but deletions can be taken until there is room.
-func (b *behind) stuck() bool { return b.bytes.Load() >= stuckBehind && b.starved.Load() }
+func (b *behind) stuck() bool {
+	return b.bytes.Load() >= stuckBehind && (b.starved.Load() || b.gaveUp.Load())
+}
 
 func (b *behind) starve(starved bool) {
 	b.starved.Store(starved)
+	b.stir()
+}
+
+// goes takes note that a compaction has enough room, as far as can be told.
+func (b *behind) goes() {
+	b.gaveUp.Store(false)
+	b.failed.Store(false)
 	b.stir()
 }
 
@@ -49,6 +65,8 @@ func (b *behind) flushed(f pebble.FlushInfo) {
 }
 
 func (b *behind) compacted(c pebble.CompactionInfo) {
+	defer b.stir()
+	b.failed.Store(c.Err != nil)
 	if c.Err != nil {
 		return
 	}
@@ -60,7 +78,6 @@ func (b *behind) compacted(c pebble.CompactionInfo) {
 	if c.Output.Level == 0 {
 		b.bytes.Add(sizeOf(c.Output.Tables))
 	}
-	b.stir()
 }
 
 func sizeOf(tables []pebble.TableInfo) (n int64) {

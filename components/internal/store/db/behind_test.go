@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/outrigger-mesh/outrigger/components"
 )
 
@@ -40,6 +42,34 @@ func TestWritesWaitForCompactionsThatGoOn(t *testing.T) {
 	b.starve(false)
 	if err := write(t.Context(), set); err != nil {
 		t.Errorf("when they have caught up: %v", err)
+	}
+}
+
+// When a compaction has given up, for want of room or otherwise, the engine begins none for a while, and then only when something is flushed: who writes does
+// not wait for that. Of room he hears, and has what is left done.
+func TestWritesDoNotWaitForACompactionThatHasGivenUp(t *testing.T) {
+	d := openLater(t)
+	set := func() error {
+		return d.Space("test").Update(t.Context(), Disk, func(tx *Tx) error { tx.Set([]byte("k"), []byte("v")); return nil })
+	}
+	o := &d.tables.outputs
+	o.behind.bytes.Store(muchBehind)
+	waits := make(chan error)
+	go func() { waits <- set() }()
+	o.compacted(pebble.CompactionInfo{Err: errNoRoom})
+	if err := <-waits; !errors.Is(err, components.ErrExhausted) {
+		t.Errorf("a write when a compaction has given up for want of room: %v", err)
+	}
+	for d.reclaim.next.Load() == 0 { // what it gave up is tried again, in the background
+		if err := set(); !errors.Is(err, components.ErrExhausted) {
+			t.Fatalf("a write before that: %v", err)
+		}
+	}
+	o.compacted(pebble.CompactionInfo{})
+	go func() { waits <- set() }()
+	o.compacted(pebble.CompactionInfo{Err: errors.New("damaged")})
+	if err := <-waits; err != nil {
+		t.Errorf("a write when a compaction has failed: %v", err)
 	}
 }
 

@@ -77,15 +77,15 @@ type reclaim struct {
 }
 
 // makeRoom has what was deleted go from the disk, in the background, and with pauses as long as that takes: the engine would leave a few
-// deletions where they are.
-func (d *DB) makeRoom() {
+// deletions where they are. With left it is due without any: to what a compaction has given up, for want of room, the engine does not come back by itself.
+func (d *DB) makeRoom(left bool) {
 	r := &d.reclaim
-	if int64(Uptime()) < r.next.Load() || !r.deleted.Load() || r.busy.Swap(true) {
+	if int64(Uptime()) < r.next.Load() || !r.deleted.Load() && !left || r.busy.Swap(true) {
 		return
 	}
 	if !d.engage(func() {
 		defer r.busy.Store(false)
-		r.deleted.Store(false)
+		deleted := r.deleted.Swap(false)
 		begun := Uptime()
 		answer := make(chan error, 1)
 		contain(func() error {
@@ -94,7 +94,9 @@ func (d *DB) makeRoom() {
 		if err := <-answer; err == nil {
 			r.failed = false
 		} else if !errors.Is(err, context.Canceled) {
-			r.deleted.Store(true) // what was is there still: it is tried again
+			if deleted {
+				r.deleted.Store(true) // what was is there still: it is tried again
+			}
 			if !r.failed {
 				d.opts.Logger.Warn("no room could be made on the disk of the store; it is tried again as long as it is full", "err", err)
 			}

@@ -93,7 +93,7 @@ func (d *DB) full(deletes bool) error {
 	if (!known || free >= limit) && d.tables.waiting.Load() == 0 && !stuck && !d.opts.full {
 		return nil
 	}
-	d.makeRoom()
+	d.makeRoom(stuck && d.tables.outputs.behind.left())
 	if stuck && free >= limit {
 		return fullError(fmt.Errorf("%d MiB are free where %s is, and compactions of it need more", free>>20, d.opts.Dir))
 	}

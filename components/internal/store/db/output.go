@@ -37,13 +37,15 @@ var errNoRoom = fmt.Errorf("there is too little room for a compaction: %w", sysc
 
 // compacted is told of every compaction that has ended.
 func (o *outputs) compacted(c pebble.CompactionInfo) {
-	o.behind.compacted(c)
+	defer o.behind.compacted(c)
 	written := o.written.Swap(0)
 	switch {
 	case noRoom(c.Err):
 		o.lacked.Store(written + 1)
+		o.behind.gaveUp.Store(true)
 	case c.Err == nil:
 		o.lacked.Store(0)
+		o.behind.goes()
 	}
 }
 
@@ -56,6 +58,7 @@ func (t *tableFS) begin() error {
 	urgent := o.urgent.Load()
 	if urgent != nil {
 		if urgent.tries.Add(-1) >= 0 {
+			o.behind.goes()
 			return nil
 		}
 		urgent.end(errNoRoom)
@@ -66,6 +69,7 @@ func (t *tableFS) begin() error {
 	defer pause.Stop()
 	for {
 		if lacked := o.lacked.Load(); o.room == nil || o.room(lacked+lacked/2+1<<20) {
+			o.behind.goes()
 			return nil
 		}
 		select {
