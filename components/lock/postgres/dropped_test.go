@@ -5,7 +5,6 @@ package postgres_test
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"testing"
 	"time"
 
@@ -21,14 +20,11 @@ import (
 func TestWhatIsDroppedIsMadeAnew(t *testing.T) {
 	o := options(t)
 	log := &postgrestest.Log{}
-	env := components.Env{ID: components.ID{Name: "default"}, Logger: slog.New(slog.NewTextHandler(log, nil))}
-	d, err := postgres.Open(t.Context(), env, o)
+	d, err := postgres.Open(t.Context(), log.Env(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer componenttest.Close(t, d)
-	c := postgrestest.Open(t, o.Postgres)
-	drops := postgrestest.Drops(t, c, o.Postgres)
 	last := uint64(0)
 	use := func(drop string) {
 		t.Helper()
@@ -57,18 +53,10 @@ func TestWhatIsDroppedIsMadeAnew(t *testing.T) {
 		}
 	}
 	use("nothing")
-	for _, drop := range drops {
-		if err := c.Do(t.Context(), postgresconn.Statement{SQL: drop}); err != nil {
-			t.Fatalf("%s: %v", drop, err)
-		}
-		use(drop)
-	}
-	if now := postgrestest.Drops(t, c, o.Postgres); len(now) != len(drops) {
-		t.Errorf("there are %d things, and were %d", len(now), len(drops))
-	}
-	if n := log.Made(); n < 2 || n > len(drops) {
-		t.Errorf("of %d drops it is said %d times", len(drops), n)
-	}
+	postgrestest.Dropping(t, o.Postgres, log, func(what string, drop func()) {
+		drop()
+		use(what)
+	})
 }
 
 // TestWhoHasALockThatIsDropped is told so when it is renewed, and who waited for it gets it, with a greater token.

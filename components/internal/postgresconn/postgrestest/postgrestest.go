@@ -48,8 +48,36 @@ func Number(t testing.TB, c *postgresconn.Client, sql string, args ...any) (n in
 	return n
 }
 
-// Drops are statements that drop the tables, sequences and functions of a schema, one each, and then all of it.
-func Drops(t testing.TB, c *postgresconn.Client, o postgresconn.Options) (all []string) {
+// Dropping has each called for each thing that a driver has made in its schema, and then for all of it, to drop that and to use the driver. In the end all has
+// to be there again, and the log, which the driver has, to tell of it.
+func Dropping(t testing.TB, o postgresconn.Options, log *Log, each func(what string, drop func())) {
+	t.Helper()
+	c := Open(t, o)
+	all := drops(t, c, o)
+	for _, what := range all {
+		each(what, func() { Drop(t, c, what) })
+	}
+	if now := drops(t, c, o); len(now) != len(all) {
+		t.Errorf("there are %d things, and were %d", len(now), len(all))
+	}
+	if n := log.Made(); n < 2 || n > len(all) {
+		t.Errorf("of %d drops it is said %d times", len(all), n)
+	}
+}
+
+// Drop does a statement that drops something.
+func Drop(t testing.TB, c *postgresconn.Client, what string) {
+	t.Helper()
+	if err := c.Do(t.Context(), postgresconn.Statement{SQL: what}); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// DropAll drops the schema.
+func DropAll(o postgresconn.Options) string { return "drop schema " + o.Schema + " cascade" }
+
+// drops are statements that drop the tables, sequences and functions of a schema, one each, and then all of it.
+func drops(t testing.TB, c *postgresconn.Client, o postgresconn.Options) (all []string) {
 	t.Helper()
 	var one string
 	things := `select format('drop %s %I.%I cascade', case when relkind = 'S' then 'sequence' else 'table' end, nspname, relname)
@@ -64,7 +92,7 @@ func Drops(t testing.TB, c *postgresconn.Client, o postgresconn.Options) (all []
 	if err != nil || len(all) == 0 {
 		t.Fatal(all, err)
 	}
-	return append(all, "drop schema "+o.Schema+" cascade")
+	return append(all, DropAll(o))
 }
 
 // Log is what a driver logs. Safe for concurrent use.
@@ -78,6 +106,11 @@ func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
+}
+
+// Env is an environment for a driver that logs here.
+func (l *Log) Env() components.Env {
+	return components.Env{ID: components.ID{Name: "default"}, Logger: slog.New(slog.NewTextHandler(l, nil))}
 }
 
 // Made is how often it was said that tables were made anew.
