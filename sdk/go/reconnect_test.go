@@ -66,14 +66,14 @@ func TestIdleClientsWaitForTheSidecar(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		first.Stop()
-		var second atomic.Pointer[grpc.Server]
-		time.AfterFunc(5*time.Second, func() { second.Store(begin()) })
+		second := make(chan *grpc.Server, 1)
+		time.AfterFunc(5*time.Second, func() { second <- begin() })
 		if _, err := healthpb.NewHealthClient(c.API()).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(10 * time.Second) // also where it did not wait
+		s := <-second // also where it did not wait
 		c.Close()
-		second.Load().Stop()
+		s.Stop()
 		serving.Wait()
 	})
 }

@@ -256,7 +256,6 @@ func (o *outage) Watch(_ *configv1.WatchRequest, s grpc.ServerStreamingServer[co
 		if err := send(true, item("a", true)); err != nil {
 			return err
 		}
-		time.Sleep(time.Minute)
 		if err := send(false, item("a", false)); err != nil {
 			return err
 		}

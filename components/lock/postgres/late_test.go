@@ -27,33 +27,22 @@ func TestALateAnswerSaysWhatIsLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const late = 300 * time.Millisecond
 	during := func(call func() (time.Duration, error)) {
 		t.Helper()
 		ends := func() int64 {
 			return postgrestest.Number(t, c, "select coalesce(max(extract(epoch from expires) * 1e6)::bigint, 0) from lock_holders where key like '%/l'")
 		}
 		before := ends()
-		w.Set(wiretest.Late)
-		type answer struct {
-			left time.Duration
-			err  error
-		}
-		answered := make(chan answer, 1)
-		go func() {
-			left, err := call()
-			answered <- answer{left, err}
-		}()
-		componenttest.Eventually(t, 10*time.Second, func() error {
-			if ends() == before {
-				return errors.New("the lease has not begun")
-			}
-			return nil
-		})
-		time.Sleep(late)
-		w.Set(wiretest.Whole)
-		if got := <-answered; got.err != nil || got.left > time.Minute-late {
-			t.Errorf("%v after it has begun, a lease of a minute has %v left, %v", late, got.left, got.err)
+		left, late, err := wiretest.Held(w, func() {
+			componenttest.Eventually(t, 10*time.Second, func() error {
+				if ends() == before {
+					return errors.New("the lease has not begun")
+				}
+				return nil
+			})
+		}, call)
+		if err != nil || left > time.Minute-late {
+			t.Errorf("%v after it has begun, a lease of a minute has %v left, %v", late, left, err)
 		}
 	}
 	var token uint64

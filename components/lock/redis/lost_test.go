@@ -96,7 +96,13 @@ func TestACallThatWasLostTakesNothingFromItsOwner(t *testing.T) {
 // TestALateAnswerSaysWhatIsLeft of the lease, which has begun at the server.
 func TestALateAnswerSaysWhatIsLeft(t *testing.T) {
 	f := openFar(t)
-	const late = 300 * time.Millisecond
+	known, err := f.TryLock(t.Context(), "known", "owner", time.Minute) // so that the server knows the scripts
+	if err == nil {
+		_, err = f.Renew(t.Context(), "known", known.Token, time.Minute)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	during := func(call func() (time.Duration, error)) {
 		t.Helper()
 		ends := func() string {
@@ -107,26 +113,16 @@ func TestALateAnswerSaysWhatIsLeft(t *testing.T) {
 			return got.Val()
 		}
 		before := ends()
-		f.wire.Set(wiretest.Late)
-		type answer struct {
-			left time.Duration
-			err  error
-		}
-		answered := make(chan answer, 1)
-		go func() {
-			left, err := call()
-			answered <- answer{left, err}
-		}()
-		componenttest.Eventually(t, 10*time.Second, func() error {
-			if now := ends(); now == before {
-				return fmt.Errorf("the lease still ends at %s", now)
-			}
-			return nil
-		})
-		time.Sleep(late)
-		f.wire.Set(wiretest.Whole)
-		if got := <-answered; got.err != nil || got.left > time.Minute-late {
-			t.Errorf("%v after it has begun, a lease of a minute has %v left, %v", late, got.left, got.err)
+		left, late, err := wiretest.Held(f.wire, func() {
+			componenttest.Eventually(t, 10*time.Second, func() error {
+				if now := ends(); now == before {
+					return fmt.Errorf("the lease still ends at %s", now)
+				}
+				return nil
+			})
+		}, call)
+		if err != nil || left > time.Minute-late {
+			t.Errorf("%v after it has begun, a lease of a minute has %v left, %v", late, left, err)
 		}
 	}
 	var token uint64
