@@ -44,12 +44,7 @@ const peerResets = 10_000
 
 // webPort is where a call of HTTP or gRPC goes: not to what speaks a protocol of frames, which would wait for the rest of one.
 func (s *sidecar) webPort(service string) (port int, ok bool) {
-	for _, protocol := range []string{"grpc", mesh.HTTP, ""} {
-		if port, ok = s.publisher.Port(service, protocol); ok {
-			break
-		}
-	}
-	return port, ok
+	return s.publisher.Port(service, "grpc", mesh.HTTP, "")
 }
 
 func (s *sidecar) startInbound(context.Context) (err error) {

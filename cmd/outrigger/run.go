@@ -15,6 +15,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime"
 	"github.com/outrigger-mesh/outrigger/runtime/config"
 	"github.com/outrigger-mesh/outrigger/runtime/hint"
+	"github.com/outrigger-mesh/outrigger/runtime/processors"
 )
 
 // flagSet makes a command's flags: faults are told once, and end the command with 2.
@@ -127,6 +128,9 @@ func runCommand(args []string, out, errs io.Writer) int {
 		signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGCONT)
 	}
 	defer signal.Stop(signals)
+	ctx, end := context.WithCancel(context.Background())
+	defer end()
+	go processors.Tend(ctx)
 	err = runtime.Run(context.Background(), runtime.Options{Config: c, Load: load, Signals: signals, Version: version(), Command: f.Args(), Out: out, Replace: *replace})
 	return exitCode(err, errs)
 }

@@ -1,36 +1,34 @@
 package publish
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
 
-// served is what calls are let in for, by service, by service and protocol, and by port. It is made anew with each change and never changed, so that
-// calls do not wait for a change that is being written.
+// served is what calls are let in for, by service and by port. It is made anew with each change and never changed, so that calls do not wait for
+// a change that is being written.
 type served struct {
-	services map[string]struct{}
-	by       map[spoken]door
-	ports    map[int]struct{}
+	by    map[string][]door // a service's, one for each protocol
+	ports map[int]struct{}
 }
 
-// door is where one is served.
+// door is where a service is served by a protocol.
 type door struct {
-	port   int
-	called *atomic.Int64 // when it was called last, in ns since 1970; nil: it is not published any more
+	protocol string
+	port     int
+	called   *atomic.Int64 // when it was called last, in ns since 1970; nil: it is not published any more
 }
-
-// spoken is a service by a protocol.
-type spoken struct{ service, protocol string }
 
 // index makes anew what calls are let in for. p.mu is held.
 func (p *Publisher) index() {
-	s := &served{services: map[string]struct{}{}, by: map[spoken]door{}, ports: map[int]struct{}{}}
+	s := &served{by: map[string][]door{}, ports: map[int]struct{}{}}
 	add := func(pub *Publication, called *atomic.Int64) {
 		s.ports[pub.Port] = struct{}{}
-		if _, over := s.by[spoken{pub.Service.Name, pub.Service.Protocol}]; !over {
-			s.by[spoken{pub.Service.Name, pub.Service.Protocol}] = door{pub.Port, called}
+		doors := s.by[pub.Service.Name]
+		if !slices.ContainsFunc(doors, func(d door) bool { return d.protocol == pub.Service.Protocol }) {
+			s.by[pub.Service.Name] = append(doors, door{pub.Service.Protocol, pub.Port, called})
 		}
-		s.services[pub.Service.Name] = struct{}{}
 	}
 	called := map[string]*atomic.Int64{}
 	for _, id := range sorted(p.all()) { // of the groups of a service, which are all on one port, that without a name is the first
@@ -49,22 +47,26 @@ func (p *Publisher) index() {
 	p.served.Store(s)
 }
 
-// Port is where the application serves a service by that protocol, announced or not, whatever its group and version, for who has a call of it.
-func (p *Publisher) Port(service, protocol string) (port int, ok bool) {
-	return p.served.Load().by[spoken{service, protocol}].enter()
-}
-
-// enter notes a call; false: there is no such service.
-func (d door) enter() (port int, ok bool) {
-	if d.called != nil {
-		d.called.Store(time.Now().UnixNano())
+// Port is where the application serves a service by the first of these protocols that it serves it by, announced or not, whatever its group and
+// version, for who has a call of it.
+func (p *Publisher) Port(service string, protocols ...string) (port int, ok bool) {
+	doors := p.served.Load().by[service]
+	for _, protocol := range protocols {
+		for i := range doors {
+			if d := &doors[i]; d.protocol == protocol {
+				if d.called != nil {
+					d.called.Store(time.Now().UnixNano())
+				}
+				return d.port, true
+			}
+		}
 	}
-	return d.port, d.port != 0
+	return 0, false
 }
 
 // Serves tells whether the application serves a service, announced or not.
 func (p *Publisher) Serves(service string) bool {
-	_, ok := p.served.Load().services[service]
+	_, ok := p.served.Load().by[service]
 	return ok
 }
 

@@ -216,11 +216,13 @@ func (c *conn) done() {
 	if c.r.Done != nil {
 		c.o.Tag, c.o.Duration = c.req.Tag, time.Since(c.o.Start)
 		c.r.Done(&c.o)
+		c.req.Tag, c.o.Tag = nil, nil // they may be another request's now
 	}
 }
 
 func (c *conn) exchange() bool {
-	c.o = Outcome{Method: c.req.Method, Start: time.Now()}
+	c.req.Start = time.Now()
+	c.o = Outcome{Method: c.req.Method, Start: c.req.Start}
 	keep := c.relay()
 	c.up.Store(nil)
 	c.o.Sent, c.o.Received = c.in.n, c.out.n

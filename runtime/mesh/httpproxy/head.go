@@ -18,6 +18,7 @@ type Head struct {
 
 	Conn    net.Conn  // the client's
 	ConnTag any       // what OnConn said of it
+	Start   time.Time // when the head was there
 	Attempt int       // 0 at first
 	Last    *Upstream // where the attempt before failed
 	Tag     any       // the caller's; goes to Outcome.Tag

@@ -1,13 +1,13 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
+	"sync"
 
 	"google.golang.org/grpc/codes"
 
@@ -44,6 +44,31 @@ type httpCall struct {
 	dead     bool         // the instance's sidecar says that its application cannot be reached, or does not serve this
 	lost     bool         // or that it has broken off, or answered what is no HTTP
 	room     [96]byte     // of the values of headers
+
+	request mesh.Request // room for what is asked about
+	head    *httpproxy.Head
+	header  func(name string) string // request's
+}
+
+// calls are used for one request after the other: one is more than half a KiB.
+var calls = sync.Pool{New: func() any {
+	c := &httpCall{}
+	c.header = func(name string) string { return string(c.head.Get(name)) }
+	return c
+}}
+
+// newHTTPCall makes the call of a request; finish ends it.
+func newHTTPCall(h *httpproxy.Head, direction, source string) *httpCall {
+	c := calls.Get().(*httpCall)
+	*c = httpCall{Record: Record{Direction: direction, Protocol: mesh.HTTP, Method: httpMethod(h, c.Method), Source: source, Start: h.Start}, head: h, header: c.header}
+	h.Tag = c
+	return c
+}
+
+// asked is the request as the mesh's decisions see it.
+func (c *httpCall) asked(from components.Caller) *mesh.Request {
+	c.request = mesh.Request{Protocol: c.Protocol, Service: c.Service, Method: c.Method, Source: from, Hops: c.hops, Header: c.header}
+	return &c.request
 }
 
 // report ends the attempt that is under way, if there is one.
@@ -101,16 +126,21 @@ func setHTTPStateHops(h *httpproxy.Head, traceparent string, hops int) {
 
 const maxMethod = 256 // bytes of it that are told of
 
-// httpMethod is the method and the path, without what follows a question mark, which may be private.
-func httpMethod(h *httpproxy.Head) string {
+// httpMethod is the method and the path, without what follows a question mark, which may be private. last is the one of another request, which
+// is often the same.
+func httpMethod(h *httpproxy.Head, last string) string {
 	path := h.Target
-	if i := slices.Index(path, '?'); i >= 0 {
+	if i := bytes.IndexByte(path, '?'); i >= 0 {
 		path = path[:i]
 	}
-	return h.Method + " " + string(path[:min(len(path), maxMethod)])
+	path = path[:min(len(path), maxMethod)]
+	if at := len(h.Method) + 1; len(last) == at+len(path) && last[:at-1] == h.Method && last[at:] == string(path) {
+		return last
+	}
+	return h.Method + " " + string(path)
 }
 
-// finish tells the monitor how the request ended.
+// finish tells the monitor how the request ended. The call is another request's then.
 func (c *httpCall) finish(o *httpproxy.Outcome, m Monitor) {
 	c.Attempts, c.Flag = o.Attempts, o.Flag
 	if c.Flag == "" && o.Err != nil && !o.ByClient {
@@ -126,6 +156,7 @@ func (c *httpCall) finish(o *httpproxy.Outcome, m Monitor) {
 	}
 	c.Sent, c.Received, c.Duration = o.Sent, o.Received, o.Duration
 	m.End(&c.Record)
+	calls.Put(c)
 }
 
 // statusText names what is answered most without making a string.
@@ -221,8 +252,4 @@ func (c *httpCall) judge(h *httpproxy.Head) {
 		reason := string(h.Get(HeaderReason))
 		c.dead, c.lost = reason == httpproxy.ReasonConnect || reason == string(mesh.ReasonNotForThisApp), reason == httpproxy.ReasonLost || reason == httpproxy.ReasonAnswer
 	}
-}
-
-func newHTTPCall(direction, source string) *httpCall {
-	return &httpCall{Record: Record{Direction: direction, Protocol: "http", Source: source, Start: time.Now()}}
 }

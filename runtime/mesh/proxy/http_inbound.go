@@ -40,9 +40,8 @@ func (i *HTTPInbound) route(h *httpproxy.Head) (*httpproxy.Upstream, error) {
 	if ok { // by its certificate
 		source = peer.String()
 	}
-	c := newHTTPCall("inbound", source)
-	h.Tag = c
-	c.Rule, c.Method = "default", httpMethod(h)
+	c := newHTTPCall(h, "inbound", source)
+	c.Rule = "default"
 	c.Service = mesh.Service{Namespace: i.App.Namespace, Name: i.App.App}
 	if name := h.Get(HeaderService); name != nil {
 		c.Service, _ = ParseService(string(name), i.App.Namespace) // what is no name is no service of the application's
@@ -53,8 +52,7 @@ func (i *HTTPInbound) route(h *httpproxy.Head) (*httpproxy.Upstream, error) {
 	if h.Method == "CONNECT" { // behind it nobody would look at anything
 		return nil, httpError(components.WithReason(fmt.Errorf("%w: CONNECT does not come in", components.ErrUnsupported), mesh.ReasonUnknownMethod))
 	}
-	port, err := i.admit(c.Service, &mesh.Request{Protocol: c.Protocol, Service: c.Service, Method: c.Method, Source: peer, Hops: c.hops,
-		Header: func(name string) string { return string(h.Get(name)) }})
+	port, err := i.admit(c.Service, c.asked(peer))
 	if err != nil {
 		return nil, httpError(err)
 	}

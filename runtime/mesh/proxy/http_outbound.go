@@ -83,10 +83,8 @@ func (o *HTTPOutbound) route(h *httpproxy.Head) (*httpproxy.Upstream, error) {
 
 // begin reads what a request is for, and whether it may be made.
 func (o *HTTPOutbound) begin(h *httpproxy.Head) (*httpCall, error) {
-	c := newHTTPCall("outbound", o.Caller.String())
-	h.Tag = c
+	c := newHTTPCall(h, "outbound", o.Caller.String())
 	o.begun.Add(1)
-	c.Method = httpMethod(h)
 	var refused error
 	if o.Admit != nil {
 		bearer := false
@@ -142,8 +140,9 @@ func nobody(err error) bool {
 
 // ask has the engine plan the request.
 func (o *HTTPOutbound) ask(c *httpCall, h *httpproxy.Head) error {
-	plan, err := o.Engine.Route(&mesh.Request{Protocol: c.Protocol, Service: c.Service, Method: c.Method, Source: o.Caller, Hops: c.hops,
-		Header: func(name string) string { return string(h.Get(name)) }, Repeatable: h.Idempotent() || len(h.Get("idempotency-key")) > 0})
+	r := c.asked(o.Caller)
+	r.Repeatable = h.Idempotent() || len(h.Get(keyHeader)) > 0
+	plan, err := o.Engine.Route(r)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,116 @@
+// Package processors fits the number of processors that the Go runtime has (GOMAXPROCS) to the load.
+//
+// When several events come at once, the runtime wakes each idle processor to help, which mostly finds nothing and sleeps again: at a middling
+// load that is a tenth of what a call costs (docs/benchmarks.md). With little load hardly two events come at once, and a processor more answers
+// sooner. A goroutine that waits for the disk keeps its processor for a while, so that there are two where files are written.
+package processors
+
+import (
+	"context"
+	"math/bits"
+	"os"
+	"runtime"
+	"time"
+)
+
+const (
+	tick = 50 * time.Millisecond
+
+	scarce   = 0.85 // of the processors are in use: there are more at once
+	spacious = 0.70 // of one fewer are: it will do
+	some     = 0.50 // processors in use from which on fewer are worth while
+	little   = 0.42 // in use up to which they are not
+	settled  = 5    // ticks that it must have been so
+	writing  = 20   // of so many ticks two in which files were written make it two processors at least
+)
+
+// fit is how many there are.
+type fit struct {
+	most   int
+	now    int
+	ticks  int    // that another number would have done
+	writes uint32 // a bit for each of the last ticks
+}
+
+// next is how many there are to be after a tick in which so many were in use, and files were written or not.
+func (f *fit) next(used float64, wrote bool) int {
+	f.writes = f.writes << 1 & (1<<writing - 1)
+	if wrote {
+		f.writes |= 1
+	}
+	least := 1
+	if bits.OnesCount32(f.writes) > 1 {
+		least = min(2, f.most)
+	}
+	want := f.now
+	switch {
+	case used > scarce*float64(f.now):
+		f.now, f.ticks = min(f.most, 2*f.now), 0
+		return f.now
+	case used < little:
+		want = f.most
+	case used >= some && used < spacious*float64(f.now-1):
+		want = max(f.now-1, least)
+	}
+	if f.ticks++; want == f.now {
+		f.ticks = 0
+	} else if f.ticks >= settled {
+		f.now, f.ticks = want, 0
+	}
+	f.now = max(f.now, least)
+	return f.now
+}
+
+// usage is what a process has used so far.
+type usage struct {
+	cpu   time.Duration
+	wrote int64 // to files, in a unit of the system's
+}
+
+// system is what is measured and set.
+type system struct {
+	usage func() (usage, bool) // false: it cannot be measured
+	set   func(n int)
+	reset func() int // to as many as there may be, which it answers
+}
+
+// Tend does that for this process until ctx ends. It does nothing where the environment has GOMAXPROCS, which is for who wants to decide by
+// himself, where there is one processor, and where the system does not tell what a process uses.
+func Tend(ctx context.Context) {
+	if os.Getenv("GOMAXPROCS") == "" {
+		tend(ctx, system{used, func(n int) { runtime.GOMAXPROCS(n) }, func() int {
+			runtime.SetDefaultGOMAXPROCS() // as the machine, or the container's limit, is now
+			return runtime.GOMAXPROCS(0)
+		}})
+	}
+}
+
+func tend(ctx context.Context, s system) {
+	before, ok := s.usage()
+	most := s.reset()
+	if !ok || most == 1 {
+		return
+	}
+	defer s.reset()
+	f := fit{most: most, now: most}
+	ticks := time.NewTicker(tick)
+	defer ticks.Stop()
+	for at := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks.C:
+		}
+		after, _ := s.usage()
+		had, t := f.now, time.Now()
+		switch n := f.next(float64(after.cpu-before.cpu)/float64(t.Sub(at)), after.wrote != before.wrote); {
+		case n == had:
+		case n == f.most:
+			f.most = s.reset()
+			f.now = f.most
+		default:
+			s.set(n)
+		}
+		before, at = after, t
+	}
+}

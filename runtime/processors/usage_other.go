@@ -1,0 +1,5 @@
+//go:build !unix
+
+package processors
+
+func used() (usage, bool) { return usage{}, false }
