@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"strconv"
 	"strings"
 	"syscall"
@@ -129,8 +130,10 @@ func runCommand(args []string, out, errs io.Writer) int {
 	}
 	defer signal.Stop(signals)
 	ctx, end := context.WithCancel(context.Background())
+	var tended sync.WaitGroup
+	tended.Go(func() { processors.Tend(ctx) })
+	defer tended.Wait()
 	defer end()
-	go processors.Tend(ctx)
 	err = runtime.Run(context.Background(), runtime.Options{Config: c, Load: load, Signals: signals, Version: version(), Command: f.Args(), Out: out, Replace: *replace})
 	return exitCode(err, errs)
 }

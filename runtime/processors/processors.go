@@ -22,6 +22,8 @@ const (
 	little   = 0.42 // in use up to which they are not
 	settled  = 5    // ticks that it must have been so
 	writing  = 20   // of so many ticks two in which files were written make it two processors at least
+
+	again = time.Minute // after which it is asked anew how many there may be, while there are fewer
 )
 
 // fit is how many there are.
@@ -50,7 +52,7 @@ func (f *fit) next(used float64, wrote bool) int {
 	case used < little:
 		want = f.most
 	case used >= some && used < spacious*float64(f.now-1):
-		want = max(f.now-1, least)
+		want = f.now - 1
 	}
 	if f.ticks++; want == f.now {
 		f.ticks = 0
@@ -70,24 +72,31 @@ type usage struct {
 // system is what is measured and set.
 type system struct {
 	usage func() (usage, bool) // false: it cannot be measured
+	count func() int           // how many there are: Go changes it by itself after reset, until set
 	set   func(n int)
-	reset func() int // to as many as there may be, which it answers
+	reset func() // to as many as there may be
+}
+
+// process is this one.
+var process = system{
+	usage: used,
+	count: func() int { return runtime.GOMAXPROCS(0) },
+	set:   func(n int) { runtime.GOMAXPROCS(n) },
+	reset: runtime.SetDefaultGOMAXPROCS, // as the machine, or the container's limit, is now
 }
 
 // Tend does that for this process until ctx ends. It does nothing where the environment has GOMAXPROCS, which is for who wants to decide by
 // himself, where there is one processor, and where the system does not tell what a process uses.
 func Tend(ctx context.Context) {
 	if os.Getenv("GOMAXPROCS") == "" {
-		tend(ctx, system{used, func(n int) { runtime.GOMAXPROCS(n) }, func() int {
-			runtime.SetDefaultGOMAXPROCS() // as the machine, or the container's limit, is now
-			return runtime.GOMAXPROCS(0)
-		}})
+		tend(ctx, process)
 	}
 }
 
 func tend(ctx context.Context, s system) {
 	before, ok := s.usage()
-	most := s.reset()
+	s.reset()
+	most := s.count()
 	if !ok || most == 1 {
 		return
 	}
@@ -95,19 +104,31 @@ func tend(ctx context.Context, s system) {
 	f := fit{most: most, now: most}
 	ticks := time.NewTicker(tick)
 	defer ticks.Stop()
-	for at := time.Now(); ; {
+	at := time.Now()
+	for asked := at; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticks.C:
 		}
 		after, _ := s.usage()
-		had, t := f.now, time.Now()
+		t := time.Now()
+		switch {
+		case f.now == f.most: // Go follows the limit
+			f.most = s.count()
+			f.now, asked = f.most, t
+		case t.Sub(asked) >= again: // it does not after set
+			s.reset()
+			f.most, asked = s.count(), t
+			if f.now = min(f.now, f.most); f.now < f.most {
+				s.set(f.now)
+			}
+		}
+		had := f.now
 		switch n := f.next(float64(after.cpu-before.cpu)/float64(t.Sub(at)), after.wrote != before.wrote); {
 		case n == had:
 		case n == f.most:
-			f.most = s.reset()
-			f.now = f.most
+			s.reset()
 		default:
 			s.set(n)
 		}

@@ -3,7 +3,9 @@ package processors
 import (
 	"context"
 	"os"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +27,7 @@ func TestNext(t *testing.T) {
 		{"a call at a time", 2, []step{{1000, 0.3, false, 2}}},
 		{"a middling load", 2, []step{{4, 0.6, false, 2}, {1, 0.6, false, 1}, {1000, 0.5, false, 1}}},
 		{"a middling load that comes and goes", 2, []step{{4, 0.6, false, 2}, {1, 0.1, false, 2}, {4, 0.6, false, 2}, {1, 0.6, false, 1}}},
+		{"a burst in between", 4, []step{{4, 0.6, false, 4}, {1, 3.5, false, 4}, {4, 0.6, false, 4}, {1, 0.6, false, 3}}},
 		{"one step after the other", 4, []step{{5, 0.6, false, 3}, {5, 0.6, false, 2}, {5, 0.6, false, 1}}},
 		{"as many as it takes", 8, []step{{1000, 2.5, false, 4}}},
 		{"too much for one", 2, []step{{5, 0.6, false, 1}, {1, 0.9, false, 2}, {1000, 0.8, false, 2}}},
@@ -49,38 +52,168 @@ func TestNext(t *testing.T) {
 	}
 }
 
+// fake is a system that is as the test says. What it was told is kept: a reset is negative.
+type fake struct {
+	mu     sync.Mutex
+	share  float64 // processors in use
+	limit  int
+	now    int
+	custom bool
+	told   []int
+	writes bool // something to files
+	all    usage
+	last   time.Time
+
+	end  context.CancelFunc
+	done chan struct{}
+}
+
+func (f *fake) usage() (usage, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all.cpu += time.Duration(f.share * float64(time.Since(f.last)))
+	if f.writes {
+		f.all.wrote++
+	}
+	f.last = time.Now()
+	return f.all, true
+}
+
+func (f *fake) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now
+}
+
+func (f *fake) set(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now, f.custom, f.told = n, true, append(f.told, n)
+}
+
+func (f *fake) reset() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now, f.custom, f.told = f.limit, false, append(f.told, -f.limit)
+}
+
+// pass lets so much be used for that long. The limit may be another from its begin on, which Go follows unless the number was set.
+func (f *fake) pass(d time.Duration, share float64, limit int) {
+	f.mu.Lock()
+	f.share = share
+	if f.limit = limit; !f.custom {
+		f.now = limit
+	}
+	f.mu.Unlock()
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func tended(t *testing.T, limit int) *fake {
+	f := &fake{limit: limit, now: limit, last: time.Now(), done: make(chan struct{})}
+	ctx, end := context.WithCancel(t.Context())
+	f.end = end
+	go func() {
+		defer close(f.done)
+		tend(ctx, system{f.usage, f.count, f.set, f.reset})
+	}()
+	synctest.Wait()
+	return f
+}
+
+func (f *fake) ends(t *testing.T, want ...int) {
+	t.Helper()
+	f.end()
+	<-f.done
+	if !slices.Equal(f.told, want) {
+		t.Errorf("%v, want %v (a reset is negative)", f.told, want)
+	}
+}
+
 func TestTend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var now usage
-		share := 0.6
-		limit, told := 2, []int{}
-		last := time.Now()
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			tend(ctx, system{
-				usage: func() (usage, bool) {
-					now.cpu += time.Duration(share * float64(time.Since(last)))
-					last = time.Now()
-					return now, true
-				},
-				set:   func(n int) { told = append(told, n) },
-				reset: func() int { told = append(told, -limit); return limit },
-			})
-		}()
-		pass := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
-		pass(time.Second)
-		share, limit = 0.95, 4 // of a container, whose limit was raised meanwhile
-		pass(time.Second)
-		share = 1
-		pass(time.Second)
-		cancel()
-		<-done
-		if want := []int{-2, 1, -4, 3, 2, -4}; !slices.Equal(told, want) {
-			t.Errorf("%v, want %v (a reset is negative)", told, want)
-		}
+		f := tended(t, 2)
+		f.pass(time.Second, 0.6, 2)
+		f.pass(time.Second, 0.95, 4) // of a container, whose limit was raised meanwhile
+		f.pass(time.Second, 1, 4)
+		f.ends(t, -2, 1, -4, 3, 2, -4)
 	})
+}
+
+func TestTendWhereFilesAreWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := tended(t, 4)
+		f.mu.Lock()
+		f.writes = true
+		f.mu.Unlock()
+		f.pass(10*time.Second, 0.6, 4)
+		f.ends(t, -4, 3, 2, -4)
+	})
+}
+
+// There are never more processors for long than a limit that was lowered, though fewer than before would not do.
+func TestALowerLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // while there are as many as there may be
+		f := tended(t, 8)
+		f.pass(time.Second, 6, 8)
+		f.pass(time.Hour, 3, 3)
+		f.ends(t, -8, -3)
+	})
+	synctest.Test(t, func(t *testing.T) { // while there are fewer
+		f := tended(t, 8)
+		f.pass(2*time.Second, 4, 8)
+		f.pass(again, 3, 3)
+		f.pass(time.Second, 2.5, 3)
+		f.ends(t, -8, 7, 6, 5, -3, -3)
+	})
+}
+
+// A higher one that came while there was little to do, or nothing to decide, counts.
+func TestAHigherLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := tended(t, 2)
+		f.pass(time.Hour, 0, 8)
+		f.pass(10*time.Second, 2.5, 8)
+		f.ends(t, -2, 7, 6, 5, 4, -8)
+	})
+}
+
+// As long as there are fewer processors it is asked now and then how many there may be, and they stay.
+func TestAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := tended(t, 2)
+		f.pass(2*again+time.Second, 0.6, 2)
+		f.ends(t, -2, 1, -2, 1, -2, 1, -2)
+	})
+}
+
+// The number of this process really changes, and is as before at the end.
+func TestProcess(t *testing.T) {
+	runtime.SetDefaultGOMAXPROCS()
+	most := runtime.GOMAXPROCS(0)
+	if most == 1 {
+		t.Skip("one processor")
+	}
+	s, begin, set := process, time.Now(), make(chan int, 1)
+	s.usage = func() (usage, bool) { return usage{cpu: time.Since(begin) * 6 / 10}, true }
+	s.set = func(n int) {
+		process.set(n)
+		select {
+		case set <- runtime.GOMAXPROCS(0):
+		default:
+		}
+	}
+	ctx, end := context.WithCancel(t.Context())
+	var tends sync.WaitGroup
+	tends.Go(func() { tend(ctx, s) })
+	if got := <-set; got != most-1 {
+		t.Errorf("%d processors with hardly anything to do for them, want %d", got, most-1)
+	}
+	end()
+	tends.Wait()
+	if got := runtime.GOMAXPROCS(0); got != most {
+		t.Errorf("%d processors at the end, want %d", got, most)
+	}
 }
 
 func TestTendLeavesWhatItCannotHelp(t *testing.T) {
@@ -89,7 +222,8 @@ func TestTendLeavesWhatItCannotHelp(t *testing.T) {
 		measured bool
 	}{{1, true}, {8, false}} {
 		tend(t.Context(), system{usage: func() (usage, bool) { return usage{}, c.measured }, // returns, though its context goes on
-			set: func(n int) { t.Errorf("%+v: set to %d", c, n) }, reset: func() int { return c.most }})
+			count: func() int { return c.most },
+			set:   func(n int) { t.Errorf("%+v: set to %d", c, n) }, reset: func() {}})
 	}
 	t.Setenv("GOMAXPROCS", "2")
 	Tend(t.Context())
@@ -97,6 +231,9 @@ func TestTendLeavesWhatItCannotHelp(t *testing.T) {
 
 // The system tells what this process uses and writes.
 func TestUsed(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("other systems do not tell all of it")
+	}
 	before, ok := used()
 	if !ok {
 		t.Fatal("not measured")
