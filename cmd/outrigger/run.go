@@ -8,9 +8,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"sync"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/outrigger-mesh/outrigger/runtime"
