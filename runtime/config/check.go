@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
@@ -138,8 +139,12 @@ func (k *check) mesh(c *Config) {
 		if err != nil {
 			host = advertised
 		}
-		if host == "" || strings.ContainsAny(host, " /@") {
+		ip, _ := netip.ParseAddr(host)
+		switch {
+		case host == "" || strings.ContainsAny(host, " /@[]"):
 			k.bad("mesh.inbound.advertise", advertised, "is not HOST or HOST:PORT")
+		case ip.Unmap().IsUnspecified(): // which callers would take for their own machine
+			k.bad("mesh.inbound.advertise", advertised, "leads nowhere: write the address of this machine that callers reach, or leave it out")
 		}
 	}
 	k.atLeastOne("mesh.inbound.concurrency", m.Inbound.Concurrency)

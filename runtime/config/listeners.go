@@ -64,8 +64,16 @@ func (k *check) listeners(c *Config) {
 				k.taken(l.path, earlier.path)
 			}
 		}
-		if c.App.Port == l.port && l.port != 0 && overlap(l.host, "127.0.0.1") {
+		if l.port == 0 || !overlap(l.host, "127.0.0.1") {
+			continue
+		}
+		if c.App.Port == l.port {
 			k.taken("app.port", l.path)
+		}
+		for i, s := range c.App.Services {
+			if s.Port == l.port && s.Port != c.App.Port { // else it is told already
+				k.taken(fmt.Sprintf("app.services.%d.port", i), l.path)
+			}
 		}
 	}
 }

@@ -39,7 +39,7 @@ func compile(t *testing.T) *jsonschema.Schema {
 // beyond are the files of testdata whose faults a schema cannot see: they are no YAML at all, or lie in how values are written or fit together.
 var beyond = []string{
 	"tab-indent", "not-yaml", "invalid-utf8", "two-documents", "duplicate-key", "duplicate-section", "duplicate-component", "merge-key", "tag",
-	"anchor-inside-itself", "unset-variable", "bad-reference", "misplaced-secret", "missing-file", "value-of-reference", "unknown-secret", "circle", "one-port", "bad-address",
+	"anchor-inside-itself", "unset-variable", "bad-reference", "misplaced-secret", "missing-file", "value-of-reference", "unknown-secret", "circle", "one-port", "bad-address", "bad-advertise",
 	"no-app-id", "bad-services", "unknown-registry", "options-that-clash", "negative-limit", "loose-numbers", "bad-tls", "no-policies-key",
 	"unknown-policies-component", "tcp-services",
 }

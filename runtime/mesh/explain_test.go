@@ -1,6 +1,9 @@
 package mesh_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -49,6 +52,10 @@ func TestExplain(t *testing.T) {
 		}
 		if len(want) != 0 {
 			t.Errorf("nothing is said of %v", want)
+		}
+		text, err := json.Marshal(x)
+		if err != nil || !bytes.Contains(text, []byte(`"breaker":{"service":0,"instance":1}`)) || regexp.MustCompile(`"[^":]*[A-Z][^":]*":`).Match(text) {
+			t.Errorf("a name is not in lower case, or %v: %s", err, text)
 		}
 		if x := e.Explain(&mesh.Request{Service: mesh.Service{Namespace: "shop", Name: "new"}}); x.Refused == "" {
 			t.Errorf("of a service that is not known yet: %+v", x)

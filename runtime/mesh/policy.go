@@ -45,8 +45,8 @@ type Retry struct {
 
 // Breaker bounds what is under way at once.
 type Breaker struct {
-	Service  int `yaml:"service" doc:"to all instances of a service; 0: no limit"`
-	Instance int `yaml:"instance" doc:"to one instance; 0: no limit"`
+	Service  int `yaml:"service" json:"service" doc:"to all instances of a service; 0: no limit"`
+	Instance int `yaml:"instance" json:"instance" doc:"to one instance; 0: no limit"`
 }
 
 // Outlier says when an instance that fails is kept out of play.
