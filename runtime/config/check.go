@@ -133,6 +133,8 @@ func (k *check) mesh(c *Config) {
 	m := c.Mesh
 	if m.Registry != "" {
 		k.isComponent("mesh.registry", m.Registry, registryCapability, "registry", c.Components)
+	} else if !k.written("mesh.registry") {
+		k.registryChosen(c.Components)
 	}
 	if advertised := m.Inbound.Advertise; advertised != "" {
 		host, _, err := net.SplitHostPort(advertised)
@@ -161,6 +163,18 @@ func (k *check) mesh(c *Config) {
 	k.tls(m.TLS)
 	k.policies("mesh.", &m.Policies)
 	k.policiesFrom(c)
+}
+
+// registryChosen holds that one of the registries is used: without mesh.registry that is the one called default, and who wrote others only
+// would have a mesh that knows of nobody.
+func (k *check) registryChosen(all []Component) {
+	names := named(registryCapability, all)
+	nameless := func(c Component) bool { return c.Capability == registryCapability && c.Driver == "" } // it may be no name that stands there
+	if len(names) == 0 || slices.Contains(names, "default") || slices.ContainsFunc(all, nameless) {
+		return
+	}
+	key, _ := find(k.tree.root, registryCapability, names[0])
+	k.note(k.source.fault(key.Line, fmt.Sprintf("mesh.registry: it is not set, and no registry component is called default: set it to %s", strings.Join(names, " or "))))
 }
 
 func (k *check) serviceName(path, name string) {
@@ -200,15 +214,20 @@ func (k *check) policiesFrom(c *Config) {
 
 // isComponent holds that a setting names a component of a capability.
 func (k *check) isComponent(path, name, capability, kind string, all []Component) {
+	if names := named(capability, all); !slices.Contains(names, name) {
+		k.bad(path, name, "is no %s component%s", kind, hint.For(k.spelt(path, name), names))
+	}
+}
+
+// named are the names of a capability's components.
+func named(capability string, all []Component) []string {
 	var names []string
 	for _, c := range all {
 		if c.Capability == capability {
 			names = append(names, c.Name)
 		}
 	}
-	if !slices.Contains(names, name) {
-		k.bad(path, name, "is no %s component%s", kind, hint.For(k.spelt(path, name), names))
-	}
+	return names
 }
 
 func (k *check) tls(t TLS) {

@@ -69,7 +69,7 @@ type Admin struct {
 
 // Mesh says how calls leave and come in.
 type Mesh struct {
-	Registry string   `yaml:"registry" doc:"the registry component that services are published in and found by"`
+	Registry string   `yaml:"registry" doc:"the registry component that services are published in and found by; unset: the one called default"`
 	Naming   Naming   `yaml:"naming" doc:"the form that services have in it besides our own, for consumers and providers without a sidecar; in ZooKeeper and Nacos"`
 	Inbound  Inbound  `yaml:"inbound" doc:"the one port for calls from other sidecars"`
 	Outbound Outbound `yaml:"outbound" doc:"the port for the application's own calls in its own protocol"`

@@ -41,7 +41,7 @@ var beyond = []string{
 	"tab-indent", "not-yaml", "invalid-utf8", "two-documents", "duplicate-key", "duplicate-section", "duplicate-component", "merge-key", "tag",
 	"anchor-inside-itself", "unset-variable", "bad-reference", "misplaced-secret", "missing-file", "value-of-reference", "unknown-secret", "circle", "one-port", "bad-address", "bad-advertise",
 	"no-app-id", "bad-services", "unknown-registry", "options-that-clash", "negative-limit", "loose-numbers", "bad-tls", "no-policies-key",
-	"unknown-policies-component", "tcp-services",
+	"unknown-policies-component", "tcp-services", "no-registry-chosen",
 }
 
 func TestSchemaSeesFaults(t *testing.T) {
