@@ -50,3 +50,20 @@ func TestCallsDoNotWaitForAChange(t *testing.T) {
 		t.Errorf("%v, served %v", err, b.Serves("s1"))
 	}
 }
+
+// A call that several protocols would do for finds its service by each of them.
+func TestPortByOneOfSeveralProtocols(t *testing.T) {
+	b := start(t, "")
+	s := service("stock")
+	s.Protocol = "http"
+	_, port := serve(t, 0)
+	b.publish(t, publish.Publication{Service: s, Port: port})
+	for _, c := range []struct {
+		protocols []string
+		want      int
+	}{{[]string{"grpc", "http", ""}, port}, {[]string{"http"}, port}, {[]string{"grpc", ""}, 0}, {nil, 0}} {
+		if got, ok := b.Port("stock", c.protocols...); got != c.want || ok != (c.want != 0) {
+			t.Errorf("%q: port %d, %v, want %d", c.protocols, got, ok, c.want)
+		}
+	}
+}
