@@ -186,7 +186,7 @@ func (s *Store) Server(protocols []string) *tls.Config {
 		if err != nil {
 			return nil, err
 		}
-		return m.config(protocols, "", tls.RequireAnyClientCert), nil
+		return m.config(protocols, "", tls.RequireAndVerifyClientCert), nil
 	}}
 }
 
@@ -199,28 +199,29 @@ func (s *Store) Client(protocol, identity string) (*tls.Config, error) {
 	return m.config([]string{protocol}, identity, tls.NoClientCert), nil
 }
 
-// config verifies by itself: an id stands in place of the host name, and each connection is checked by what is in the files at its begin, so
-// that no ticket outlives a certificate.
+// config verifies a server by itself: an id stands in place of the host name. Each connection is checked by what is in the files at its begin,
+// so that no ticket outlives a certificate. A client's chain is verified by crypto/tls, whose alert then tells the client why. The
+// certificate is shown whatever CAs the server names, for crypto/tls would show none that is of another, and nobody would hear of the CA.
 func (m *material) config(protocols []string, want string, auth tls.ClientAuthType) *tls.Config {
-	usage := x509.ExtKeyUsageServerAuth
-	if auth != tls.NoClientCert {
-		usage = x509.ExtKeyUsageClientAuth
-	}
 	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{m.certificate}, NextProtos: protocols, ClientAuth: auth,
-		ClientCAs: m.roots, SessionTicketsDisabled: true, InsecureSkipVerify: true,
-		VerifyConnection: func(c tls.ConnectionState) error { return m.verify(c.PeerCertificates, want, usage) }}
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &m.certificate, nil },
+		ClientCAs:            m.roots, SessionTicketsDisabled: true, InsecureSkipVerify: true,
+		VerifyConnection: func(c tls.ConnectionState) error { return m.verify(c, want) }}
 }
 
-func (m *material) verify(chain []*x509.Certificate, want string, usage x509.ExtKeyUsage) error {
+func (m *material) verify(c tls.ConnectionState, want string) error {
+	chain := c.PeerCertificates
 	if len(chain) == 0 {
 		return fmt.Errorf("%w: the peer shows no certificate", components.ErrDenied)
 	}
-	between := x509.NewCertPool()
-	for _, c := range chain[1:] {
-		between.AddCert(c)
-	}
-	if _, err := chain[0].Verify(x509.VerifyOptions{Roots: m.roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{usage}}); err != nil {
-		return Explain(err)
+	if len(c.VerifiedChains) == 0 { // it is a server's
+		between := x509.NewCertPool()
+		for _, c := range chain[1:] {
+			between.AddCert(c)
+		}
+		if _, err := chain[0].Verify(x509.VerifyOptions{Roots: m.roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
+			return Explain(err)
+		}
 	}
 	id, err := Of(chain[0])
 	switch {
@@ -247,6 +248,10 @@ func Explain(err error) error {
 			invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339))
 	case strings.Contains(text, "remote error: tls: certificate required"):
 		return fmt.Errorf("%w: the peer wants a certificate, and was shown none", components.ErrDenied)
+	case strings.Contains(text, "remote error: tls: unknown certificate authority"):
+		return fmt.Errorf("%w: none of the peer's mesh.tls.ca has signed this sidecar's certificate", components.ErrDenied)
+	case strings.Contains(text, "remote error: tls: expired certificate"):
+		return fmt.Errorf("%w: the peer says that this sidecar's certificate has expired, or is not yet valid", components.ErrDenied)
 	case strings.Contains(text, "remote error: tls: handshake failure"):
 		return fmt.Errorf("%w: the peer has no TLS, or no certificate yet (mesh.tls of its sidecar)", components.ErrUnavailable)
 	case strings.Contains(text, "remote error: tls: internal error"):

@@ -44,7 +44,8 @@ var serial = big.NewInt(1)
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	a := &authority{}
-	template := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: "ca"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	template := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: "ca " + rand.Text()}, // by the name a client could see which a server wants
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	a.key = newKey(t)
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
@@ -203,9 +204,9 @@ func TestTLSRefusals(t *testing.T) {
 		want           string // of the instance
 		told, log      string
 	}{
-		{"the caller's CA is unknown", good, other.store(t, ordersID, later, ca), stockID, "does not take this sidecar's certificate", "signed by none of mesh.tls.ca"},
+		{"the caller's CA is unknown", good, other.store(t, ordersID, later, ca), stockID, "none of the peer's mesh.tls.ca has signed this sidecar's certificate", "the peer's certificate is signed by none of mesh.tls.ca"},
 		{"the peer's CA is unknown", other.store(t, stockID, later, ca), ca.store(t, ordersID, later, ca), stockID, "signed by none of mesh.tls.ca", "does not take this sidecar's certificate"},
-		{"the caller's has expired", good, ca.store(t, ordersID, past, ca), stockID, "does not take this sidecar's certificate", "not valid at this time"},
+		{"the caller's has expired", good, ca.store(t, ordersID, past, ca), stockID, "the peer says that this sidecar's certificate has expired, or is not yet valid", "not valid at this time"},
 		{"the peer's has expired", ca.store(t, stockID, past, ca), ca.store(t, ordersID, later, ca), stockID, "not valid at this time", ""},
 		{"another identity", good, ca.store(t, ordersID, later, ca), "spiffe://mesh.test/shop/other", "which the registry names", ""},
 		{"another trust domain", good, ca.store(t, "spiffe://else.test/shop/orders", later, ca), "", "another trust domain", ""},
