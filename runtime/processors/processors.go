@@ -17,7 +17,7 @@ const (
 	tick = 50 * time.Millisecond
 
 	scarce   = 0.85 // of the processors are in use: there are more at once
-	spacious = 0.70 // of one fewer are: it will do
+	spacious = 0.70 // of fewer are: they will do
 	some     = 0.50 // processors in use from which on fewer are worth while
 	little   = 0.42 // in use up to which they are not
 	settled  = 5    // ticks that it must have been so
@@ -31,6 +31,7 @@ type fit struct {
 	most   int
 	now    int
 	ticks  int    // that another number would have done
+	goal   int    // the largest of these
 	writes uint32 // a bit for each of the last ticks
 }
 
@@ -47,17 +48,18 @@ func (f *fit) next(used float64, wrote bool) int {
 	want := f.now
 	switch {
 	case used > scarce*float64(f.now):
-		f.now, f.ticks = min(f.most, 2*f.now), 0
+		f.now, f.ticks, f.goal = min(f.most, 2*f.now), 0, 0
 		return f.now
 	case used < little:
 		want = f.most
-	case used >= some && used < spacious*float64(f.now-1):
-		want = f.now - 1
+	case used >= some:
+		want = min(f.now, int(used/spacious)+1)
 	}
-	if f.ticks++; want == f.now {
-		f.ticks = 0
+	f.ticks, f.goal = f.ticks+1, max(f.goal, want)
+	if want == f.now {
+		f.ticks, f.goal = 0, 0
 	} else if f.ticks >= settled {
-		f.now, f.ticks = want, 0
+		f.now, f.ticks, f.goal = f.goal, 0, 0
 	}
 	f.now = max(f.now, least)
 	return f.now
