@@ -47,6 +47,16 @@ func (s *sidecar) webPort(service string) (port int, ok bool) {
 	return s.publisher.Port(service, "grpc", mesh.HTTP, "")
 }
 
+// invoked is the application for a call by Invoke: by the protocol of the service. One that is served by gRPC and by HTTP is called as the call is written.
+func (s *sidecar) invoked(service string, in *invocationv1.InvokeRequest) (proxy.Callee, bool) {
+	order := []string{mesh.HTTP, "grpc", ""}
+	if callback.ForGRPC(in) {
+		order[0], order[1] = order[1], order[0]
+	}
+	protocol, port, ok := s.publisher.Door(service, order...)
+	return s.inbound.app.At(protocol, port, s.publisher.Uses), ok
+}
+
 func (s *sidecar) startInbound(context.Context) (err error) {
 	c := s.config()
 	i := &inbound{gate: &mesh.Gate{Concurrency: c.Mesh.Inbound.Concurrency, MaxHops: c.Mesh.MaxHops}}
@@ -57,7 +67,7 @@ func (s *sidecar) startInbound(context.Context) (err error) {
 		Patient: func(string) bool { return true }}) // each waits for the application; the gate bounds them
 	i.server.Relay.MaxResets = peerResets
 	in := &proxy.Inbound{Gate: i.gate, Monitor: monitor{s.telemetry}, App: s.app, Port: s.webPort}
-	invocationv1.RegisterInvocationServer(i.server, &proxy.InvokeServer{Inbound: in, App: i.app, At: func(port int) proxy.Callee { return i.app.At(port, s.publisher.Uses) }})
+	invocationv1.RegisterInvocationServer(i.server, &proxy.InvokeServer{Inbound: in, App: s.invoked})
 	i.http1 = &httpproxy.Relay{FromSidecars: true}
 	web := &proxy.HTTPInbound{Inbound: in}
 	web.Bind(i.http1)

@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"cmp"
 	"context"
 	"sync"
 
@@ -9,20 +10,27 @@ import (
 	invocationv1 "github.com/outrigger-mesh/outrigger/proto/outrigger/invocation/v1"
 )
 
-// Place is the application at a port that it told with one of its services.
+// Place is the application as one of its services has it: by a protocol, at a port.
 type Place struct {
 	app  *App
-	port int
+	at   spot
 	used func(port int) bool
 }
 
-// At is the application at a port. Used tells which ports it serves something at: those at which it serves nothing any more are forgotten
-// when another one is called for the first time; calls under way there go on.
-func (a *App) At(port int, used func(port int) bool) Place { return Place{a, port, used} }
+type spot struct {
+	protocol string
+	port     int
+}
+
+// At is the application at a port, where it speaks protocol; "": the one it was made with. Used tells which ports it serves something at: those at
+// which it serves nothing any more are forgotten when another one is called for the first time; calls under way there go on.
+func (a *App) At(protocol string, port int, used func(port int) bool) Place {
+	return Place{a, spot{cmp.Or(protocol, a.protocol), port}, used}
+}
 
 // Invoke is App.Invoke there.
 func (p Place) Invoke(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD) (*invocationv1.InvokeResponse, error) {
-	if p.port == p.app.port || p.port == 0 {
+	if p.at == (spot{p.app.protocol, p.app.port}) || p.at.port == 0 {
 		return p.app.Invoke(ctx, in, md)
 	}
 	there, err := p.app.at.enter(p)
@@ -33,10 +41,10 @@ func (p Place) Invoke(ctx context.Context, in *invocationv1.InvokeRequest, md me
 	return there.Invoke(ctx, in, md)
 }
 
-// places are the ports that were called.
+// places are those that were called.
 type places struct {
 	mu     sync.Mutex
-	all    map[int]*place
+	all    map[spot]*place
 	closed bool // what is called yet is kept for that call
 }
 
@@ -49,18 +57,18 @@ type place struct {
 func (p *places) enter(at Place) (there *place, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if there = p.all[at.port]; there == nil {
-		app, err := New(at.app.protocol, at.port, at.app.limit)
+	if there = p.all[at.at]; there == nil {
+		app, err := New(at.at.protocol, at.at.port, at.app.limit)
 		if err != nil {
 			return nil, err
 		}
 		p.drop(at.used)
 		if p.all == nil {
-			p.all = map[int]*place{}
+			p.all = map[spot]*place{}
 		}
 		there = &place{App: app, dropped: p.closed}
 		if !p.closed {
-			p.all[at.port] = there
+			p.all[at.at] = there
 		}
 	}
 	there.calls++
@@ -69,11 +77,11 @@ func (p *places) enter(at Place) (there *place, err error) {
 
 // drop forgets those at which nothing is served.
 func (p *places) drop(used func(port int) bool) {
-	for port, there := range p.all {
-		if used(port) {
+	for at, there := range p.all {
+		if used(at.port) {
 			continue
 		}
-		delete(p.all, port)
+		delete(p.all, at)
 		if there.dropped = true; there.calls == 0 {
 			there.Close()
 		}

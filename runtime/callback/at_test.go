@@ -146,6 +146,32 @@ func (c *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (c *counted) call(t *testing.T, a *callback.App, port int, method string) error {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	_, err := a.At(port, func(port int) bool { return port == c.port }).Invoke(ctx, &invocationv1.InvokeRequest{Method: method}, nil)
+	_, err := a.At("", port, func(port int) bool { return port == c.port }).Invoke(ctx, &invocationv1.InvokeRequest{Method: method}, nil)
 	return err
+}
+
+// Where the application speaks something else at a port than what it was made with, it is called so.
+func TestAtByAnotherProtocol(t *testing.T) {
+	s := startCounted(t)
+	for _, own := range []string{"http", "grpc"} {
+		a := newApp(t, own, s.port)
+		for protocol, want := range map[string]string{"": own, "http": "http", "grpc": "grpc"} {
+			out, err := a.At(protocol, s.port, func(int) bool { return true }).Invoke(within(t, 20*time.Second), &invocationv1.InvokeRequest{Method: "s/go"}, nil)
+			if was := map[bool]string{true: "grpc", false: "http"}[out.GetHttpStatus() == 0]; err != nil || was != want {
+				t.Errorf("an application of %s was called by %s for %q: %v", own, was, protocol, err)
+			}
+		}
+	}
+}
+
+func TestForGRPC(t *testing.T) {
+	for method, want := range map[string]bool{"shop.v1.Stock/Get": true, "/Stock/Get": true, "left": false, "orders/7": false, "a/b/c": false, "a.b/c?d": false,
+		"a..b/c": false, "a.B/": false, "/": false, "": false} {
+		if callback.ForGRPC(&invocationv1.InvokeRequest{Method: method}) != want {
+			t.Errorf("%q: not %v", method, want)
+		}
+		if callback.ForGRPC(&invocationv1.InvokeRequest{Method: method, Verb: "GET"}) || callback.ForGRPC(&invocationv1.InvokeRequest{Method: method, ContentType: "text/plain"}) {
+			t.Errorf("%q of HTTP is one of gRPC", method)
+		}
+	}
 }

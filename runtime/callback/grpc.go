@@ -26,7 +26,7 @@ import (
 func (a *App) invokeGRPC(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD) (*invocationv1.InvokeResponse, error) {
 	method := strings.TrimPrefix(in.GetMethod(), "/")
 	if service, name, ok := strings.Cut(method, "/"); !ok || service == "" || name == "" || strings.ContainsFunc(method, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, fmt.Errorf("%w: method %q: the application speaks gRPC, so it is written package.Service/Method", components.ErrInvalid, in.GetMethod())
+		return nil, fmt.Errorf("%w: method %q: the service is of gRPC, so it is written package.Service/Method", components.ErrInvalid, in.GetMethod())
 	}
 	along, err := outgoing(in.GetMetadata(), md)
 	if err != nil {
@@ -41,6 +41,28 @@ func (a *App) invokeGRPC(ctx context.Context, in *invocationv1.InvokeRequest, md
 		return nil, a.grpcFailure(ctx, err, header, trailer)
 	}
 	return &invocationv1.InvokeResponse{Data: out, ContentType: "application/grpc", Metadata: flat(metadata.Join(header, trailer))}, nil
+}
+
+// ForGRPC tells whether a call of a service that is served by gRPC and by HTTP is one of gRPC: its method is written as gRPC writes it, and it has
+// nothing that only calls of HTTP have.
+func ForGRPC(in *invocationv1.InvokeRequest) bool {
+	service, method, ok := strings.Cut(strings.TrimPrefix(in.GetMethod(), "/"), "/")
+	if !ok || !isName(method) || in.GetVerb() != "" || in.GetContentType() != "" {
+		return false
+	}
+	for part := range strings.SplitSeq(service, ".") {
+		if !isName(part) {
+			return false
+		}
+	}
+	return true
+}
+
+// isName tells whether a proto file may name something so.
+func isName(s string) bool {
+	return s != "" && (s[0] < '0' || s[0] > '9') && !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	})
 }
 
 var (

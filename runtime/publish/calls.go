@@ -50,6 +50,12 @@ func (p *Publisher) index() {
 // Port is where the application serves a service by the first of these protocols that it serves it by, announced or not, whatever its group and
 // version, for who has a call of it.
 func (p *Publisher) Port(service string, protocols ...string) (port int, ok bool) {
+	_, port, ok = p.Door(service, protocols...)
+	return port, ok
+}
+
+// Door is Port, and which of the protocols that is.
+func (p *Publisher) Door(service string, protocols ...string) (protocol string, port int, ok bool) {
 	doors := p.served.Load().by[service]
 	for _, protocol := range protocols {
 		for i := range doors {
@@ -57,11 +63,11 @@ func (p *Publisher) Port(service string, protocols ...string) (port int, ok bool
 				if d.called != nil {
 					d.called.Store(time.Now().UnixNano())
 				}
-				return d.port, true
+				return protocol, d.port, true
 			}
 		}
 	}
-	return 0, false
+	return "", 0, false
 }
 
 // Serves tells whether the application serves a service, announced or not.

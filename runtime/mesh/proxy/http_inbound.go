@@ -52,7 +52,7 @@ func (i *HTTPInbound) route(h *httpproxy.Head) (*httpproxy.Upstream, error) {
 	if h.Method == "CONNECT" { // behind it nobody would look at anything
 		return nil, httpError(components.WithReason(fmt.Errorf("%w: CONNECT does not come in", components.ErrUnsupported), mesh.ReasonUnknownMethod))
 	}
-	port, err := i.admit(c.Service, c.asked(peer))
+	port, err := i.portFor(c.Service, c.asked(peer))
 	if err != nil {
 		return nil, httpError(err)
 	}

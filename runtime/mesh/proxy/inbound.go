@@ -60,7 +60,7 @@ func (i *Inbound) route(h *grpcproxy.Headers) (*grpcproxy.Upstream, error) {
 	hops := hopsOf(h)
 	clean(h, "")
 	c.trace(h, i.Monitor)
-	port, err := i.admit(s, &mesh.Request{Protocol: c.Protocol, Service: s, Method: c.Method, Source: peer, Hops: hops, Timeout: h.Timeout, Header: h.Get})
+	port, err := i.portFor(s, &mesh.Request{Protocol: c.Protocol, Service: s, Method: c.Method, Source: peer, Hops: hops, Timeout: h.Timeout, Header: h.Get})
 	if err != nil {
 		return nil, err
 	}
@@ -81,20 +81,26 @@ func sourceOf(s *tls.ConnectionState, header string) (components.Caller, string)
 
 // Admit lets a call in that is for one of the application's services; the gate must be left when it has ended.
 func (i *Inbound) Admit(s mesh.Service, r *mesh.Request) error {
-	_, err := i.admit(s, r)
+	_, err := i.portFor(s, r)
 	return err
 }
 
-func (i *Inbound) admit(s mesh.Service, r *mesh.Request) (port int, err error) {
-	if err := mesh.CheckMethod(r.Method); err != nil {
-		return 0, err
-	}
+// portFor lets a call in, and is where it goes.
+func (i *Inbound) portFor(s mesh.Service, r *mesh.Request) (port int, err error) {
 	port, ok := i.Port(s.Name)
-	if !ok || s.Namespace != i.App.Namespace {
-		return 0, components.WithReason(fmt.Errorf("%w: %s/%s is not served by the application here, %s", components.ErrNotFound,
+	return port, i.admit(ok, s, r)
+}
+
+// admit is Admit of a service of this name that the application serves, or does not.
+func (i *Inbound) admit(serves bool, s mesh.Service, r *mesh.Request) error {
+	if err := mesh.CheckMethod(r.Method); err != nil {
+		return err
+	}
+	if !serves || s.Namespace != i.App.Namespace {
+		return components.WithReason(fmt.Errorf("%w: %s/%s is not served by the application here, %s", components.ErrNotFound,
 			s.Namespace, s.Name, i.App), mesh.ReasonNotForThisApp)
 	}
-	return port, i.Gate.Admit(r)
+	return i.Gate.Admit(r)
 }
 
 // response takes out what only sidecars may say, and says that the application has spoken. The sidecar's own services speak

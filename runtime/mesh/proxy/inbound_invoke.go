@@ -27,9 +27,9 @@ type Callee interface {
 // InvokeServer takes the Invoke calls of other sidecars in, by the same rules as the calls that Inbound relays.
 type InvokeServer struct {
 	invocationv1.UnimplementedInvocationServer
-	Inbound *Inbound
-	App     Callee
-	At      func(port int) Callee // the application at the port of a service; nil: App
+	Inbound *Inbound // its Port is not asked
+	// App is the application as it serves a service, named without its namespace, for a call; false if it does not.
+	App func(service string, in *invocationv1.InvokeRequest) (Callee, bool)
 }
 
 // Invoke hands one call to the application.
@@ -67,7 +67,8 @@ func (s *InvokeServer) Invoke(ctx context.Context, in *invocationv1.InvokeReques
 // invoke answers also who has spoken.
 func (s *InvokeServer) invoke(ctx context.Context, in *invocationv1.InvokeRequest, md metadata.MD, r *Record, peer components.Caller) (out *invocationv1.InvokeResponse, origin string, err error) {
 	hops := first(md, HeaderHops)
-	port, err := s.Inbound.admit(r.Service, &mesh.Request{Protocol: r.Protocol, Service: r.Service, Method: r.Method, Source: peer, Hops: parseHops(hops)})
+	app, serves := s.App(r.Service.Name, in)
+	err = s.Inbound.admit(serves, r.Service, &mesh.Request{Protocol: r.Protocol, Service: r.Service, Method: r.Method, Source: peer, Hops: parseHops(hops)})
 	if err != nil {
 		r.Flag = grpcproxy.FlagNoRoute // as of a call that the relay does not let in
 		return nil, "sidecar", err
@@ -79,10 +80,6 @@ func (s *InvokeServer) invoke(ctx context.Context, in *invocationv1.InvokeReques
 		if value != "" {
 			forward.Set(name, value)
 		}
-	}
-	app := s.App
-	if s.At != nil {
-		app = s.At(port)
 	}
 	failpoint.Hit("participant.call.arrived", "")
 	out, err = app.Invoke(ctx, in, forward)

@@ -71,7 +71,10 @@ func newInbound(t *testing.T, port int, app proxy.Callee) *inbound {
 	in := &proxy.Inbound{Gate: i.gate, Monitor: i.monitor, App: components.Caller{Namespace: "shop", App: "stock"}, Port: func(service string) (int, bool) {
 		return port, port != 0 && (service == "stock" || service == "prices")
 	}}
-	invocationv1.RegisterInvocationServer(server, &proxy.InvokeServer{Inbound: in, App: app})
+	invocationv1.RegisterInvocationServer(server, &proxy.InvokeServer{Inbound: in, App: func(service string, _ *invocationv1.InvokeRequest) (proxy.Callee, bool) {
+		_, ok := in.Port(service)
+		return app, ok
+	}})
 	in.Bind(server.Relay, func(h *grpcproxy.Headers) (*grpcproxy.Upstream, error, bool) {
 		if !strings.HasPrefix(h.Path(), "/outrigger.invocation.v1.Invocation/") {
 			return nil, nil, false
