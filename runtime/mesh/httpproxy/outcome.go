@@ -41,7 +41,9 @@ const (
 type Failure struct {
 	Flag string
 	// Sent tells whether the instance's application may have seen any of the request.
-	Sent   bool
+	Sent bool
+	// Reused tells that the connection had served another request before: its end may have been on its way.
+	Reused bool
 	Status int // of FlagStatus
 	// Response is the head of the answer with that status.
 	Response *Head

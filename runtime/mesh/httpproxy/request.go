@@ -131,6 +131,7 @@ func (c *conn) try(up *Upstream, start int) (keep bool, f *Failure) {
 			return keep, nil
 		}
 		c.up.Store(nil)
+		f.Reused = uc.pooled
 		dead := f.Err == errDead && uc.pooled
 		uc.drop()
 		if !dead {

@@ -65,6 +65,14 @@ func newHTTPCall(h *httpproxy.Head, direction, source string) *httpCall {
 	return c
 }
 
+// unread tells the monitor of a request that was refused before it could be read.
+func unread(direction string, o *httpproxy.Outcome, m Monitor) {
+	c := calls.Get().(*httpCall)
+	*c = httpCall{Record: Record{Direction: direction, Protocol: mesh.HTTP, Method: o.Method, Start: o.Start}, header: c.header}
+	m.Begin(&c.Record)
+	c.finish(o, m)
+}
+
 // asked is the request as the mesh's decisions see it.
 func (c *httpCall) asked(from components.Caller) *mesh.Request {
 	c.request = mesh.Request{Protocol: c.Protocol, Service: c.Service, Method: c.Method, Source: from, Hops: c.hops, Header: c.header}

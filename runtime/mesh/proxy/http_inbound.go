@@ -29,12 +29,21 @@ func (i *HTTPInbound) Bind(r *httpproxy.Relay) {
 	}
 	r.Reserved = headerPrefix
 	r.Route, r.Response, r.Answer, r.Done = i.route, i.response, httpAnswer, i.done
-	r.Again = func(_ *httpproxy.Head, f *httpproxy.Failure) bool { return false } // there is one application; its caller knows of others
+	r.Again = i.again
+}
+
+// again says whether a request is made once more: when the application ended a connection that it had kept open as the request came, and that
+// does no harm. Otherwise it is for the caller, who knows of other instances.
+func (i *HTTPInbound) again(h *httpproxy.Head, f *httpproxy.Failure) bool {
+	return f.Reused && h.Attempt == 0 && h.Idempotent() && (f.Flag == httpproxy.FlagClosed || f.Flag == httpproxy.FlagReset)
 }
 
 // route takes a request for one of the application's services in. One that names none, as of a client that has read the
 // sidecar's address in a registry, is for the service named like the application.
 func (i *HTTPInbound) route(h *httpproxy.Head) (*httpproxy.Upstream, error) {
+	if h.Attempt > 0 { // see again
+		return h.Last, nil
+	}
 	source := string(h.Get(HeaderSource))
 	peer, ok := PeerOf(h.Conn)
 	if ok { // by its certificate
@@ -74,7 +83,8 @@ func (i *HTTPInbound) response(_ *httpproxy.Head, status int, h *httpproxy.Head)
 func (i *HTTPInbound) done(o *httpproxy.Outcome) {
 	c, ok := o.Tag.(*httpCall)
 	if !ok {
-		return // no request
+		unread("inbound", o, i.Monitor)
+		return
 	}
 	if c.admitted {
 		i.Gate.Leave()

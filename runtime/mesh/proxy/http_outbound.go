@@ -256,7 +256,8 @@ func (o *HTTPOutbound) response(request *httpproxy.Head, status int, h *httpprox
 func (o *HTTPOutbound) done(out *httpproxy.Outcome) {
 	c, ok := out.Tag.(*httpCall)
 	if !ok {
-		return // no request
+		unread("outbound", out, o.Monitor)
+		return
 	}
 	o.ended.Add(1)
 	if c.self {
