@@ -8,6 +8,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/runtime/access"
 	"github.com/outrigger-mesh/outrigger/runtime/host"
+	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 	"github.com/outrigger-mesh/outrigger/runtime/telemetry/admin"
 )
 
@@ -104,15 +105,23 @@ func (s *sidecar) info() admin.Info {
 		i.Components = append(i.Components, admin.Component{Name: c.Name, Capability: c.Capability, Driver: c.Driver, State: c.State, Error: c.Error})
 	}
 	if s.wasReady.Load() {
+		for _, o := range s.publisher.Offers() {
+			i.Offers = append(i.Offers, admin.Offer{Name: fullName(o.Service), Port: o.Port, Announced: o.Why == "", Error: o.Why})
+		}
 		for _, e := range s.directory.Services() {
-			name := e.Service.String()
-			for _, more := range [...]string{e.Service.Group, e.Service.Version, e.Service.Protocol} { // what it was asked for by
-				if more != "" {
-					name += " " + more
-				}
-			}
-			i.Services = append(i.Services, admin.Service{Name: name, Instances: e.Instances, Held: e.Held, Stale: e.Stale})
+			i.Services = append(i.Services, admin.Service{Name: fullName(e.Service), Instances: e.Instances, Held: e.Held, Stale: e.Stale})
 		}
 	}
 	return i
+}
+
+// fullName is a service's with all that it is asked for by.
+func fullName(s mesh.Service) string {
+	name := s.String()
+	for _, more := range [...]string{s.Group, s.Version, s.Protocol} {
+		if more != "" {
+			name += " " + more
+		}
+	}
+	return name
 }

@@ -66,6 +66,13 @@ func printInfo(out io.Writer, i admin.Info, notReady string) {
 	for _, c := range i.Components {
 		fmt.Fprintln(t, strings.TrimSuffix(strings.Join([]string{c.Capability, c.Name, c.Driver, c.State, c.Error}, "\t"), "\t"))
 	}
+	for _, o := range i.Offers {
+		state := "announced"
+		if !o.Announced {
+			state = "not announced: " + o.Error
+		}
+		fmt.Fprintf(t, "offers\t%s\tport %d: %s\n", o.Name, o.Port, state)
+	}
 	for _, s := range i.Services {
 		more := ""
 		if s.Held > 0 {

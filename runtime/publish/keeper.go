@@ -30,7 +30,8 @@ type keeper struct {
 	id    key
 	want  atomic.Pointer[Publication] // nil: nothing
 	wake  chan struct{}
-	up    atomic.Bool // the port answered lately
+	up    atomic.Bool            // the port answered lately
+	why   atomic.Pointer[string] // the registry has it not; "": it has
 	ended chan struct{}
 	// settled is closed when the registry has for the first time what it should.
 	settled chan struct{}
@@ -50,6 +51,7 @@ type keeper struct {
 // keep starts a keeper. p.mu is held.
 func (p *Publisher) keep(id key) *keeper {
 	k := &keeper{p: p, id: id, wake: make(chan struct{}, 1), ended: make(chan struct{}), settled: make(chan struct{})}
+	k.stand(notTried)
 	p.work.Go(func() {
 		defer close(k.ended)
 		p.mu.Lock() // until who made it has said what is wanted: nothing would be settled at once
@@ -58,6 +60,8 @@ func (p *Publisher) keep(id key) *keeper {
 	})
 	return k
 }
+
+func (k *keeper) stand(why string) { k.why.Store(&why) }
 
 func (k *keeper) set(pub *Publication) {
 	if old := k.want.Swap(pub); old != nil && pub != nil && same(*old, *pub) {
@@ -85,6 +89,7 @@ func (k *keeper) run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		k.step(ctx, k.want.Load())
+		k.stand(k.standing())
 		tick.Reset(k.next())
 		k.settle()
 		if k.told == nil && k.want.Load() == nil && k.p.dismiss(k) {
@@ -118,7 +123,7 @@ func (k *keeper) settle() {
 func (k *keeper) step(ctx context.Context, want *Publication) {
 	if want == nil {
 		k.up.Store(false)
-		k.retract(ctx)
+		k.retract(ctx, nil)
 		return
 	}
 	if want.Port != k.port { // calls go to the new port already, so it gets no time to come up
@@ -142,7 +147,7 @@ func (k *keeper) step(ctx context.Context, want *Publication) {
 			k.announce(ctx, want, 0)
 			return
 		}
-		k.retract(ctx)
+		k.retract(ctx, err)
 	}
 }
 
@@ -193,13 +198,17 @@ func (k *keeper) announce(ctx context.Context, want *Publication, weight int) {
 		return
 	}
 	k.wrote, k.heard, k.said = records, true, ""
+	if weight == 0 {
+		k.log(want).Warn("service announced as not to be called: its port does not answer", "address", k.p.opts.Announce)
+		return
+	}
 	k.log(want).Info("service announced", "address", k.p.opts.Announce, "weight", weight)
 }
 
 func samePlace(a, b registry.Record) bool { return a.Service == b.Service && a.Address == b.Address }
 
-// retract makes the registry have nothing, if it was asked to have something.
-func (k *keeper) retract(ctx context.Context) {
+// retract makes the registry have nothing, if it was asked to have something. miss is what the port said; nil: nothing is wanted any more.
+func (k *keeper) retract(ctx context.Context, miss error) {
 	if k.told == nil {
 		return
 	}
@@ -214,7 +223,11 @@ func (k *keeper) retract(ctx context.Context) {
 		k.failed(k.told, err)
 		return
 	}
-	k.log(k.told).Info("service taken out of the registry", "address", k.p.opts.Announce)
+	if miss != nil {
+		k.log(k.told).Warn("service taken out of the registry: its port does not answer", "address", k.p.opts.Announce, "err", miss)
+	} else {
+		k.log(k.told).Info("service taken out of the registry: it is not published any more, or the sidecar ends", "address", k.p.opts.Announce)
+	}
 	k.told, k.wrote, k.heard, k.said = nil, nil, false, ""
 }
 

@@ -42,6 +42,7 @@ func (s *sidecar) options() admin.Options {
 			return admin.Info{Version: "1.2.3", App: "orders", Ports: map[string]int{"grpc": 7070}, Advertise: "10.0.0.1:7080",
 				Config:     admin.Config{Generation: 2, LastError: "f.yaml:1:1: no"},
 				Components: []admin.Component{{Name: "sessions", Capability: "cache", Driver: "redis", State: "failing", Error: "refused"}},
+				Offers:     []admin.Offer{{Name: "orders", Port: 8080, Error: "the port does not answer"}},
 				Services:   []admin.Service{{Name: "stock", Instances: 3}}}
 		},
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "some_metric 1\n") }),
@@ -153,7 +154,7 @@ func TestInfo(t *testing.T) {
 	json.Unmarshal([]byte(`{"version": "1.2.3", "app": "orders", "ports": {"grpc": 7070}, "advertise": "10.0.0.1:7080",
 		"config": {"generation": 2, "last_error": "f.yaml:1:1: no"},
 		"components": [{"name": "sessions", "capability": "cache", "driver": "redis", "state": "failing", "error": "refused"}],
-		"services": [{"name": "stock", "instances": 3}]}`), &want)
+		"offers": [{"name": "orders", "port": 8080, "announced": false, "error": "the port does not answer"}], "services": [{"name": "stock", "instances": 3}]}`), &want)
 	a, _ := json.Marshal(got)
 	b, _ := json.Marshal(want)
 	if string(a) != string(b) {

@@ -126,6 +126,9 @@ func (s *Server) info(w http.ResponseWriter, _ *http.Request) {
 	if info.Ports == nil { // programs that read this may not know null
 		info.Ports = map[string]int{}
 	}
+	if info.Offers == nil {
+		info.Offers = []Offer{}
+	}
 	if info.Components == nil {
 		info.Components = []Component{}
 	}

@@ -11,6 +11,7 @@ type Info struct {
 	Config     Config         `json:"config"`
 	Policies   Policies       `json:"policies,omitzero"`
 	Components []Component    `json:"components"`
+	Offers     []Offer        `json:"offers"`
 	Services   []Service      `json:"services"`
 }
 
@@ -36,6 +37,14 @@ type Component struct {
 	Driver     string `json:"driver"`
 	State      string `json:"state"` // starting, ready or failing
 	Error      string `json:"error,omitempty"`
+}
+
+// Offer is a service of the application's own that others are to call.
+type Offer struct {
+	Name      string `json:"name"`
+	Port      int    `json:"port"` // of the application
+	Announced bool   `json:"announced"`
+	Error     string `json:"error,omitempty"` // why it is not announced
 }
 
 // Service is one that the mesh knows, with the number of its instances.
