@@ -69,7 +69,11 @@ func (s *stream) lost(c *conn, id uint32, err error, b *batch) {
 		s.out.Reset, s.out.ByClient = codeCancel, true
 	} else if !whole {
 		e := fault(FlagClosed, grpcUnavailable, ReasonConnectionLost, "connection to "+h.c.up.Name+" lost: "+err.Error())
-		if !s.replay(Failed{Flag: FlagClosed, Sent: true}, e, b) {
+		if err == errHTTP1 || err == errNoHTTP { // and will tomorrow: to call it again is of no use
+			e = fault(FlagProtocol, grpcInternal, ReasonMalformed, h.c.up.Name+" does not speak gRPC: "+err.Error()+
+				"; if it is the application's own port, set the protocol of the service (app.services, or app.protocol) to what it speaks")
+		}
+		if !s.replay(Failed{Flag: e.Flag, Sent: true}, e, b) {
 			s.reply(e, b)
 		}
 		return

@@ -23,6 +23,9 @@ func (c *conn) readFrames(b *batch) error {
 		}
 		c.rp, c.begun = len(preface), true
 	}
+	if err := c.foreign(c.in[c.rp:c.rw]); err != nil {
+		return err
+	}
 	for c.rw-c.rp >= frameHeader {
 		h := c.in[c.rp:c.rw]
 		n := int(h[0])<<16 | int(h[1])<<8 | int(h[2])
@@ -55,6 +58,25 @@ func (c *conn) readFrames(b *batch) error {
 		c.in = append(make([]byte, 0, readBuffer), c.in[:c.rw]...)[:readBuffer]
 	}
 	return nil
+}
+
+// What an upstream is whose first bytes cannot be SETTINGS.
+var (
+	errHTTP1  = connError{codeProtocol, "it answers in HTTP/1.1"}
+	errNoHTTP = connError{codeProtocol, "it answers what is no HTTP/2"}
+)
+
+// foreign tells whether an upstream speaks something else: in it the length of the first frame, which is SETTINGS, would be over 64 KiB. Even the
+// alert of a TLS server is as long as what is looked at.
+func (c *conn) foreign(first []byte) error {
+	const http1 = "HTTP/1."
+	switch {
+	case c.up == nil || c.set || len(first) < len(http1) || first[0] == 0:
+		return nil
+	case string(first[:len(http1)]) == http1:
+		return errHTTP1
+	}
+	return errNoHTTP
 }
 
 // keepTime keeps since when a client owes the rest of something. whole says that a frame has ended.

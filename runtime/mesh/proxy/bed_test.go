@@ -149,6 +149,7 @@ type engine struct {
 	begun     int
 	reports   []string // ADDRESS OUTCOME
 	requests  []mesh.Request
+	failures  []mesh.Failure // what Again was asked about
 }
 
 func (e *engine) Route(r *mesh.Request) (mesh.Plan, error) {
@@ -171,8 +172,14 @@ func (p *turns) Rule() string           { return "turns" }
 func (p *turns) Timeout() time.Duration { return p.e.timeout }
 func (p *turns) PerTry() time.Duration  { return p.e.perTry }
 
-func (p *turns) Repeatable() bool          { return p.repeat }
-func (p *turns) Again(f mesh.Failure) bool { return (!f.Sent || p.repeat) && p.at < 3 }
+func (p *turns) Repeatable() bool { return p.repeat }
+
+func (p *turns) Again(f mesh.Failure) bool {
+	p.e.mu.Lock()
+	defer p.e.mu.Unlock()
+	p.e.failures = append(p.e.failures, f)
+	return (!f.Sent || p.repeat) && p.at < 3
+}
 
 func (p *turns) Next() (mesh.Attempt, error) {
 	p.e.mu.Lock()

@@ -78,7 +78,7 @@ type call struct {
 type attempt struct {
 	up   *grpcproxy.Upstream
 	to   mesh.Attempt
-	lost bool // the instance's sidecar said that its application has broken off
+	lost bool // the instance's sidecar said that its application has broken off, or answers what is no gRPC
 }
 
 func (c *call) began(up *grpcproxy.Upstream, to mesh.Attempt) {
@@ -108,13 +108,20 @@ func (c *call) ended(up *grpcproxy.Upstream, o mesh.Outcome) {
 	ended.to.Report(o)
 }
 
-// lost keeps of the attempt that began last that its application has broken off.
+// lost keeps of the attempt that began last that its application has broken off, or does not speak gRPC.
 func (c *call) lost() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := len(c.open); n > 0 {
 		c.open[n-1].lost = true
 	}
+}
+
+// broke tells whether lost was said of the attempt that began last.
+func (c *call) broke() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open) > 0 && c.open[len(c.open)-1].lost
 }
 
 // clean takes out what only sidecars may say, save the header named keep.

@@ -119,6 +119,10 @@ func again(tag any, f grpcproxy.Failed) bool {
 	failure := mesh.Failure{Sent: f.Sent}
 	switch f.Flag {
 	case "":
+		if f.Status == 13 && c.broke() { // what its sidecar would have had repeated, too
+			failure.Kind = mesh.Closed
+			break
+		}
 		failure.Kind, failure.Status = mesh.Status, strconv.Itoa(f.Status)
 	case grpcproxy.FlagConnectFailed:
 		failure.Kind = mesh.Connect
@@ -261,7 +265,7 @@ func (o *Outbound) Activity() (underWay, total int64) {
 }
 
 // unreached tells whether an answer is that of a sidecar whose application cannot be reached, or does not serve what it is called for (any more):
-// nothing of the request was sent to it. Of one whose application has broken off it keeps that.
+// nothing of the request was sent to it. Of one whose application has broken off, or speaks another protocol, it keeps that.
 func unreached(h *grpcproxy.Headers) bool {
 	c, ok := h.Tag.(*call)
 	if !ok || c.direct || h.Get(HeaderOrigin) != "sidecar" {
@@ -274,6 +278,10 @@ func unreached(h *grpcproxy.Headers) bool {
 			c.lost()
 		}
 		return reason == grpcproxy.ReasonConnectFailed
+	case "13":
+		if h.ErrorReason() == grpcproxy.ReasonMalformed {
+			c.lost()
+		}
 	case "5":
 		return h.ErrorReason() == string(mesh.ReasonNotForThisApp)
 	}
