@@ -65,12 +65,15 @@ const (
 	classRequest  = "com.alipay.sofa.rpc.core.request.SofaRequest"
 	classResponse = "com.alipay.sofa.rpc.core.response.SofaResponse"
 
+	headerTarget = "sofa_head_target_service"
 	headerFailed = "sofa_head_response_error"
 )
 
 // AppendError answers a SOFARPC request with a response of the service's that carries the text: it is the only one of which
 // clients show their callers more than a number. A timeout, and a server that is busy, have a status of their own, which
-// clients tell apart by their exceptions. So has whatever is not SOFARPC's.
+// Java's client tells apart by its exceptions, whatever the body is, and sidecars for their retries. Node's takes a body beside a
+// status for an exception that it cannot show, or, if it is a text, for garbage that ends its connection with all calls on it.
+// Whatever is not SOFARPC's has a status, too.
 func (Codec) AppendError(b, frame []byte, e *rpcproxy.Error, sidecar bool) []byte {
 	s, _, _ := measure(frame)
 	id := binary.BigEndian.Uint32(frame[s.id:])
@@ -81,9 +84,10 @@ func (Codec) AppendError(b, frame []byte, e *rpcproxy.Error, sidecar bool) []byt
 		headers = put(put(nil, rpcproxy.HeaderError), rpcproxy.Plain(e.Pack()))
 	}
 	status, class, body := statusOf(e.Code), "", text
+	tells := sidecar || len(find(frame[s.headers:s.body], headerTarget)) > 0 // Node's client has the service in its body, and in "service"
 	switch {
-	case sofa && codec == codecHessian && (status == statusTimeout || status == statusThreadpoolBusy):
-		body = string(hessianText(nil, text)) // what Node's client takes the text from; Java's has its own
+	case sofa && codec == codecHessian && tells && (status == statusTimeout || status == statusThreadpoolBusy):
+		body = string(hessianText(nil, text))
 	case sofa && codec == codecHessian:
 		class, body = classResponse, sofaResponse(text)
 	case sofa && codec == codecProtobuf && status != statusTimeout && status != statusThreadpoolBusy:

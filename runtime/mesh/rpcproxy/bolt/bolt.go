@@ -7,7 +7,7 @@
 //	version 2  1     1    1    2   1    4  1     1      4|2            2        2          4
 //
 // A header is two strings, each with its length in four bytes before it. The body passes as it is, whatever wrote it; of a
-// request that has no headers, as Node's client sends them, the begin of a hessian body is read, to know what it is for.
+// request that has no headers the begin of a hessian body is read, to know what it is for.
 package bolt
 
 import (
@@ -252,7 +252,7 @@ func (Codec) Describe(frame []byte, h *rpcproxy.Head) error {
 	var target, service, method []byte
 	each(frame[s.headers:s.body], func(name, value []byte) bool {
 		switch string(name) {
-		case "sofa_head_target_service":
+		case headerTarget:
 			target = value
 		case "service":
 			service = value

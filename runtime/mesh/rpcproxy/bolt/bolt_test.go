@@ -118,7 +118,7 @@ func TestNoRoomForHeaders(t *testing.T) {
 	}
 }
 
-// Node's client sends no headers: what the request is for stands in its body.
+// Without headers, as clients may send it, what the request is for stands in its body.
 func TestServiceFromTheBody(t *testing.T) {
 	fields := "O\xbc" + class + "\x95\x0dtargetAppName\x0amethodName\x17targetServiceUniqueName\x0crequestProps\x0dmethodArgSigs"
 	for body, want := range map[string]string{
@@ -169,6 +169,37 @@ func TestErrorIsASofaResponse(t *testing.T) {
 	want := "O\xbecom.alipay.sofa.rpc.core.response.SofaResponse\x94\x07isError\x08errorMsg\x0bappResponse\x0dresponsePropso\x90TS\x00\x03whyNN"
 	if !strings.HasSuffix(string(got), want) {
 		t.Errorf("%q", got)
+	}
+}
+
+// Node's client decodes a body beside a status as an object, and ends its connection if it is none. It reads a SofaResponse. Java's makes its exceptions
+// of the statuses, and another sidecar decides by them.
+func TestTimeoutAndBusyByWhoAsks(t *testing.T) {
+	const response = "O\xbecom.alipay.sofa.rpc.core.response.SofaResponse\x94\x07isError\x08errorMsg\x0bappResponse\x0dresponsePropso\x90T"
+	for name, c := range map[string]struct {
+		head    []byte
+		sidecar bool
+		node    bool
+	}{
+		"Java": {named, false, false}, "Node": {headers("service", "peer.Hello:1.0"), false, true}, "Node without headers": {nil, false, true},
+		"a sidecar": {headers("service", "peer.Hello:1.0", "outrigger-hops", "1"), true, false},
+	} {
+		for code, status := range map[int]int{4: 7, 8: 4} {
+			for _, frame := range [][]byte{request(1, 0, 0, c.head, ""), request(2, 2, 1, c.head, "")} {
+				e := &rpcproxy.Error{Code: code, Message: "why"}
+				f := read(t, (bolt.Codec{}).AppendError(nil, frame, e, c.sidecar))
+				if c.node {
+					status = 0
+				}
+				text := bytes.Contains(f.Bytes, []byte("S\x00\x03why"))
+				if f.Status != status || !text || bytes.Contains(f.Bytes, []byte(response+"S\x00\x03whyNN")) != c.node {
+					t.Errorf("%s, code %d: %q", name, code, f.Bytes)
+				}
+				if c.sidecar && (f.Peer == nil || *f.Peer != *e) {
+					t.Errorf("%s, code %d: of a sidecar: %+v", name, code, f.Peer)
+				}
+			}
+		}
 	}
 }
 
