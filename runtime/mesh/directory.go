@@ -87,6 +87,7 @@ type tally struct {
 	active   atomic.Int64 // calls under way
 	failures atomic.Int64 // in a row
 	ejected  atomic.Int64 // until then, in nanoseconds since the start
+	out      atomic.Int64 // for how long that was, in nanoseconds
 }
 
 const (

@@ -36,6 +36,7 @@ type way struct {
 type turn struct {
 	*Endpoint
 	route *route
+	began int64 // in nanoseconds since the start
 }
 
 // newPlan decides which instances a request may go to.
@@ -152,7 +153,8 @@ func (p *plan) Next() (Attempt, error) {
 	if len(p.tried) > 0 {
 		p.renew()
 	}
-	e := p.pick(int64(time.Since(started)))
+	now := int64(time.Since(started))
+	e := p.pick(now)
 	if e == nil {
 		p.entry.active.Add(-1)
 		return nil, tooMany(p.service, "each instance", breaker.Instance, "breaker.instance")
@@ -165,7 +167,7 @@ func (p *plan) Next() (Attempt, error) {
 	if n := len(p.tried); n <= len(p.turns) {
 		a = &p.turns[n-1]
 	}
-	*a = turn{e, p.route}
+	*a = turn{e, p.route, now}
 	return a, nil
 }
 
@@ -200,7 +202,7 @@ func (p *plan) take(s *subset, worst int, now int64) *Endpoint {
 		if e == nil {
 			return nil
 		}
-		if n := e.active.Add(1); limit == 0 || n <= limit {
+		if n := e.active.Add(1); (limit == 0 || n <= limit) && (worst > 0 || e.probe(now)) {
 			return e
 		}
 		e.active.Add(-1) // others were faster
@@ -222,19 +224,23 @@ func (t *turn) Report(o Outcome) {
 			e.ejected.Store(0)
 		}
 	case Failed, Unreachable:
-		e.failed(&t.route.Outlier, o == Unreachable)
+		e.failed(&t.route.Outlier, o == Unreachable, t.began)
 	}
 }
 
-// failed counts a failure; with as many as the rule says, or at once, the endpoint is out of play for a while.
-func (e *Endpoint) failed(o *Outlier, atOnce bool) {
+// failed counts a failure of an attempt that began then; with as many as the rule says, or at once, the endpoint is out of play for a while, and
+// for as long as the attempt took, or others would wait so long for nothing all the time.
+func (e *Endpoint) failed(o *Outlier, atOnce bool, began int64) {
 	n := int(e.failures.Add(1))
 	if atOnce && n < o.Failures {
 		n = o.Failures
 		e.failures.Store(int64(n))
 	}
 	if n >= o.Failures {
-		e.ejected.Store(int64(time.Since(started) + min(o.Eject<<min(n-o.Failures, 20), o.MaxEject)))
+		now := time.Since(started)
+		out := min(max(o.Eject<<min(n-o.Failures, 20), now-time.Duration(began)), o.MaxEject)
+		e.out.Store(int64(out))
+		e.ejected.Store(int64(now + out))
 	}
 	if atOnce {
 		e.entry.unreachable(e)
@@ -244,6 +250,13 @@ func (e *Endpoint) failed(o *Outlier, atOnce bool) {
 func (e *Endpoint) usable(now int64) bool {
 	until := e.ejected.Load()
 	return until == 0 || until <= now
+}
+
+// probe says whether a call may go there, if it is usable. One that was out of play gets one call, and others once that was answered, or when nothing
+// has come of it for as long as it was out.
+func (e *Endpoint) probe(now int64) bool {
+	until := e.ejected.Load()
+	return until == 0 || until <= now && e.ejected.CompareAndSwap(until, now+e.out.Load())
 }
 
 // load leaves out the call that is to come: with it the heavier of two that are idle would always win, who is drawn more often as it is.
