@@ -42,10 +42,11 @@ func TestACallUnderWayHoldsTheEnd(t *testing.T) {
 			t.Parallel()
 			s := start(t, "lock: {default: {driver: local}}\ndrain: {propagation: 10ms, quiet: 1s, max: 50s}\n")
 			locks := lockv1.NewLockClient(dial(t, s.grpc))
-			held, err := locks.TryLock(within(t, 20*time.Second), &lockv1.TryLockRequest{Name: "l"})
-			if err != nil {
-				t.Fatal(err)
-			}
+			var held *lockv1.TryLockResponse
+			eventually(t, func() (err error) { // the component may be starting
+				held, err = locks.TryLock(within(t, 20*time.Second), &lockv1.TryLockRequest{Name: "l"})
+				return err
+			})
 			call := connect(t, s)
 			if err := call("TryLock"); err == nil || !strings.Contains(err.Error(), "another owner holds the lock") {
 				t.Fatal(err)
