@@ -130,3 +130,15 @@ func newRPC(k *rpcproxy.Call, direction, source string, s mesh.Service) *rpcCall
 	return &rpcCall{Record: Record{Direction: direction, Protocol: k.Protocol(), Service: s, Method: strings.TrimPrefix(k.Method, "/"), Source: source,
 		Rule: "default", Start: time.Now()}}
 }
+
+// refusedRPC tells the monitor of a request that the relay refused before it asked for a route: it could not be read, or was one too many.
+func refusedRPC(direction, namespace string, o *rpcproxy.Outcome, m Monitor) {
+	s := mesh.Service{}
+	if o.Flag != rpcproxy.FlagProtocol {
+		s, _ = rpcService(o.Call, namespace)
+	}
+	c := newRPC(o.Call, direction, o.Call.Header(HeaderSource), s)
+	c.Rule, c.Start = "", o.Start
+	m.Begin(&c.Record)
+	c.finish(o, m)
+}

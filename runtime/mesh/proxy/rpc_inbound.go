@@ -77,6 +77,7 @@ func (i *RPCInbound) route(k *rpcproxy.Call) (*rpcproxy.Upstream, error) {
 func (i *RPCInbound) done(o *rpcproxy.Outcome) {
 	c, ok := o.Call.Tag.(*rpcCall)
 	if !ok {
+		refusedRPC("inbound", i.App.Namespace, o, i.Monitor)
 		return
 	}
 	if c.admitted {

@@ -154,7 +154,8 @@ func rpcLate(k *rpcproxy.Call, e *rpcproxy.Error) {
 func (o *RPCOutbound) done(out *rpcproxy.Outcome) {
 	c, ok := out.Call.Tag.(*rpcCall)
 	if !ok {
-		return // what it is for could not be read
+		refusedRPC("outbound", o.Caller.Namespace, out, o.Monitor)
+		return
 	}
 	o.ended.Add(1)
 	if c.self {
