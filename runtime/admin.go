@@ -94,7 +94,7 @@ func usable(states []host.State) (ok bool, why string) {
 
 func (s *sidecar) info() admin.Info {
 	generation, lastError := s.reloads.state()
-	i := admin.Info{Version: s.opts.Version, App: s.app.App, Advertise: s.announce(), TLS: s.config().Mesh.TLS.Mode, Identity: s.spiffe(),
+	i := admin.Info{Version: s.opts.Version, App: s.app.App, Advertise: s.announce(), TLS: s.config().Mesh.TLS.Mode, Identity: s.spiffe(), TLSError: s.tlsTrouble(),
 		Config: admin.Config{Generation: generation, LastError: lastError},
 		Ports: map[string]int{"grpc": portOf(s.sockets.grpc), "http": portOf(s.sockets.http), "admin": portOf(s.sockets.admin),
 			"inbound": portOf(s.sockets.inbound), "outbound": portOf(s.sockets.outbound)}}

@@ -5,6 +5,8 @@ import (
 	"net"
 	"path/filepath"
 
+	"github.com/outrigger-mesh/outrigger/components"
+	"github.com/outrigger-mesh/outrigger/runtime/config"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/identity"
 	"github.com/outrigger-mesh/outrigger/runtime/mesh/proxy"
@@ -15,8 +17,7 @@ func (s *sidecar) startIdentity() {
 	c := s.config()
 	switch {
 	case c.Mesh.TLS.On():
-		s.identity = identity.NewStore(identity.Files{Certificate: s.beside(c.Mesh.TLS.Certificate), Key: s.beside(c.Mesh.TLS.Key),
-			CA: s.beside(c.Mesh.TLS.CA)}, s.log)
+		s.identity = identity.NewStore(identityFiles(c), s.log)
 		s.tasks.Go(func() { s.identity.Watch(s.bg) })
 		s.warnOfIdentity()
 	case c.Mesh.TLS.Mode == "off":
@@ -31,12 +32,34 @@ func (s *sidecar) warnOfIdentity() {
 	}
 }
 
-// beside is a path as the configuration means it: from its own folder on.
-func (s *sidecar) beside(path string) string {
-	if source := s.config().SourcePath; !filepath.IsAbs(path) && source != "" {
-		return filepath.Join(filepath.Dir(source), path)
+// identityFiles are those of mesh.tls: a path is from the configuration's own folder on.
+func identityFiles(c *config.Config) identity.Files {
+	beside := func(path string) string {
+		if c.SourcePath != "" && !filepath.IsAbs(path) {
+			return filepath.Join(filepath.Dir(c.SourcePath), path)
+		}
+		return path
 	}
-	return path
+	return identity.Files{Certificate: beside(c.Mesh.TLS.Certificate), Key: beside(c.Mesh.TLS.Key), CA: beside(c.Mesh.TLS.CA)}
+}
+
+// CheckTLS tells what is wrong with the files of mesh.tls, each with where it is written; nil also if there is no mutual TLS.
+func CheckTLS(c *config.Config) (faults []error) {
+	if !c.Mesh.TLS.On() {
+		return nil
+	}
+	for _, p := range identity.Check(identityFiles(c), components.Caller{Namespace: c.App.Namespace, App: c.App.ID}) {
+		faults = append(faults, c.Fault("mesh.tls."+p.File, p.Err))
+	}
+	return faults
+}
+
+// tlsTrouble is what is wrong with this sidecar's own certificate; "": nothing.
+func (s *sidecar) tlsTrouble() string {
+	if !s.wasReady.Load() || s.identity == nil {
+		return ""
+	}
+	return s.identity.Trouble()
 }
 
 // secure is how others come in; nil: without TLS.

@@ -28,7 +28,7 @@ func pages(t *testing.T, network, address string) net.Addr {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/info", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"app":"orders","ports":{"grpc":7170,"outbound":7190},"components":[{"name":"c","capability":"cache","driver":"memory","state":"ready"}],"offers":[
+		fmt.Fprint(w, `{"app":"orders","tls":"strict","tls_error":"no certificate: it is gone","ports":{"grpc":7170,"outbound":7190},"components":[{"name":"c","capability":"cache","driver":"memory","state":"ready"}],"offers":[
 			{"name":"default/orders","port":26193,"announced":false,"error":"the port does not answer"},{"name":"default/bills grpc","port":26194,"announced":true}]}`)
 	})
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "draining", http.StatusServiceUnavailable) })
@@ -52,6 +52,7 @@ func TestStatusFindsTheOneThatIsMeant(t *testing.T) {
 	}{
 		{"-app-id orders", "orders: draining", 1},
 		{"-app-id orders", "ready\n", 1}, // no blanks behind the state
+		{"-app-id orders", "mutual TLS strict: no certificate: it is gone\n", 1},
 		{"-app-id orders", "offers  default/orders      port 26193: not announced: the port does not answer\n", 1},
 		{"-app-id orders", "offers  default/bills grpc  port 26194: announced\n", 1},
 		{"-app-id stock", "stock.sock", 2},

@@ -19,7 +19,7 @@ import (
 func checkCommand(args []string, out, errs io.Writer) int {
 	f := flagSet("check", errs)
 	path := f.String("config", "", "configuration file")
-	dial := f.Bool("dial", false, "also open each component (DNS, TCP, TLS, sign-in and permission), and write to the data folder and the access log")
+	dial := f.Bool("dial", false, "also open each component (DNS, TCP, TLS, sign-in and permission), look at the files of mesh.tls, and write to the data folder and the access log")
 	format := outputFlag(f, "yaml")
 	overrides := overrideFlags(f)
 	if code, ends := parse(f, args, 0); ends {
@@ -63,7 +63,7 @@ func printConfig(c *config.Config, out, errs io.Writer) int {
 
 const dialTime = 30 * time.Second
 
-// dialAll prints a line for each place that is written to and for each component, in the order of the configuration.
+// dialAll prints a line for each place that is written to, for the files of mesh.tls and for each component, in the order of the configuration.
 func dialAll(c *config.Config, out, errs io.Writer) int {
 	code := exitOK
 	for _, place := range runtime.Writable(c) {
@@ -83,6 +83,14 @@ func dialAll(c *config.Config, out, errs io.Writer) int {
 	case err != nil:
 		fmt.Fprintln(errs, "outrigger check:", err)
 		return exitStart
+	}
+	faults := runtime.CheckTLS(c)
+	for _, fault := range faults {
+		fmt.Fprintln(out, fault)
+		code = exitFaults
+	}
+	if len(faults) == 0 && c.Mesh.TLS.On() {
+		fmt.Fprintf(out, "%s: mesh.tls (%s): ok\n", c.SourcePath, c.Mesh.TLS.Certificate)
 	}
 	for _, comp := range c.Components {
 		if err := results[comp.ID]; err != nil {

@@ -56,7 +56,7 @@ func printInfo(out io.Writer, i admin.Info, notReady string) {
 	}
 	fmt.Fprintf(out, "\naddress for others %s\n", i.Advertise)
 	if i.TLS != "" {
-		fmt.Fprintf(out, "mutual TLS %s %s\n", i.TLS, i.Identity)
+		fmt.Fprintln(out, mutualTLS(i))
 	}
 	printPolicies(out, i.Policies)
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
@@ -84,6 +84,17 @@ func printInfo(out io.Writer, i admin.Info, notReady string) {
 		fmt.Fprintf(t, "service\t%s\tinstances: %d%s\n", s.Name, s.Instances, more)
 	}
 	t.Flush()
+}
+
+func mutualTLS(i admin.Info) string {
+	text := "mutual TLS " + i.TLS
+	if i.Identity != "" {
+		text += " " + i.Identity
+	}
+	if i.TLSError != "" {
+		text += ": " + i.TLSError
+	}
+	return text
 }
 
 func printPolicies(out io.Writer, p admin.Policies) {

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -32,6 +31,7 @@ type Store struct {
 	now   atomic.Pointer[material]
 	why   atomic.Pointer[string] // there is none
 	seen  [sha256.Size]byte
+	aged  bool // that it is not valid at this time was logged
 }
 
 // material is one state of the files that fits together.
@@ -89,6 +89,7 @@ func Peer(s *tls.ConnectionState) (ID, bool) {
 func NewStore(f Files, log *slog.Logger) *Store {
 	s := &Store{files: f, log: log}
 	s.look()
+	s.age()
 	return s
 }
 
@@ -104,31 +105,29 @@ func (s *Store) Watch(ctx context.Context) {
 			return
 		case <-tick.C:
 			s.look()
+			s.age()
 		}
 	}
 }
 
 // look takes over what is in the files, if it is new and whole; else what was there stays.
 func (s *Store) look() {
-	var all [3][]byte
-	for i, path := range [...]string{s.files.Certificate, s.files.Key, s.files.CA} {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			s.missing(err)
-			return
-		}
-		all[i] = text
+	text, wrong := s.files.read()
+	if len(wrong) > 0 {
+		s.missing(joined(wrong))
+		return
 	}
-	digest := sha256.Sum256(bytes.Join(all[:], []byte{0}))
+	digest := sha256.Sum256(bytes.Join([][]byte{text.certificate, text.key, text.ca}, []byte{0}))
 	if digest == s.seen {
+		s.why.Store(nil) // there may have been others in between
 		return
 	}
-	m, err := load(all[0], all[1], all[2])
-	if err != nil {
-		s.missing(err)
+	m, wrong := load(text)
+	if len(wrong) > 0 {
+		s.missing(joined(wrong))
 		return
 	}
-	s.seen = digest
+	s.seen, s.aged = digest, false
 	s.now.Store(m)
 	s.why.Store(nil)
 	s.log.Info("mutual TLS has its certificate", "id", m.id.URI, "until", m.certificate.Leaf.NotAfter)
@@ -142,19 +141,34 @@ func (s *Store) missing(err error) {
 	}
 }
 
-func load(cert, key, ca []byte) (*material, error) {
-	c, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("mesh.tls.certificate and key: %w", err)
+// age says once when the certificate has expired, or is not valid yet.
+func (s *Store) age() {
+	m := s.now.Load()
+	if m == nil || s.aged {
+		return
 	}
-	m := &material{certificate: c, roots: x509.NewCertPool()}
-	if !m.roots.AppendCertsFromPEM(ca) {
-		return nil, errors.New("mesh.tls.ca has no certificate")
+	if err := current(m.certificate.Leaf); err != nil {
+		s.aged = true
+		s.log.Error("the certificate of mesh.tls is refused by other sidecars", "id", m.id.URI, "err", err)
 	}
-	if m.id, err = Of(c.Leaf); err != nil {
-		return nil, fmt.Errorf("mesh.tls.certificate: %w", err)
+}
+
+// Trouble tells what is wrong with this sidecar's own certificate; empty: nothing.
+func (s *Store) Trouble() string {
+	m, why := s.now.Load(), s.why.Load()
+	switch {
+	case m == nil && why != nil:
+		return "no certificate: " + *why
+	case m == nil:
+		return "no certificate"
 	}
-	return m, nil
+	if err := current(m.certificate.Leaf); err != nil {
+		return "mesh.tls.certificate: " + err.Error()
+	}
+	if why != nil {
+		return "the files cannot be used, what was there before is: " + *why
+	}
+	return ""
 }
 
 // ID is this sidecar's; false while there is no certificate.

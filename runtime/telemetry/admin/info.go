@@ -4,10 +4,11 @@ package admin
 type Info struct {
 	Version    string         `json:"version"`
 	App        string         `json:"app"`
-	Ports      map[string]int `json:"ports"`              // of the listeners, by their names
-	Advertise  string         `json:"advertise"`          // the address that is published for the application; empty: none
-	TLS        string         `json:"tls,omitempty"`      // how others come in: strict, permissive, off, or empty: on loopback without
-	Identity   string         `json:"identity,omitempty"` // the SPIFFE id of the sidecar's certificate; empty: it has none
+	Ports      map[string]int `json:"ports"`               // of the listeners, by their names
+	Advertise  string         `json:"advertise"`           // the address that is published for the application; empty: none
+	TLS        string         `json:"tls,omitempty"`       // how others come in: strict, permissive, off, or empty: on loopback without
+	Identity   string         `json:"identity,omitempty"`  // the SPIFFE id of the sidecar's certificate; empty: it has none
+	TLSError   string         `json:"tls_error,omitempty"` // what is wrong with that certificate, or why there is none
 	Config     Config         `json:"config"`
 	Policies   Policies       `json:"policies,omitzero"`
 	Components []Component    `json:"components"`
