@@ -11,6 +11,7 @@
 package bolt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -264,9 +265,11 @@ func (Codec) Describe(frame []byte, h *rpcproxy.Head) error {
 	if len(target) == 0 {
 		target = service
 	}
-	if len(target) == 0 && frame[s.codec] == codecHessian {
-		if t, m := named(frame[s.body:s.total]); len(t) > 0 {
+	if (len(target) == 0 || len(method) == 0) && frame[s.codec] == codecHessian { // Node's client has a header for the service alone
+		if t, m := named(frame[s.body:s.total]); len(target) == 0 {
 			target, method = t, m
+		} else if bytes.Equal(t, target) {
+			method = m
 		}
 	}
 	if len(target) == 0 {

@@ -138,6 +138,17 @@ func TestServiceFromTheBody(t *testing.T) {
 	}
 }
 
+// Node's client has a header for the service, and the method in the body alone.
+func TestMethodFromTheBody(t *testing.T) {
+	body := "O\xbc" + class + "\x92\x0amethodName\x17targetServiceUniqueNameo\x90\x05hello\x0epeer.Hello:1.0"
+	for head, want := range map[string]string{"peer.Hello:1.0": "hello", "peer.Other:1.0": ""} {
+		var h rpcproxy.Head
+		if err := (bolt.Codec{}).Describe(request(1, 0, 0, headers("service", head), body), &h); err != nil || h.Service+":1.0" != head || h.Method != want {
+			t.Errorf("a call of %s is of the method %q of %s, %v; want %q", head, h.Method, h.Service, err, want)
+		}
+	}
+}
+
 func TestErrorsOfEachKindOfRequest(t *testing.T) {
 	long := strings.Repeat("why ", 100)
 	other := bytes.Replace(request(1, 0, 0, named, ""), []byte(class), []byte(strings.Repeat("c", len(class))), 1)
