@@ -215,19 +215,10 @@ func TestFailingInstanceIsEjectedAndComesBack(t *testing.T) {
 		s.set(nil, "good", "bad")
 		e := router(t, s)
 		count := func(n int) (bad int) {
-			for range n {
-				p, err := plan(e, mesh.Request{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				a, _ := p.Next()
-				if a.Instance().Address == "good" {
-					a.Report(mesh.Answered)
-					continue
-				}
+			toBad(t, e, n, func(a mesh.Attempt) {
 				bad++
 				a.Report(mesh.Failed)
-			}
+			})
 			return bad
 		}
 		if bad := count(200); bad < 3 || bad > 10 {

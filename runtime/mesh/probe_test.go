@@ -8,8 +8,8 @@ import (
 	"github.com/outrigger-mesh/outrigger/runtime/mesh"
 )
 
-// bad begins n calls, answers those to good, and returns those to bad.
-func bad(t *testing.T, e mesh.Engine, n int) (all []mesh.Attempt) {
+// toBad begins n calls, answers those to other instances, and has those to the one called bad ended as it is told.
+func toBad(t *testing.T, e mesh.Engine, n int, end func(mesh.Attempt)) {
 	t.Helper()
 	for range n {
 		p, err := plan(e, mesh.Request{})
@@ -17,11 +17,17 @@ func bad(t *testing.T, e mesh.Engine, n int) (all []mesh.Attempt) {
 			t.Fatal(err)
 		}
 		if a, _ := p.Next(); a.Instance().Address == "bad" {
-			all = append(all, a)
+			end(a)
 		} else {
 			a.Report(mesh.Answered)
 		}
 	}
+}
+
+// bad begins n calls, and answers those to bad, which do not end.
+func bad(t *testing.T, e mesh.Engine, n int) (all []mesh.Attempt) {
+	t.Helper()
+	toBad(t, e, n, func(a mesh.Attempt) { all = append(all, a) })
 	return all
 }
 
@@ -45,7 +51,7 @@ func TestOneCallTriesAnEjectedInstance(t *testing.T) {
 			t.Fatalf("%d calls try it after the first has hung for a second, want 1", len(second))
 		}
 		second[0].Report(mesh.Answered)
-		if n := len(bad(t, e, 100)); n < 20 {
+		if n := len(bad(t, e, 100)); n < 5 { // a quarter, by chance: calls go there that do not end, and elsewhere those that do
 			t.Errorf("%d of 100 calls go there though it is well", n)
 		}
 	})
